@@ -1,0 +1,26 @@
+//! Points at which a test kills the process, as power loss would.
+//!
+//! Built only with the feature `failpoints`; otherwise a call is nothing.
+
+/// Kills the process with SIGKILL if the environment variable
+/// `VOLFS_FAILPOINT` is `name`, or `name:N` on the N-th call (from 1).
+#[cfg(feature = "failpoints")]
+pub fn hit(name: &str) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let Ok(wanted) = std::env::var("VOLFS_FAILPOINT") else {
+        return;
+    };
+    let (wanted, count) = match wanted.split_once(':') {
+        Some((wanted, count)) => (wanted, count.parse().unwrap_or(1)),
+        None => (wanted.as_str(), 1),
+    };
+    if wanted == name && CALLS.fetch_add(1, Ordering::SeqCst) + 1 == count {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::SIGKILL);
+    }
+}
+
+/// Nothing in a build without the feature `failpoints`.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn hit(_name: &str) {}

@@ -1,0 +1,5 @@
+//! The mounted file system.
+
+mod session;
+
+pub use session::{MountError, MountOptions, Mounted, RmdirPolicy, UnmountError};

@@ -1,0 +1,18 @@
+//! The vocabulary that every layer shares: names, ids, sizes, kinds, limits.
+//!
+//! Pure values with their rules. Nothing in here does I/O, and nothing knows
+//! the catalogue, the store or FUSE.
+
+mod id;
+mod name;
+mod size;
+mod spec;
+mod time;
+
+pub use id::{Serial, Slot, VolumeId};
+pub use name::{InvalidName, VolumeName};
+pub use size::{Bytes, InvalidSize, SizeExt};
+pub use spec::{
+    DiskFormat, DiskFsType, InvalidSpec, Kind, Labels, Limits, Owner, Usage, VolumeSpec,
+};
+pub use time::Timestamp;

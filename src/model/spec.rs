@@ -1,0 +1,267 @@
+//! What a volume is asked to be, and the rules between the parts of the wish.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, VolumeName};
+
+/// The two kinds of volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Files in a directory of the host's file system.
+    #[default]
+    Directory,
+    /// A fixed-capacity image with a file system of its own.
+    Disk,
+}
+
+/// How a disk image is laid out in its file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    /// Byte for byte the block device.
+    #[default]
+    Raw,
+}
+
+/// The file system inside a disk image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFsType {
+    /// ext4.
+    #[default]
+    Ext4,
+}
+
+macro_rules! text_enum {
+    ($type:ty, $what:literal, $($text:literal => $value:expr),+ $(,)?) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(if *self == $value { return f.pad($text); })+
+                unreachable!("every value has its text")
+            }
+        }
+        impl FromStr for $type {
+            type Err = String;
+            /// Unknown texts are errors, never silently something else.
+            fn from_str(text: &str) -> Result<Self, String> {
+                $(if text == $text { return Ok($value); })+
+                Err(format!(concat!("{:?} is not a ", $what), text))
+            }
+        }
+    };
+}
+text_enum!(Kind, "volume kind", "directory" => Kind::Directory, "disk" => Kind::Disk);
+text_enum!(DiskFormat, "disk format", "raw" => DiskFormat::Raw);
+text_enum!(DiskFsType, "disk file system", "ext4" => DiskFsType::Ext4);
+
+/// Ordered key/value pairs; a key stands once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Labels(Vec<(String, String)>);
+
+impl Labels {
+    /// Sets `key`; a key that is there keeps its place.
+    pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        let (key, value) = (key.into(), value.into());
+        match self.0.iter_mut().find(|(k, _)| *k == key) {
+            Some(pair) => pair.1 = value,
+            None => self.0.push((key, value)),
+        }
+    }
+
+    /// Removes `key`; says whether it was there.
+    pub fn unset(&mut self, key: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(k, _)| k != key);
+        self.0.len() != before
+    }
+
+    /// The value of `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
+    }
+
+    /// All pairs in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
+    }
+
+    /// Whether there is no label.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The limits of a directory volume; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The most bytes, by the charging rule of [`Usage`].
+    pub bytes: Option<Bytes>,
+    /// The most inodes.
+    pub inodes: Option<u64>,
+}
+
+/// What a volume holds: a regular file is charged its size rounded up to
+/// 4 KiB, a directory 4 KiB; everything that has an inode counts one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Charged bytes.
+    pub bytes: Bytes,
+    /// Inodes, the volume's root directory not counted.
+    pub inodes: u64,
+}
+
+/// Who owns a new volume's root directory, and its permission bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Permission bits, `0o7777` at most.
+    pub mode: u32,
+}
+
+/// A volume as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// Its name.
+    pub name: VolumeName,
+    /// Its kind.
+    pub kind: Kind,
+    /// The limits of a directory volume.
+    pub limits: Limits,
+    /// The capacity of a disk volume.
+    pub size: Option<Bytes>,
+    /// Labels, in order.
+    pub labels: Labels,
+    /// Owner and mode of the root directory; the caller's own when absent.
+    pub owner: Option<Owner>,
+}
+
+/// Why the parts of a [`VolumeSpec`] do not go together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum InvalidSpec {
+    /// A directory volume with a size.
+    #[error(
+        "a directory volume has no size; limit it with a quota (--quota), or make a disk volume (--disk)"
+    )]
+    DirectoryWithSize,
+    /// A disk volume without a size.
+    #[error("a disk volume needs a size (--size)")]
+    DiskWithoutSize,
+    /// A disk volume with a quota.
+    #[error("a disk volume takes no quota: its size is its limit")]
+    DiskWithQuota,
+    /// An inode limit of zero.
+    #[error("an inode quota of 0 would allow no file; to lift the limit write 'none'")]
+    ZeroInodes,
+    /// A byte limit of zero.
+    #[error("a byte quota of 0 would allow no file; to lift the limit write 'none'")]
+    ZeroBytes,
+    /// A label without a key.
+    #[error("a label needs a key; write KEY=VALUE")]
+    LabelKey,
+}
+
+impl VolumeSpec {
+    /// A directory volume without limits.
+    #[must_use]
+    pub fn directory(name: VolumeName) -> Self {
+        Self {
+            name,
+            kind: Kind::Directory,
+            limits: Limits::default(),
+            size: None,
+            labels: Labels::default(),
+            owner: None,
+        }
+    }
+
+    /// A disk volume of `size` bytes.
+    #[must_use]
+    pub fn disk(name: VolumeName, size: Bytes) -> Self {
+        Self {
+            kind: Kind::Disk,
+            size: Some(size),
+            ..Self::directory(name)
+        }
+    }
+
+    /// Checks the rules between the parts.
+    ///
+    /// # Errors
+    /// [`InvalidSpec`], the first rule that is broken.
+    pub fn check(&self) -> Result<(), InvalidSpec> {
+        match self.kind {
+            Kind::Directory if self.size.is_some() => return Err(InvalidSpec::DirectoryWithSize),
+            Kind::Disk if self.size.is_none() => return Err(InvalidSpec::DiskWithoutSize),
+            Kind::Disk if self.limits != Limits::default() => {
+                return Err(InvalidSpec::DiskWithQuota);
+            }
+            Kind::Directory | Kind::Disk => {}
+        }
+        if self.labels.iter().any(|(key, _)| key.is_empty()) {
+            return Err(InvalidSpec::LabelKey);
+        }
+        self.limits.check()
+    }
+}
+
+impl Limits {
+    /// Checks that no limit is zero.
+    ///
+    /// # Errors
+    /// [`InvalidSpec::ZeroBytes`] or [`InvalidSpec::ZeroInodes`].
+    pub fn check(&self) -> Result<(), InvalidSpec> {
+        if self.bytes == Some(Bytes(0)) {
+            return Err(InvalidSpec::ZeroBytes);
+        }
+        if self.inodes == Some(0) {
+            return Err(InvalidSpec::ZeroInodes);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_between_the_parts() {
+        let name: VolumeName = "v".parse().unwrap();
+        let mut spec = VolumeSpec::directory(name.clone());
+        assert_eq!(spec.check(), Ok(()));
+        spec.size = Some(Bytes(1));
+        assert_eq!(spec.check(), Err(InvalidSpec::DirectoryWithSize));
+        let mut spec = VolumeSpec::disk(name, Bytes(1 << 30));
+        assert_eq!(spec.check(), Ok(()));
+        spec.limits.bytes = Some(Bytes(1));
+        assert_eq!(spec.check(), Err(InvalidSpec::DiskWithQuota));
+        spec.limits = Limits::default();
+        spec.size = None;
+        assert_eq!(spec.check(), Err(InvalidSpec::DiskWithoutSize));
+    }
+
+    #[test]
+    fn labels_keep_their_order() {
+        let mut labels = Labels::default();
+        labels.set("b", "1");
+        labels.set("a", "2");
+        labels.set("b", "3");
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("b", "3"), ("a", "2")]);
+        assert!(labels.unset("b"));
+        assert!(!labels.unset("b"));
+        assert_eq!(labels.get("a"), Some("2"));
+    }
+}

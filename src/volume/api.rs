@@ -1,0 +1,202 @@
+//! What can be asked of volumes: one interface, offline on a store and
+//! through a running daemon.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Holder, Result};
+use crate::model::{
+    Bytes, DiskFormat, DiskFsType, Kind, Labels, Limits, Timestamp, Usage, VolumeId, VolumeName,
+    VolumeSpec,
+};
+
+/// A snapshot of a volume's metadata. It does not hold the volume open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeInfo {
+    /// Its name.
+    pub name: VolumeName,
+    /// Its identity for life.
+    pub id: VolumeId,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its root directory in the store; with a mount, use the mount's path.
+    pub path: PathBuf,
+    /// Its limits, for a directory volume.
+    pub limits: Limits,
+    /// What it holds.
+    pub used: Usage,
+    /// Whether `used` is exact. It is not while a volume is recounted after an
+    /// unclean stop.
+    pub used_is_exact: bool,
+    /// Facts of a disk volume.
+    pub disk: Option<DiskInfo>,
+    /// Labels in order.
+    pub labels: Labels,
+    /// A pinned volume is never removed.
+    pub pinned: bool,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When its metadata last changed.
+    pub updated: Timestamp,
+}
+
+/// Facts of a disk volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskInfo {
+    /// Capacity.
+    pub size: Bytes,
+    /// Layout of the image.
+    pub format: DiskFormat,
+    /// File system in the image.
+    pub fstype: DiskFsType,
+    /// The image file in the store.
+    pub path: PathBuf,
+}
+
+/// A volume in the trash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrashedVolume {
+    /// The volume as it was.
+    pub info: VolumeInfo,
+    /// When it was moved to the trash.
+    pub trashed: Timestamp,
+    /// A directory that was found without a catalogue entry; its name is
+    /// `orphan-ID`.
+    pub orphan: bool,
+}
+
+/// How a volume is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Removal {
+    /// Like `rmdir`: only an empty volume, and at once.
+    Empty,
+    /// To the trash, with all that it holds.
+    Trash,
+    /// At once and for ever, with all that it holds.
+    Purge,
+}
+
+/// A change of a volume's settings; `None` leaves a setting as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// A new byte limit; `Some(None)` lifts it.
+    #[serde(default, with = "double_option")]
+    pub quota_bytes: Option<Option<Bytes>>,
+    /// A new inode limit; `Some(None)` lifts it.
+    #[serde(default, with = "double_option")]
+    pub quota_inodes: Option<Option<u64>>,
+    /// Labels to set, in order.
+    pub set_labels: Vec<(String, String)>,
+    /// Label keys to remove.
+    pub unset_labels: Vec<String>,
+    /// Pin or unpin.
+    pub pinned: Option<bool>,
+}
+
+/// Everything that can be asked of volumes.
+///
+/// Implemented by the store itself and by the client of a running daemon, with
+/// the same results.
+pub trait Volumes: Send + Sync {
+    /// Makes a volume. It exists completely or not at all.
+    ///
+    /// # Errors
+    /// [`Exists`](super::Error::Exists), [`InvalidSpec`](super::Error::InvalidSpec),
+    /// or I/O.
+    fn create(&self, spec: &VolumeSpec) -> Result<VolumeInfo>;
+
+    /// One volume by its name.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::Error::NotFound).
+    fn get(&self, name: &VolumeName) -> Result<VolumeInfo>;
+
+    /// All volumes, newest first.
+    ///
+    /// # Errors
+    /// I/O, or the daemon does not answer.
+    fn list(&self) -> Result<Vec<VolumeInfo>>;
+
+    /// Gives a volume another name; it may be in use.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::Error::NotFound), [`Exists`](super::Error::Exists).
+    fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<VolumeInfo>;
+
+    /// Removes a volume.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::Error::NotFound), [`InUse`](super::Error::InUse),
+    /// [`Pinned`](super::Error::Pinned), [`NotEmpty`](super::Error::NotEmpty)
+    /// for [`Removal::Empty`].
+    fn remove(&self, name: &VolumeName, how: Removal) -> Result<()>;
+
+    /// Changes a volume's settings.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::Error::NotFound), [`InvalidSpec`](super::Error::InvalidSpec).
+    fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo>;
+
+    /// Who uses a volume; empty when nobody does.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::Error::NotFound).
+    fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>>;
+
+    /// What is in the trash, last trashed first.
+    ///
+    /// # Errors
+    /// I/O, or the daemon does not answer.
+    fn trash(&self) -> Result<Vec<TrashedVolume>>;
+
+    /// Brings a volume back from the trash. `which` is a name or an id; of
+    /// several with one name it is the last trashed. `new_name` is for when
+    /// the old one is taken.
+    ///
+    /// # Errors
+    /// [`NotInTrash`](super::Error::NotInTrash), [`Exists`](super::Error::Exists).
+    fn restore(&self, which: &str, new_name: Option<&VolumeName>) -> Result<VolumeInfo>;
+
+    /// Deletes what is in the trash for ever, or the one called `which`;
+    /// returns how many were deleted.
+    ///
+    /// # Errors
+    /// [`NotInTrash`](super::Error::NotInTrash), I/O.
+    fn empty_trash(&self, which: Option<&str>) -> Result<usize>;
+}
+
+/// `Option<Option<T>>` in JSON: absent, `null`, value.
+mod double_option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    enum Setting<T> {
+        Keep,
+        Lift,
+        To(T),
+    }
+
+    pub fn serialize<T: Serialize + Copy, S: Serializer>(
+        value: &Option<Option<T>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            None => Setting::Keep,
+            Some(None) => Setting::Lift,
+            Some(Some(value)) => Setting::To(*value),
+        }
+        .serialize(to)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Option<T>>, D::Error> {
+        Ok(match Setting::<T>::deserialize(from)? {
+            Setting::Keep => None,
+            Setting::Lift => Some(None),
+            Setting::To(value) => Some(Some(value)),
+        })
+    }
+}

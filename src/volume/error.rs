@@ -1,0 +1,198 @@
+//! What can go wrong with a volume as a whole.
+//!
+//! The same values cross the control socket, so that a command says the same
+//! with a daemon and without one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{InvalidName, InvalidSpec, VolumeName};
+
+/// Why something that was asked of a volume or the store was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "code", content = "detail", rename_all = "kebab-case")]
+pub enum Error {
+    /// A name exists once.
+    #[error("volume {name:?} already exists")]
+    Exists {
+        /// The name that is taken.
+        name: VolumeName,
+    },
+    /// No volume has this name.
+    #[error("no volume is named {name:?}; 'volfs ls' lists them")]
+    NotFound {
+        /// The name that was asked for.
+        name: VolumeName,
+    },
+    /// Nothing in the trash has this name or id.
+    #[error("nothing in the trash is called {wanted:?}; 'volfs trash ls' lists what is there")]
+    NotInTrash {
+        /// The name or id that was asked for.
+        wanted: String,
+    },
+    /// A volume in use is not removed.
+    #[error("volume {name:?} is in use by {}", holders_text(.holders))]
+    InUse {
+        /// The volume.
+        name: VolumeName,
+        /// Who uses it.
+        holders: Vec<Holder>,
+    },
+    /// A pinned volume is never removed.
+    #[error("volume {name:?} is pinned; unpin it first with 'volfs set {name} --unpin'")]
+    Pinned {
+        /// The volume.
+        name: VolumeName,
+    },
+    /// `rmdir` removes empty volumes only.
+    #[error(
+        "volume {name:?} is not empty; 'volfs rm {name}' moves it to the trash with all that it holds"
+    )]
+    NotEmpty {
+        /// The volume.
+        name: VolumeName,
+    },
+    /// Not a volume name.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
+    /// The wish contradicts itself.
+    #[error(transparent)]
+    InvalidSpec(#[from] InvalidSpec),
+    /// Offered, but not in this version.
+    #[error("{what} is not supported by this version of volfs; {when}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// When or how it would be.
+        when: String,
+    },
+    /// The store was opened, or the file system mounted, read-only.
+    #[error("the store {store:?} is read-only")]
+    ReadOnly {
+        /// The store's directory.
+        store: PathBuf,
+    },
+    /// Another process has the store.
+    #[error("the store {store:?} is in use by {holder}; stop that first, or use its mountpoint")]
+    Locked {
+        /// The store's directory.
+        store: PathBuf,
+        /// Process id and command of the holder as it wrote them down.
+        holder: String,
+    },
+    /// The directory is not a store, or not one of this version.
+    #[error("{store:?} cannot be used as a store: {why}")]
+    BadStore {
+        /// The store's directory.
+        store: PathBuf,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// The catalogue is damaged.
+    #[error("the catalogue {path:?} is damaged: {why}")]
+    Catalogue {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite or the schema check said, and what to do.
+        why: String,
+    },
+    /// The volume's files are gone although the catalogue has it.
+    #[error(
+        "the files of volume {name:?} are missing: {path:?} is not there; restore that directory, or give the volume up with 'volfs rm --purge {name}'"
+    )]
+    FilesMissing {
+        /// The volume.
+        name: VolumeName,
+        /// Where its files should be.
+        path: PathBuf,
+    },
+    /// A system call failed.
+    #[error("cannot {action} {path:?}: {}", errno_text(*.errno))]
+    Io {
+        /// What was tried, as a verb: `create`, `rename`.
+        action: String,
+        /// What it was tried on.
+        path: PathBuf,
+        /// The system's error number.
+        errno: i32,
+    },
+    /// The daemon's answer could not be had or understood.
+    #[error("the daemon on {socket:?} did not answer: {why}")]
+    Daemon {
+        /// The control socket.
+        socket: PathBuf,
+        /// What happened.
+        why: String,
+    },
+}
+
+/// The result of an operation on volumes.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An I/O error on `path` while doing `action` (a verb).
+    pub fn io(action: &str, path: impl AsRef<Path>, source: &io::Error) -> Self {
+        Self::Io {
+            action: action.to_owned(),
+            path: path.as_ref().to_owned(),
+            errno: source.raw_os_error().unwrap_or(libc::EIO),
+        }
+    }
+}
+
+fn errno_text(errno: i32) -> String {
+    let text = nix::errno::Errno::from_raw(errno).desc().to_owned();
+    format!("{text} (os error {errno})")
+}
+
+/// A process that uses a volume, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process id in the daemon's pid namespace; absent when only the
+    /// kernel's reference is known (an open file whose owner cannot be seen).
+    pub pid: Option<i32>,
+    /// Its command name (`/proc/PID/comm`).
+    pub command: Option<String>,
+    /// How it uses the volume.
+    pub how: Hold,
+}
+
+/// How a process uses a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hold {
+    /// A file or directory is open.
+    OpenFile,
+    /// Its working directory is inside.
+    WorkingDirectory,
+    /// Its root directory is inside.
+    RootDirectory,
+    /// A directory of the volume is bind-mounted in its mount namespace.
+    BindMount,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let how = match self.how {
+            Hold::OpenFile => "an open file",
+            Hold::WorkingDirectory => "its working directory",
+            Hold::RootDirectory => "its root directory",
+            Hold::BindMount => "a bind mount",
+        };
+        match (self.pid, &self.command) {
+            (Some(pid), Some(command)) => write!(f, "process {pid} ({command}), by {how}"),
+            (Some(pid), None) => write!(f, "process {pid}, by {how}"),
+            (None, _) => write!(f, "a process that cannot be seen from here, by {how}"),
+        }
+    }
+}
+
+fn holders_text(holders: &[Holder]) -> String {
+    let mut text: Vec<String> = holders.iter().take(3).map(ToString::to_string).collect();
+    if holders.len() > 3 {
+        text.push(format!("{} more", holders.len() - 3));
+    }
+    text.join("; ")
+}
