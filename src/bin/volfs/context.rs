@@ -9,6 +9,7 @@ use crate::output::Output;
 
 /// Options that every command takes.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The store's directory [default: /var/lib/volfs for root, otherwise
     /// volfs in the XDG data directory, ~/.local/share]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use volfs::model::Bytes;
 use volfs::volume::Change;
 
@@ -14,8 +14,9 @@ use crate::open::{Access, open_volumes};
 /// Arguments of `volfs set`.
 #[derive(Debug, Args)]
 #[command(after_help = crate::help::SET)]
-#[group(id = "changes", required = true, multiple = true,
-        args = ["quota", "quota_inodes", "labels", "unset_labels", "pin", "unpin"])]
+#[command(group(ArgGroup::new("changes").required(true).multiple(true).args([
+    "quota", "quota_inodes", "labels", "unset_labels", "pin", "unpin",
+])))]
 pub struct SetArgs {
     /// The volume's name
     name: OsString,

@@ -6,6 +6,7 @@ pub mod log_file;
 pub mod ready;
 mod signals;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
@@ -44,7 +45,9 @@ pub fn in_background(plan: &MountPlan, ready: Ready) -> Outcome {
     let _ = nix::unistd::setsid();
     // No directory is kept from being unmounted.
     let _ = std::env::set_current_dir("/");
+    let log_is_open = Cell::new(false);
     let redirect = || {
+        log_is_open.set(true);
         if let Err(error) = log_file::redirect(&plan.store) {
             log::warn!(
                 "there will be no log: {:?}: {error}",
@@ -68,7 +71,10 @@ pub fn in_background(plan: &MountPlan, ready: Ready) -> Outcome {
     let daemon = match started {
         Ok(daemon) => daemon,
         Err(failure) => {
-            if let Some(report) = failure.report() {
+            // Told by the command that waits; the log keeps it too.
+            if log_is_open.get()
+                && let Some(report) = failure.report()
+            {
                 log::error!("{}", report.message);
             }
             return Err(ready.failed(failure));
