@@ -2,5 +2,6 @@
 
 pub mod failpoint;
 pub mod fuse;
+pub mod meta;
 pub mod model;
 pub mod volume;
