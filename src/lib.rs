@@ -3,5 +3,6 @@
 pub mod control;
 pub mod failpoint;
 pub mod fuse;
+pub mod meta;
 pub mod model;
 pub mod volume;
