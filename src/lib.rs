@@ -3,4 +3,5 @@
 pub mod failpoint;
 pub mod fuse;
 pub mod model;
+pub mod sys;
 pub mod volume;
