@@ -22,11 +22,11 @@ pub(super) fn of_volume(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
     let Some(device) = fs.device() else {
         return Vec::new();
     };
-    let name = fs.store.name_of(volume);
+    let name = volume.name();
     let found = scan(
         device,
         |slot| slot == volume.slot,
-        |first| name.as_ref().is_some_and(|name| first == name.as_str()),
+        |first| first == name.as_str(),
     );
     if !found.is_empty() {
         return found;
