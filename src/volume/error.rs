@@ -119,7 +119,7 @@ pub enum Error {
         errno: i32,
     },
     /// The daemon's answer could not be had or understood.
-    #[error("the daemon on {socket:?} did not answer: {why}")]
+    #[error("no usable answer from the daemon on {socket:?}: {why}")]
     Daemon {
         /// The control socket.
         socket: PathBuf,

@@ -1,9 +1,21 @@
 //! What a volume is, and its whole life.
 
 mod api;
+mod build;
+mod delete;
 mod error;
+mod index;
+mod layout;
+mod lock;
+mod manifest;
+mod meta_error;
+mod open;
+mod reconcile;
+mod store;
+mod trash;
+mod volume;
 
 pub use api::{Change, DiskInfo, Removal, TrashedVolume, VolumeInfo, Volumes};
 pub use error::{Error, Hold, Holder, Result};
-mod store;
-pub use store::{Observer, Store, StoreOptions, Volume};
+pub use store::{Observer, Store, StoreOptions};
+pub use volume::Volume;

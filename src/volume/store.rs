@@ -1,11 +1,26 @@
 //! The store: a directory with a catalogue, a lock, and a directory per volume.
+//!
+//! Composes the parts: what is asked of the store as a whole is here, each
+//! step of it in a file of its own. Knows nothing of mounts and sockets.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
+
 use super::api::{Change, Removal, TrashedVolume, VolumeInfo, Volumes};
+use super::build::Build;
 use super::error::{Error, Holder, Result};
-use crate::model::{Kind, Owner, Serial, Slot, VolumeId, VolumeName, VolumeSpec};
+use super::index::Index;
+use super::layout::{Layout, Place};
+use super::lock::StoreLock;
+use super::volume::Volume;
+use crate::failpoint;
+use crate::meta::{Catalogue, DiskRow, State, VolumeRow};
+use crate::model::{
+    DiskFormat, DiskFsType, InvalidSpec, Kind, Limits, Serial, Slot, Timestamp, Usage, VolumeId,
+    VolumeName, VolumeSpec,
+};
 
 /// How a store is opened.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +33,8 @@ pub struct StoreOptions {
 
 /// What the store tells, and asks, whoever shows its volumes to others.
 ///
-/// Called without any lock of the store held, except that no other life-cycle
-/// change runs meanwhile.
+/// Called without any lock of the store held that a lookup needs. No other
+/// life-cycle change is committed meanwhile, so an observer must not make one.
 pub trait Observer: Send + Sync {
     /// Who uses the volume now.
     fn holders(&self, volume: &Volume) -> Vec<Holder>;
@@ -29,74 +44,89 @@ pub trait Observer: Send + Sync {
     fn vanished(&self, name: &VolumeName, volume: &Volume);
 }
 
-/// A volume that is there (not in the trash), as the running process knows it.
-#[derive(Debug)]
-pub struct Volume {
-    /// Its identity.
-    pub id: VolumeId,
-    /// Its place in the node id space.
-    pub slot: Slot,
-    /// Its place in the order of creation.
-    pub serial: Serial,
-    /// Its kind.
-    pub kind: Kind,
+/// An open store. The lock is held until it is dropped.
+///
+/// Lock order: `life`, `gone`, `catalogue`, `index`.
+pub struct Store {
+    pub(super) layout: Layout,
+    // Serialises changes of volumes' lives, and is held over SQLite, over the
+    // move of a directory and over the search for holders for that reason:
+    // between the search and the commit nothing else may happen. Lookups,
+    // listings and accounting never take it.
+    pub(super) life: Mutex<()>,
+    // Deleted volumes whose rows are still to be dropped.
+    pub(super) gone: Mutex<Vec<(Serial, Slot)>>,
+    // One connection, one transaction at a time: held over SQLite because that
+    // is what it guards. `None` in a store that is only looked at.
+    catalogue: Option<Mutex<Catalogue>>,
+    // Never held over anything that waits.
+    pub(super) index: RwLock<Index>,
+    observer: RwLock<Option<Arc<dyn Observer>>>,
+    // Last, so that the catalogue is closed before another process may come.
+    _lock: Option<StoreLock>,
 }
 
-/// An open store. The lock is held until it is dropped.
-pub struct Store {
-    dir: PathBuf,
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("dir", &self.layout.root())
+            .field("read_only", &self.is_read_only())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Store {
-    /// Opens the store in `dir`, takes its lock, and brings directories and
-    /// catalogue into agreement.
-    ///
-    /// # Errors
-    /// [`Error::Locked`], [`Error::BadStore`], [`Error::Catalogue`], I/O.
-    pub fn open(dir: &Path, _options: &StoreOptions) -> Result<Self> {
-        Err(Error::BadStore {
-            store: dir.to_owned(),
-            why: "not written yet".into(),
-        })
+    pub(super) fn assemble(
+        layout: Layout,
+        catalogue: Option<Catalogue>,
+        index: Index,
+        lock: Option<StoreLock>,
+    ) -> Self {
+        Self {
+            layout,
+            life: Mutex::new(()),
+            gone: Mutex::new(Vec::new()),
+            catalogue: catalogue.map(Mutex::new),
+            index: RwLock::new(index),
+            observer: RwLock::new(None),
+            _lock: lock,
+        }
     }
 
     /// The store's directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.layout.root()
     }
 
     /// The directory that holds a directory volume's files: `volumes/ID/data`
     /// below [`dir`](Self::dir).
     #[must_use]
     pub fn data_dir(&self, volume: &Volume) -> PathBuf {
-        self.dir
-            .join("volumes")
-            .join(volume.id.to_string())
-            .join("data")
+        self.layout.data(Place::Volumes, volume.id)
     }
 
     /// Whether the store is read-only.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        unimplemented!()
+        self.catalogue.is_none()
     }
 
     /// Sets who is told of changes and asked for holders.
-    pub fn observe(&self, _observer: Arc<dyn Observer>) {
-        unimplemented!()
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        *self.observer.write() = Some(observer);
     }
 
     /// The volume with this name. In memory; takes no time.
     #[must_use]
-    pub fn volume(&self, _name: &VolumeName) -> Option<Arc<Volume>> {
-        unimplemented!()
+    pub fn volume(&self, name: &VolumeName) -> Option<Arc<Volume>> {
+        self.index.read().get(name).map(Arc::clone)
     }
 
     /// The volume in this slot. In memory; takes no time.
     #[must_use]
-    pub fn volume_in(&self, _slot: Slot) -> Option<Arc<Volume>> {
-        unimplemented!()
+    pub fn volume_in(&self, slot: Slot) -> Option<Arc<Volume>> {
+        self.index.read().in_slot(slot).map(Arc::clone)
     }
 
     /// The next volumes in order of creation after `after` (from the start
@@ -104,51 +134,300 @@ impl Store {
     #[must_use]
     pub fn volumes_after(
         &self,
-        _after: Option<Serial>,
-        _most: usize,
+        after: Option<Serial>,
+        most: usize,
     ) -> Vec<(VolumeName, Arc<Volume>)> {
-        unimplemented!()
+        self.index.read().after(after, most)
+    }
+
+    /// Looks whether a volume's files are where they should be.
+    ///
+    /// # Errors
+    /// [`Error::FilesMissing`]: somebody has removed them by hand.
+    pub fn check_files(&self, volume: &Volume) -> Result<()> {
+        let path = match volume.kind {
+            Kind::Directory => self.data_dir(volume),
+            Kind::Disk => self.layout.image(Place::Volumes, volume.id),
+        };
+        match path.symlink_metadata() {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(self.files_missing(volume))
+            }
+            Err(error) => Err(Error::io("look at", &path, &error)),
+        }
+    }
+
+    pub(super) fn files_missing(&self, volume: &Volume) -> Error {
+        Error::FilesMissing {
+            name: volume.name(),
+            path: match volume.kind {
+                Kind::Directory => self.data_dir(volume),
+                Kind::Disk => self.layout.image(Place::Volumes, volume.id),
+            },
+        }
     }
 
     /// Exchanges the names of two volumes, in one transaction.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub fn exchange(&self, _a: &VolumeName, _b: &VolumeName) -> Result<()> {
-        unimplemented!()
+    pub fn exchange(&self, a: &VolumeName, b: &VolumeName) -> Result<()> {
+        self.writable()?;
+        let _life = self.life.lock();
+        let (first, second) = {
+            let index = self.index.read();
+            (index.find(a)?, index.find(b)?)
+        };
+        if a == b {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        self.catalogue()?
+            .exchange((first.serial, a), (second.serial, b), now)?;
+        failpoint::hit("rename.committed");
+        {
+            let mut index = self.index.write();
+            set_name(&mut index, &first, b, now);
+            set_name(&mut index, &second, a, now);
+        }
+        self.tell(|observer| {
+            observer.vanished(a, &first);
+            observer.vanished(b, &second);
+            observer.appeared(b, &first);
+            observer.appeared(a, &second);
+        });
+        self.renew_manifest(&first);
+        failpoint::hit("rename.manifest");
+        self.renew_manifest(&second);
+        Ok(())
+    }
+
+    pub(super) fn writable(&self) -> Result<()> {
+        self.catalogue().map(drop)
+    }
+
+    pub(super) fn catalogue(&self) -> Result<MutexGuard<'_, Catalogue>> {
+        match &self.catalogue {
+            Some(catalogue) => Ok(catalogue.lock()),
+            None => Err(Error::ReadOnly {
+                store: self.dir().to_owned(),
+            }),
+        }
+    }
+
+    pub(super) fn tell(&self, what: impl FnOnce(&dyn Observer)) {
+        let observer = self.observer.read().clone();
+        if let Some(observer) = observer {
+            what(&*observer);
+        }
+    }
+
+    pub(super) fn holders_of(&self, volume: &Volume) -> Vec<Holder> {
+        let mut holders = Vec::new();
+        self.tell(|observer| holders = observer.holders(volume));
+        holders
+    }
+
+    pub(super) fn claim_name(&self, name: &VolumeName) -> Result<NameClaim<'_>> {
+        self.index.write().claim_name(name)?;
+        Ok(NameClaim {
+            store: self,
+            name: name.clone(),
+        })
+    }
+}
+
+/// A name that nobody else can take until this is dropped.
+pub(super) struct NameClaim<'a> {
+    store: &'a Store,
+    name: VolumeName,
+}
+
+impl Drop for NameClaim<'_> {
+    fn drop(&mut self) {
+        self.store.index.write().give_up_name(&self.name);
+    }
+}
+
+fn set_name(index: &mut Index, volume: &Arc<Volume>, name: &VolumeName, now: Timestamp) {
+    let mut row = (*volume.row()).clone();
+    row.name.clone_from(name);
+    row.updated = now;
+    volume.set_row(row);
+    index.rename(volume, name);
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.catalogue.is_some()
+            && let Err(error) = self.drop_gone()
+        {
+            log::warn!("{error}; the next start of the store makes it good");
+        }
     }
 }
 
 impl Volumes for Store {
-    fn create(&self, _spec: &VolumeSpec) -> Result<VolumeInfo> {
-        let _: Option<Owner> = None;
-        unimplemented!()
+    fn create(&self, spec: &VolumeSpec) -> Result<VolumeInfo> {
+        spec.check()?;
+        self.writable()?;
+        let claim = self.claim_name(&spec.name)?;
+        let place = self.index.write().claim_place();
+        let Some((serial, slot)) = place else {
+            return Err(Error::BadStore {
+                store: self.dir().to_owned(),
+                why: format!("it holds {} volumes already, trash included", Slot::MAX),
+            });
+        };
+        let made = self.make(spec, serial, slot);
+        if made.is_err() {
+            self.index.write().give_up_slot(slot);
+        }
+        drop(claim);
+        made.map(|volume| volume.info(&self.layout))
     }
-    fn get(&self, _name: &VolumeName) -> Result<VolumeInfo> {
-        unimplemented!()
+
+    fn get(&self, name: &VolumeName) -> Result<VolumeInfo> {
+        let volume = self.index.read().find(name)?;
+        Ok(volume.info(&self.layout))
     }
+
     fn list(&self) -> Result<Vec<VolumeInfo>> {
-        unimplemented!()
+        let volumes: Vec<_> = self.index.read().live().rev().map(Arc::clone).collect();
+        Ok(volumes.iter().map(|it| it.info(&self.layout)).collect())
     }
-    fn rename(&self, _from: &VolumeName, _to: &VolumeName) -> Result<VolumeInfo> {
-        unimplemented!()
+
+    fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<VolumeInfo> {
+        self.writable()?;
+        let _life = self.life.lock();
+        let volume = self.index.read().find(from)?;
+        if from == to {
+            return Ok(volume.info(&self.layout));
+        }
+        let claim = self.claim_name(to)?;
+        let now = Timestamp::now();
+        self.catalogue()?.rename(volume.serial, to, now)?;
+        failpoint::hit("rename.committed");
+        set_name(&mut self.index.write(), &volume, to, now);
+        drop(claim);
+        self.tell(|observer| {
+            observer.vanished(from, &volume);
+            observer.appeared(to, &volume);
+        });
+        self.renew_manifest(&volume);
+        failpoint::hit("rename.manifest");
+        Ok(volume.info(&self.layout))
     }
-    fn remove(&self, _name: &VolumeName, _how: Removal) -> Result<()> {
-        unimplemented!()
+
+    fn remove(&self, name: &VolumeName, how: Removal) -> Result<()> {
+        self.remove_volume(name, how)
     }
-    fn change(&self, _name: &VolumeName, _change: &Change) -> Result<VolumeInfo> {
-        unimplemented!()
+
+    fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
+        self.writable()?;
+        let _life = self.life.lock();
+        let volume = self.index.read().find(name)?;
+        let row = changed(&volume.row(), change)?;
+        self.catalogue()?.save_settings(&row)?;
+        volume.account().set_limits(row.limits);
+        volume.set_row(row);
+        self.renew_manifest(&volume);
+        Ok(volume.info(&self.layout))
     }
-    fn holders(&self, _name: &VolumeName) -> Result<Vec<Holder>> {
-        unimplemented!()
+
+    fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
+        let volume = self.index.read().find(name)?;
+        Ok(self.holders_of(&volume))
     }
+
     fn trash(&self) -> Result<Vec<TrashedVolume>> {
-        unimplemented!()
+        let volumes: Vec<_> = self.index.read().trash().map(Arc::clone).collect();
+        let mut trash: Vec<_> = volumes
+            .iter()
+            .map(|it| it.trashed_info(&self.layout))
+            .collect();
+        trash.sort_by_key(|it| std::cmp::Reverse((it.trashed, it.info.created)));
+        Ok(trash)
     }
-    fn restore(&self, _which: &str, _new_name: Option<&VolumeName>) -> Result<VolumeInfo> {
-        unimplemented!()
+
+    fn restore(&self, which: &str, new_name: Option<&VolumeName>) -> Result<VolumeInfo> {
+        let volume = self.restore_volume(which, new_name)?;
+        Ok(volume.info(&self.layout))
     }
-    fn empty_trash(&self, _which: Option<&str>) -> Result<usize> {
-        unimplemented!()
+
+    fn empty_trash(&self, which: Option<&str>) -> Result<usize> {
+        self.purge_trash(which)
     }
+}
+
+impl Store {
+    /// Makes a volume whose name, serial and slot are claimed.
+    fn make(&self, spec: &VolumeSpec, serial: Serial, slot: Slot) -> Result<Arc<Volume>> {
+        let row = new_row(spec, serial, slot);
+        // Outside all locks: any number of volumes are built at a time.
+        let mut build = Build::new(&self.layout, &row, spec.owner)?;
+        build.publish()?;
+        let _life = self.life.lock();
+        self.catalogue()?.insert([&row])?;
+        build.keep();
+        failpoint::hit("create.committed");
+        let volume = Arc::new(Volume::new(row));
+        self.index.write().appear(&spec.name, &volume);
+        self.tell(|observer| observer.appeared(&spec.name, &volume));
+        Ok(volume)
+    }
+}
+
+fn new_row(spec: &VolumeSpec, serial: Serial, slot: Slot) -> VolumeRow {
+    let now = Timestamp::now();
+    VolumeRow {
+        serial,
+        id: VolumeId::random(),
+        slot,
+        name: spec.name.clone(),
+        kind: spec.kind,
+        state: State::Live,
+        limits: spec.limits,
+        disk: spec.size.map(|size| DiskRow {
+            size,
+            format: DiskFormat::Raw,
+            fstype: DiskFsType::Ext4,
+            guest_written: false,
+        }),
+        labels: spec.labels.clone(),
+        pinned: false,
+        orphan: false,
+        created: now,
+        updated: now,
+        trashed: None,
+        used: Usage::default(),
+        usage_clean: true,
+        manifest_current: true,
+    }
+}
+
+fn changed(row: &VolumeRow, change: &Change) -> Result<VolumeRow> {
+    let mut row = row.clone();
+    let limits = Limits {
+        bytes: change.quota_bytes.unwrap_or(row.limits.bytes),
+        inodes: change.quota_inodes.unwrap_or(row.limits.inodes),
+    };
+    limits.check()?;
+    if row.kind == Kind::Disk && limits != Limits::default() {
+        return Err(InvalidSpec::DiskWithQuota.into());
+    }
+    row.limits = limits;
+    for key in &change.unset_labels {
+        row.labels.unset(key);
+    }
+    for (key, value) in &change.set_labels {
+        if key.is_empty() {
+            return Err(InvalidSpec::LabelKey.into());
+        }
+        row.labels.set(key, value);
+    }
+    row.pinned = change.pinned.unwrap_or(row.pinned);
+    row.updated = Timestamp::now();
+    Ok(row)
 }

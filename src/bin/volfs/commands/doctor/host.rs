@@ -1,0 +1,128 @@
+//! Checks of the machine: kernel, `/dev/fuse`, loop devices.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+
+use super::Check;
+
+/// openat2(2) with RESOLVE_BENEATH, by which nothing leads out of a volume.
+const OLDEST_KERNEL: (u32, u32) = (5, 6);
+/// FUSE_PASSTHROUGH.
+const PASSTHROUGH_KERNEL: (u32, u32) = (6, 9);
+
+/// All of them.
+pub fn checks() -> Vec<Check> {
+    vec![kernel(), fuse_device(), loop_devices()]
+}
+
+fn kernel() -> Check {
+    const NAME: &str = "kernel";
+    let release = match nix::sys::utsname::uname() {
+        Ok(uname) => uname.release().to_string_lossy().into_owned(),
+        Err(error) => return Check::ok(NAME, format!("version unknown: {error}")),
+    };
+    let found = format!("Linux {release}");
+    match version(&release) {
+        Some(version) if version < OLDEST_KERNEL => Check::missing(
+            NAME,
+            found,
+            "volumes cannot be confined: openat2 with RESOLVE_BENEATH is not there",
+            "use Linux 5.6 or later",
+        ),
+        Some(version) if version < PASSTHROUGH_KERNEL => Check::degraded(
+            NAME,
+            found,
+            "reads and writes go through the daemon, which is slower: the kernel cannot pass them through",
+            "use Linux 6.9 or later",
+        ),
+        _ => Check::ok(NAME, found),
+    }
+}
+
+/// Major and minor number of a kernel release like `6.1.0-18-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn fuse_device() -> Check {
+    const NAME: &str = "/dev/fuse";
+    let error = match OpenOptions::new().read(true).write(true).open(NAME) {
+        Ok(_) => return Check::ok(NAME, "can be opened"),
+        Err(error) => error,
+    };
+    let means = "nothing can be mounted";
+    match error.kind() {
+        io::ErrorKind::NotFound if Path::new("/sys/fs/fuse").exists() => Check::missing(
+            NAME,
+            "is not there, but the kernel has FUSE",
+            means,
+            "pass the device into the container (--device /dev/fuse), or as root: mknod -m 666 /dev/fuse c 10 229",
+        ),
+        io::ErrorKind::NotFound => Check::missing(
+            NAME,
+            "is not there",
+            means,
+            "load the kernel's module as root: modprobe fuse",
+        ),
+        io::ErrorKind::PermissionDenied if error.raw_os_error() == Some(libc::EPERM) => {
+            Check::missing(
+                NAME,
+                error.to_string(),
+                means,
+                "the container's device policy forbids it; start the container with --device /dev/fuse",
+            )
+        }
+        io::ErrorKind::PermissionDenied => Check::missing(
+            NAME,
+            error.to_string(),
+            means,
+            "as root: chmod 666 /dev/fuse (Debian's udev rule does so at boot)",
+        ),
+        _ => Check::missing(
+            NAME,
+            error.to_string(),
+            means,
+            "load the kernel's module as root: modprobe fuse",
+        ),
+    }
+}
+
+fn loop_devices() -> Check {
+    const NAME: &str = "loop devices";
+    const CONTROL: &str = "/dev/loop-control";
+    let means = "disk volumes can be given to virtual machines, but not be shown as directories by the kernel";
+    if !nix::unistd::geteuid().is_root() {
+        return Check::degraded(
+            NAME,
+            "only root can attach them",
+            means,
+            "mount as root if disk volumes are needed as directories",
+        );
+    }
+    match OpenOptions::new().read(true).write(true).open(CONTROL) {
+        Ok(_) => Check::ok(NAME, format!("{CONTROL} can be opened")),
+        Err(error) => Check::degraded(
+            NAME,
+            format!("{CONTROL}: {error}"),
+            means,
+            "load the kernel's module (modprobe loop), or pass the devices into the container",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions() {
+        assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(version("6.18.44"), Some((6, 18)));
+        assert_eq!(version("5.10-rc1+"), Some((5, 10)));
+        assert_eq!(version("unknown"), None);
+        assert!(version("5.10").unwrap() > OLDEST_KERNEL);
+        assert!(version("6.10").unwrap() > PASSTHROUGH_KERNEL);
+    }
+}

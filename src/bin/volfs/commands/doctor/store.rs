@@ -1,0 +1,271 @@
+//! Checks of the store: its directory, its file system, who has it, and mounts
+//! that a dead daemon left.
+
+use std::fs::TryLockError;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
+use volfs::control::{Client, Status};
+use volfs::model::Bytes;
+
+use super::Check;
+use crate::mounts::{self, Mount};
+
+/// Below this share of free bytes or inodes a warning is due.
+const LOW_PER_CENT: u64 = 5;
+
+/// All of them.
+pub fn checks(store: &Path) -> Vec<Check> {
+    let daemon = daemon(store);
+    let mut checks = vec![directory(store)];
+    checks.extend(file_system(store));
+    checks.push(lock(store, daemon.as_ref().ok().and_then(Option::as_ref)));
+    checks.extend(daemon_checks(daemon));
+    checks.extend(stale_mounts());
+    checks
+}
+
+/// The store's directory, or the nearest one above it that is there.
+fn nearest(store: &Path) -> PathBuf {
+    store
+        .ancestors()
+        .find(|path| path.is_dir())
+        .unwrap_or(Path::new("/"))
+        .to_owned()
+}
+
+fn directory(store: &Path) -> Check {
+    const NAME: &str = "store";
+    let shown = store.display();
+    let near = nearest(store);
+    let writable = access(
+        &near,
+        AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK,
+    );
+    if let Err(error) = writable {
+        let what = if near == store {
+            ""
+        } else {
+            " (above the store)"
+        };
+        return Check::missing(
+            NAME,
+            format!("{}{what}: {}", near.display(), error.desc()),
+            "the store cannot be used by this user",
+            "use another store (--store DIR), or become its owner or root",
+        );
+    }
+    if near != store {
+        if store.symlink_metadata().is_ok() {
+            return Check::missing(
+                NAME,
+                format!("{shown} is not a directory"),
+                "it cannot be a store",
+                "name another directory with --store DIR",
+            );
+        }
+        return Check::ok(
+            NAME,
+            format!("{shown} is not there yet; 'volfs mount' makes it"),
+        );
+    }
+    let has_catalogue = store.join("meta.db").exists();
+    let is_empty = std::fs::read_dir(store).is_ok_and(|mut list| list.next().is_none());
+    match (has_catalogue, is_empty) {
+        (true, _) => Check::ok(NAME, shown.to_string()),
+        (false, true) => Check::ok(
+            NAME,
+            format!("{shown} is empty; 'volfs mount' makes a store of it"),
+        ),
+        (false, false) if store.join("volumes").is_dir() => Check::missing(
+            NAME,
+            format!("{shown} has volumes, but its catalogue meta.db is not there"),
+            "nobody knows the volumes' names and limits",
+            "volfs doctor --rebuild-catalogue",
+        ),
+        (false, false) => Check::missing(
+            NAME,
+            format!("{shown} holds files, but is no store"),
+            "nothing is put among files that are not of volfs",
+            "name an empty directory, or one that is not there yet, with --store DIR",
+        ),
+    }
+}
+
+fn file_system(store: &Path) -> Vec<Check> {
+    let near = nearest(store);
+    let mount = near
+        .canonicalize()
+        .ok()
+        .and_then(|path| mounts::around(&path).ok().flatten());
+    let fstype = mount.map_or_else(|| "unknown".to_owned(), |mount| mount.fstype);
+    vec![kind(&fstype), space(&near)]
+}
+
+fn kind(fstype: &str) -> Check {
+    const NAME: &str = "store's file system";
+    match fstype {
+        "tmpfs" | "ramfs" => Check::degraded(
+            NAME,
+            fstype,
+            "every volume is gone when the machine is switched off",
+            "choose a store on a disk with --store DIR",
+        ),
+        "nfs" | "nfs4" | "cifs" | "smb3" | "9p" | "virtiofs" => Check::degraded(
+            NAME,
+            fstype,
+            "locks, ownership and crash safety are only as good as that file system's server makes them",
+            "choose a store on a local file system with --store DIR",
+        ),
+        _ if fstype.starts_with("fuse") => Check::degraded(
+            NAME,
+            fstype,
+            "the kernel does not pass data through to another FUSE file system, and its locks may be local",
+            "choose a store on a local file system with --store DIR",
+        ),
+        _ => Check::ok(NAME, fstype),
+    }
+}
+
+fn space(near: &Path) -> Check {
+    const NAME: &str = "free space";
+    let stat = match statvfs(near) {
+        Ok(stat) => stat,
+        Err(error) => return Check::ok(NAME, format!("unknown: {}", error.desc())),
+    };
+    let free = stat.blocks_available() * stat.fragment_size();
+    let found = match stat.files() {
+        // btrfs makes inodes as it needs them.
+        0 => format!("{} free", Bytes(free)),
+        _ => format!("{} and {} inodes free", Bytes(free), stat.files_available()),
+    };
+    let low = |free: u64, all: u64| all > 0 && free < all.div_ceil(100) * LOW_PER_CENT;
+    if stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY) {
+        return Check::missing(
+            NAME,
+            "the file system is read-only",
+            "volumes can only be looked at, with volfs mount --read-only",
+            "remount it read-write, or choose another store with --store DIR",
+        );
+    }
+    if low(stat.blocks_available(), stat.blocks()) || low(stat.files_available(), stat.files()) {
+        return Check::degraded(
+            NAME,
+            found,
+            "volumes may find the disk full before they reach their limits",
+            "free some space, or move the store",
+        );
+    }
+    Check::ok(NAME, found)
+}
+
+fn daemon(store: &Path) -> Result<Option<Status>, String> {
+    let client = Client::connect(store).map_err(|error| error.to_string())?;
+    client
+        .map(|client| client.status().map_err(|error| error.to_string()))
+        .transpose()
+}
+
+fn lock(store: &Path, daemon: Option<&Status>) -> Check {
+    const NAME: &str = "store's lock";
+    if daemon.is_some() {
+        return Check::ok(NAME, "held by the daemon");
+    }
+    let Ok(file) = std::fs::File::open(store.join("lock")) else {
+        return Check::ok(NAME, "free");
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Check::ok(NAME, "free"),
+        Err(TryLockError::WouldBlock) => {
+            let holder = std::fs::read_to_string(store.join("lock")).unwrap_or_default();
+            Check::missing(
+                NAME,
+                format!("held by {}", holder.trim()),
+                "another process changes the store, and no daemon answers on its socket",
+                "wait for that process, or end it",
+            )
+        }
+        Err(TryLockError::Error(error)) => Check::missing(
+            NAME,
+            error.to_string(),
+            "the file system cannot lock files (flock), so that two daemons could damage the store",
+            "choose another store with --store DIR",
+        ),
+    }
+}
+
+fn daemon_checks(daemon: Result<Option<Status>, String>) -> Vec<Check> {
+    const NAME: &str = "daemon";
+    let status = match daemon {
+        Ok(Some(status)) => status,
+        Ok(None) => return vec![Check::ok(NAME, "not running")],
+        Err(error) => {
+            return vec![Check::missing(
+                NAME,
+                error,
+                "the store cannot be reached through its daemon",
+                "use the user that mounted it, or unmount it and mount it again",
+            )];
+        }
+    };
+    let found = format!(
+        "process {}, on {} since {}, -o {}",
+        status.pid,
+        status.mountpoint.display(),
+        crate::table::time(status.since),
+        status.options.join(",")
+    );
+    let mut checks = vec![if status.version == env!("CARGO_PKG_VERSION") {
+        Check::ok(NAME, found)
+    } else {
+        Check::degraded(
+            NAME,
+            format!("{found}, volfs {}", status.version),
+            "the daemon runs another version than this command",
+            format!(
+                "volfs umount {} and mount it again",
+                status.mountpoint.display()
+            ),
+        )
+    }];
+    checks.extend(status.features.into_iter().map(|feature| {
+        let name = format!("daemon: {}", feature.name);
+        if feature.on {
+            Check::ok(&name, format!("in use: {}", feature.why))
+        } else {
+            Check::degraded(
+                &name,
+                "not in use",
+                feature.why,
+                "see the checks above, and the mount's options",
+            )
+        }
+    }));
+    checks
+}
+
+fn stale_mounts() -> Vec<Check> {
+    const NAME: &str = "stale mounts";
+    let stale: Vec<Mount> = mounts::all()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|mount| mount.is_volfs() && mounts::is_stale(&mount.mountpoint))
+        .collect();
+    if stale.is_empty() {
+        return vec![Check::ok(NAME, "none")];
+    }
+    stale
+        .iter()
+        .map(|mount| {
+            let at = String::from_utf8_lossy(mount.mountpoint.as_os_str().as_bytes()).into_owned();
+            Check::degraded(
+                NAME,
+                at.clone(),
+                "its daemon has died; every use of it fails with ENOTCONN",
+                format!("volfs umount {at}, or volfs mount on the same place"),
+            )
+        })
+        .collect()
+}

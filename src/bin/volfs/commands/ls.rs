@@ -1,0 +1,66 @@
+//! `volfs ls`.
+
+use clap::Args;
+use comfy_table::Cell;
+use volfs::model::Kind;
+use volfs::volume::VolumeInfo;
+
+use crate::context::Context;
+use crate::failure::Outcome;
+use crate::open::{Access, open_volumes};
+use crate::table;
+
+/// Arguments of `volfs ls`.
+#[derive(Debug, Args)]
+#[command(after_help = crate::help::LS)]
+pub struct LsArgs {}
+
+impl LsArgs {
+    /// Lists the volumes.
+    pub fn run(self, context: &Context) -> Outcome {
+        let list = open_volumes(&context.store, Access::Read)?.list()?;
+        if context.output.is_json() {
+            return context.output.value(&list);
+        }
+        let mut table = table::table(&[
+            "NAME", "KIND", ">USED", ">LIMIT", ">USE%", ">INODES", "CREATED", "LABELS",
+        ]);
+        for info in &list {
+            table.add_row(row(info));
+        }
+        context.output.text(table.trim_fmt());
+        Ok(())
+    }
+}
+
+fn row(info: &VolumeInfo) -> Vec<Cell> {
+    let none = || Cell::new("-");
+    let mark = if info.used_is_exact { "" } else { "~" };
+    let limit = match info.kind {
+        Kind::Directory => info.limits.bytes,
+        Kind::Disk => info.disk.as_ref().map(|disk| disk.size),
+    };
+    vec![
+        Cell::new(&info.name),
+        Cell::new(info.kind),
+        Cell::new(format!("{mark}{}", info.used.bytes)),
+        limit.map_or_else(none, Cell::new),
+        limit.map_or_else(none, |limit| table::per_cent(info.used.bytes.0, limit.0)),
+        Cell::new(match info.limits.inodes {
+            Some(limit) => format!("{mark}{}/{limit}", info.used.inodes),
+            None => format!("{mark}{}", info.used.inodes),
+        }),
+        Cell::new(table::time(info.created)),
+        Cell::new(labels(info)),
+    ]
+}
+
+/// Labels and the pin, in one column.
+fn labels(info: &VolumeInfo) -> String {
+    let pin = info.pinned.then(|| "(pinned)".to_owned());
+    let labels = info
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"));
+    pin.into_iter().chain(labels).collect::<Vec<_>>().join(" ")
+}

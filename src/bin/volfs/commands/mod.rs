@@ -1,0 +1,77 @@
+//! The commands, one module each.
+
+pub mod create;
+pub mod doctor;
+pub mod inspect;
+pub mod ls;
+pub mod mount;
+pub mod mv;
+pub mod path;
+pub mod rm;
+pub mod set;
+pub mod trash;
+pub mod umount;
+
+use std::ffi::OsString;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::failure::Outcome;
+use crate::serve::ready::Ready;
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mount the store: every volume becomes a directory
+    Mount(mount::MountArgs),
+    /// Unmount, and wait for the daemon to end
+    #[command(visible_alias = "unmount")]
+    Umount(umount::UmountArgs),
+    /// Make volumes
+    Create(create::CreateArgs),
+    /// List volumes, newest first
+    #[command(visible_alias = "list")]
+    Ls(ls::LsArgs),
+    /// Show all there is to know of volumes, and who uses them
+    Inspect(inspect::InspectArgs),
+    /// Remove volumes: to the trash, or for ever
+    #[command(visible_alias = "remove")]
+    Rm(rm::RmArgs),
+    /// Rename a volume
+    #[command(visible_alias = "rename")]
+    Mv(mv::MvArgs),
+    /// Print the directory of a volume
+    Path(path::PathArgs),
+    /// Change a volume's limits, labels and pin
+    Set(set::SetArgs),
+    /// List, restore or delete removed volumes
+    Trash(trash::TrashArgs),
+    /// Check what this machine and this store can do
+    Doctor(doctor::DoctorArgs),
+}
+
+impl Command {
+    /// Whether this process is going to serve a mount itself.
+    pub const fn is_daemon(&self) -> bool {
+        matches!(self, Self::Mount(arguments) if arguments.foreground)
+    }
+
+    /// Runs it. `argv` and `ready` are for `mount`, which starts itself again
+    /// in the background.
+    pub fn run(self, context: &Context, argv: &[OsString], ready: Option<Ready>) -> Outcome {
+        match self {
+            Self::Mount(arguments) => arguments.run(context, argv, ready),
+            Self::Umount(arguments) => arguments.run(context),
+            Self::Create(arguments) => arguments.run(context),
+            Self::Ls(arguments) => arguments.run(context),
+            Self::Inspect(arguments) => arguments.run(context),
+            Self::Rm(arguments) => arguments.run(context),
+            Self::Mv(arguments) => arguments.run(context),
+            Self::Path(arguments) => arguments.run(context),
+            Self::Set(arguments) => arguments.run(context),
+            Self::Trash(arguments) => arguments.run(context),
+            Self::Doctor(arguments) => arguments.run(context),
+        }
+    }
+}

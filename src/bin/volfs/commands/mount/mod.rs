@@ -1,0 +1,113 @@
+//! `volfs mount`.
+
+pub mod helper;
+mod launch;
+pub mod options;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use volfs::fuse::RmdirPolicy;
+use volfs::model::Bytes;
+
+use self::options::MountPlan;
+use crate::context::Context;
+use crate::failure::Outcome;
+use crate::names;
+use crate::output::Output;
+use crate::serve;
+use crate::serve::ready::Ready;
+
+/// Arguments of `volfs mount`.
+#[derive(Debug, Args)]
+#[command(after_help = crate::help::MOUNT)]
+pub struct MountArgs {
+    /// An empty directory to mount on
+    #[arg(value_name = "MNT")]
+    mountpoint: PathBuf,
+    /// Stay in the foreground and log to stderr
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Refuse every change
+    #[arg(short, long)]
+    read_only: bool,
+    /// What rmdir does with a volume that holds something: refuse, or move it
+    /// to the trash
+    #[arg(long, value_enum, value_name = "empty|trash")]
+    rmdir: Option<Rmdir>,
+    /// Permission bits of the mount's root, octal; 1777 lets every user make
+    /// volumes and remove their own [default: 755]
+    #[arg(long, value_name = "OCTAL", value_parser = names::mode)]
+    root_mode: Option<u32>,
+    /// Byte limit of volumes that mkdir makes [default: none]
+    #[arg(long, value_name = "SIZE")]
+    default_quota: Option<Bytes>,
+    /// Inode limit of volumes that mkdir makes [default: none]
+    #[arg(long, value_name = "N", value_parser = names::inodes)]
+    default_quota_inodes: Option<u64>,
+    /// Send all data through the daemon, also where the kernel could pass it on
+    #[arg(long)]
+    no_passthrough: bool,
+    /// Threads that serve requests
+    #[arg(long, value_name = "N", value_parser = options::threads)]
+    threads: Option<usize>,
+    /// Options as mount(8) takes them: ro, nosuid, dev, noexec, noatime,
+    /// allow_other, rmdir=…, root_mode=…, …
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    options: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Rmdir {
+    Empty,
+    Trash,
+}
+
+impl MountArgs {
+    /// Mounts, in the background unless asked otherwise.
+    pub fn run(self, context: &Context, argv: &[OsString], ready: Option<Ready>) -> Outcome {
+        let foreground = self.foreground;
+        let plan = self.plan(context)?;
+        run(&plan, foreground, argv, ready, context.output)
+    }
+
+    fn plan(self, context: &Context) -> Outcome<MountPlan> {
+        let mut plan = MountPlan::new(&context.store, &self.mountpoint)?;
+        for list in &self.options {
+            plan.apply(list, false)?;
+        }
+        let options = &mut plan.options;
+        options.read_only |= self.read_only;
+        options.passthrough &= !self.no_passthrough;
+        match self.rmdir {
+            Some(Rmdir::Empty) => options.rmdir = RmdirPolicy::Empty,
+            Some(Rmdir::Trash) => options.rmdir = RmdirPolicy::Trash,
+            None => {}
+        }
+        if let Some(mode) = self.root_mode {
+            options.root_mode = mode;
+        }
+        let limits = &mut options.default_limits;
+        limits.bytes = self.default_quota.or(limits.bytes);
+        limits.inodes = self.default_quota_inodes.or(limits.inodes);
+        options.threads = self.threads.or(options.threads);
+        Ok(plan)
+    }
+}
+
+/// Mounts by the plan: here, as the process in the background that `ready`
+/// makes this, or by starting that process.
+fn run(
+    plan: &MountPlan,
+    foreground: bool,
+    argv: &[OsString],
+    ready: Option<Ready>,
+    output: Output,
+) -> Outcome {
+    match ready {
+        Some(ready) => serve::in_background(plan, ready),
+        None if foreground => serve::in_foreground(plan, output),
+        None => launch::launch(plan, argv).map(|mounted| mounted.tell(output))?,
+    }
+}

@@ -1,0 +1,195 @@
+//! What is mounted where and how, and how `-o` changes it.
+
+use std::path::{Path, PathBuf};
+
+use volfs::fuse::{MountOptions, RmdirPolicy};
+
+use crate::context::absolute_store;
+use crate::failure::{Failure, Outcome};
+use crate::mounts;
+use crate::names;
+
+/// What is mounted where and how.
+#[derive(Clone, Debug)]
+pub struct MountPlan {
+    /// The store's directory, absolute.
+    pub store: PathBuf,
+    /// The mountpoint, absolute.
+    pub mountpoint: PathBuf,
+    /// How.
+    pub options: MountOptions,
+}
+
+/// The options that this command understands, for the error text.
+const KNOWN: &str = "ro, rw, dev, nodev, suid, nosuid, exec, noexec, atime, noatime, relatime, \
+    allow_other, default_permissions, passthrough, nopassthrough, rmdir=empty|trash, \
+    root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, threads=N, store=DIR";
+
+/// Options that mount(8) and fstab have for themselves, and those that ask for
+/// what is so anyway.
+const WITHOUT_EFFECT: [&str; 26] = [
+    "",
+    "defaults",
+    "auto",
+    "noauto",
+    "nofail",
+    "_netdev",
+    "user",
+    "nouser",
+    "users",
+    "nousers",
+    "owner",
+    "noowner",
+    "group",
+    "nogroup",
+    "async",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "diratime",
+    "nolazytime",
+    "silent",
+    "loud",
+    "nomand",
+    "default_permissions",
+    "noiversion",
+];
+
+/// Beginnings of options that are for mount(8), systemd and others.
+const WITHOUT_EFFECT_START: [&str; 7] = [
+    "x-", "X-", "comment=", "user=", "uhelper=", "helper=", "subtype=",
+];
+
+impl MountPlan {
+    /// A mount with the default options.
+    pub fn new(store: &Path, mountpoint: &Path) -> Outcome<Self> {
+        if mountpoint.as_os_str().is_empty() {
+            return Err(Failure::usage("the mountpoint is an empty text"));
+        }
+        let mountpoint = mounts::resolve(mountpoint)
+            .map_err(|error| Failure::io("find the mountpoint", mountpoint, &error))?;
+        if mountpoint.to_str().is_none() {
+            return Err(Failure::usage(format!(
+                "the mountpoint {mountpoint:?} has a path that is not UTF-8; choose another"
+            )));
+        }
+        Ok(Self {
+            store: store.to_owned(),
+            mountpoint,
+            options: MountOptions::default(),
+        })
+    }
+
+    /// Applies a list of options as `-o` takes it. Of contradicting options
+    /// the last counts, as in mount(8). A sloppy list may hold unknown ones
+    /// (`mount -s`).
+    pub fn apply(&mut self, list: &str, sloppy: bool) -> Outcome {
+        for option in list.split(',') {
+            self.apply_one(option.trim(), sloppy)?;
+        }
+        Ok(())
+    }
+
+    fn apply_one(&mut self, option: &str, sloppy: bool) -> Outcome {
+        let (key, value) = match option.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (option, None),
+        };
+        let options = &mut self.options;
+        match (key, value) {
+            ("ro", None) => options.read_only = true,
+            ("rw", None) => options.read_only = false,
+            ("dev", None) => options.dev = true,
+            ("nodev", None) => options.dev = false,
+            ("suid", None) => options.suid = true,
+            ("nosuid", None) => options.suid = false,
+            ("exec", None) => options.exec = true,
+            ("noexec", None) => options.exec = false,
+            ("atime", None) => options.noatime = false,
+            ("noatime", None) => options.noatime = true,
+            ("allow_other", None) => options.allow_other = true,
+            ("passthrough", None) => options.passthrough = true,
+            ("nopassthrough", None) => options.passthrough = false,
+            ("rmdir", Some("empty")) => options.rmdir = RmdirPolicy::Empty,
+            ("rmdir", Some("trash")) => options.rmdir = RmdirPolicy::Trash,
+            ("rmdir", Some(other)) => {
+                return Err(Failure::usage(format!(
+                    "{other:?} is not a value of the mount option rmdir; it is 'empty' or 'trash'"
+                )));
+            }
+            ("root_mode", Some(text)) => options.root_mode = read(option, names::mode(text))?,
+            ("default_quota", Some(text)) => {
+                options.default_limits.bytes = read(option, names::size_or_none(text))?.0;
+            }
+            ("default_quota_inodes", Some(text)) => {
+                options.default_limits.inodes = read(option, names::inodes_or_none(text))?.0;
+            }
+            ("threads", Some(text)) => options.threads = Some(read(option, threads(text))?),
+            ("store", Some(store)) => self.store = absolute_store(Path::new(store))?,
+            ("remount", _) => {
+                return Err(Failure::usage(
+                    "a mounted store cannot be remounted with other options; unmount it and mount it again",
+                ));
+            }
+            _ if WITHOUT_EFFECT.contains(&option)
+                || WITHOUT_EFFECT_START
+                    .iter()
+                    .any(|start| option.starts_with(start)) => {}
+            _ if sloppy => log::warn!("the unknown mount option {option:?} is ignored"),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "unknown mount option {option:?}; known are {KNOWN}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The options in force, as `-o` takes them.
+    pub fn options_as_text(&self) -> Vec<String> {
+        let options = &self.options;
+        let choose = |on: bool, yes: &str, no: &str| if on { yes } else { no }.to_owned();
+        let mut texts = vec![
+            choose(options.read_only, "ro", "rw"),
+            choose(options.dev, "dev", "nodev"),
+            choose(options.suid, "suid", "nosuid"),
+            choose(options.exec, "exec", "noexec"),
+            choose(options.noatime, "noatime", "atime"),
+            choose(options.passthrough, "passthrough", "nopassthrough"),
+            match options.rmdir {
+                RmdirPolicy::Empty => "rmdir=empty".to_owned(),
+                RmdirPolicy::Trash => "rmdir=trash".to_owned(),
+            },
+            format!("root_mode={:o}", options.root_mode),
+        ];
+        if options.allow_other {
+            texts.push("allow_other".to_owned());
+        }
+        if let Some(bytes) = options.default_limits.bytes {
+            texts.push(format!("default_quota={}", bytes.0));
+        }
+        if let Some(inodes) = options.default_limits.inodes {
+            texts.push(format!("default_quota_inodes={inodes}"));
+        }
+        if let Some(threads) = options.threads {
+            texts.push(format!("threads={threads}"));
+        }
+        texts
+    }
+}
+
+fn read<T>(option: &str, value: Result<T, String>) -> Outcome<T> {
+    value.map_err(|why| Failure::usage(format!("the mount option {option:?}: {why}")))
+}
+
+/// Reads a number of threads. 256 is far above what any machine gains from.
+pub fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(threads) if (1..=256).contains(&threads) => Ok(threads),
+        _ => Err(format!("{text:?} is not a number of threads from 1 to 256")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

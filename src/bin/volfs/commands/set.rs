@@ -1,0 +1,65 @@
+//! `volfs set`.
+
+use std::ffi::OsString;
+
+use clap::{ArgGroup, Args};
+use volfs::model::Bytes;
+use volfs::volume::Change;
+
+use crate::context::Context;
+use crate::failure::Outcome;
+use crate::names::{self, LimitArgument};
+use crate::open::{Access, open_volumes};
+
+/// Arguments of `volfs set`.
+#[derive(Debug, Args)]
+#[command(after_help = crate::help::SET)]
+#[command(group(ArgGroup::new("changes").required(true).multiple(true).args([
+    "quota", "quota_inodes", "labels", "unset_labels", "pin", "unpin",
+])))]
+pub struct SetArgs {
+    /// The volume's name
+    name: OsString,
+    /// The most bytes, or 'none'
+    #[arg(long, value_name = "SIZE|none", value_parser = names::size_or_none)]
+    quota: Option<LimitArgument<Bytes>>,
+    /// The most files and directories, or 'none'
+    #[arg(long, value_name = "N|none", value_parser = names::inodes_or_none)]
+    quota_inodes: Option<LimitArgument<u64>>,
+    /// A label to set; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = names::label)]
+    labels: Vec<(String, String)>,
+    /// A label to remove; may be given several times
+    #[arg(long = "unset-label", value_name = "KEY", value_parser = names::label_key)]
+    unset_labels: Vec<String>,
+    /// Protect the volume from removal
+    #[arg(long, conflicts_with = "unpin")]
+    pin: bool,
+    /// Let the volume be removed again
+    #[arg(long)]
+    unpin: bool,
+}
+
+impl SetArgs {
+    /// Changes the volume.
+    pub fn run(self, context: &Context) -> Outcome {
+        let name = names::volume_name(&self.name)?;
+        let change = Change {
+            quota_bytes: self.quota.map(|limit| limit.0),
+            quota_inodes: self.quota_inodes.map(|limit| limit.0),
+            set_labels: self.labels,
+            unset_labels: self.unset_labels,
+            pinned: match (self.pin, self.unpin) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            },
+        };
+        let info = open_volumes(&context.store, Access::Change)?.change(&name, &change)?;
+        if context.output.is_json() {
+            return context.output.value(&info);
+        }
+        context.output.confirm(&info.name);
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! `volfs trash`.
+
+use std::ffi::OsString;
+
+use clap::{Args, Subcommand};
+use comfy_table::Cell;
+use volfs::volume::Volumes;
+
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::names;
+use crate::open::{Access, open_volumes};
+use crate::table;
+
+/// Arguments of `volfs trash`.
+#[derive(Debug, Args)]
+#[command(after_help = crate::help::TRASH)]
+pub struct TrashArgs {
+    #[command(subcommand)]
+    command: TrashCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TrashCommand {
+    /// List what is in the trash, last removed first
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Bring a volume back
+    Restore {
+        /// Its name, or its id; of several with one name it is the last removed
+        name: String,
+        /// Give it another name
+        #[arg(long = "as", value_name = "NEW")]
+        new_name: Option<OsString>,
+    },
+    /// Delete what is in the trash for ever
+    Empty {
+        /// Only this one, by name or id
+        name: Option<String>,
+    },
+}
+
+impl TrashArgs {
+    /// Runs the part that was asked for.
+    pub fn run(self, context: &Context) -> Outcome {
+        match self.command {
+            TrashCommand::Ls => list(context),
+            TrashCommand::Restore { name, new_name } => {
+                let new_name = new_name
+                    .map(|new_name| names::volume_name(&new_name))
+                    .transpose()?;
+                let volumes = open_volumes(&context.store, Access::Change)?;
+                let info = volumes
+                    .restore(&name, new_name.as_ref())
+                    .map_err(|error| with_advice(error.into(), &name))?;
+                if context.output.is_json() {
+                    return context.output.value(&info);
+                }
+                context.output.confirm(&info.name);
+                Ok(())
+            }
+            TrashCommand::Empty { name } => empty(context, name.as_deref()),
+        }
+    }
+}
+
+/// A name that is taken again is what usually stops a restore.
+fn with_advice(failure: Failure, name: &str) -> Failure {
+    match failure {
+        Failure::Told(mut report) if report.code == "exists" => {
+            report.message += &format!(
+                "; bring the old one back under another name with 'volfs trash restore {name} --as NEW'"
+            );
+            Failure::Told(report)
+        }
+        failure => failure,
+    }
+}
+
+fn list(context: &Context) -> Outcome {
+    let trash = open_volumes(&context.store, Access::Read)?.trash()?;
+    if context.output.is_json() {
+        return context.output.value(&trash);
+    }
+    let mut table = table::table(&["NAME", "KIND", ">USED", "REMOVED", "ID"]);
+    for trashed in &trash {
+        table.add_row([
+            Cell::new(&trashed.info.name),
+            Cell::new(trashed.info.kind),
+            Cell::new(trashed.info.used.bytes),
+            Cell::new(table::time(trashed.trashed)),
+            Cell::new(trashed.info.id),
+        ]);
+    }
+    context.output.text(table.trim_fmt());
+    Ok(())
+}
+
+fn empty(context: &Context, which: Option<&str>) -> Outcome {
+    let volumes = open_volumes(&context.store, Access::Change)?;
+    let deleted = Volumes::empty_trash(&*volumes, which)?;
+    if context.output.is_json() {
+        return context
+            .output
+            .value(&serde_json::json!({ "deleted": deleted }));
+    }
+    let volumes = if deleted == 1 { "volume" } else { "volumes" };
+    context
+        .output
+        .confirm(format!("{deleted} {volumes} deleted"));
+    Ok(())
+}

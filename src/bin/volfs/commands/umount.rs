@@ -1,0 +1,187 @@
+//! `volfs umount`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use nix::mount::{MntFlags, umount2};
+use volfs::control::Client;
+
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::mounts::{self, Mount};
+
+/// How long a daemon may take to end after its mount is gone.
+const END_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Arguments of `volfs umount`.
+#[derive(Debug, Args)]
+#[command(after_help = crate::help::UMOUNT)]
+pub struct UmountArgs {
+    /// The mountpoint
+    #[arg(value_name = "MNT")]
+    mountpoint: PathBuf,
+    /// Detach at once; who uses it finishes undisturbed
+    #[arg(short, long)]
+    lazy: bool,
+}
+
+impl UmountArgs {
+    /// Unmounts.
+    pub fn run(self, context: &Context) -> Outcome {
+        let mountpoint = mounts::resolve(&self.mountpoint)
+            .map_err(|error| Failure::io("find the mountpoint", &self.mountpoint, &error))?;
+        let mount = find(&mountpoint)?;
+        let store = PathBuf::from(&mount.source);
+        match daemon_of(&mount)? {
+            Some(daemon) => end(&daemon, self.lazy, &mountpoint)?,
+            None => detach(&mountpoint, self.lazy)?,
+        }
+        if context.output.is_json() {
+            return context.output.value(&serde_json::json!({
+                "store": store.to_string_lossy(), "unmounted": mountpoint.to_string_lossy(),
+            }));
+        }
+        context
+            .output
+            .confirm(format_args!("{} is unmounted", mountpoint.display()));
+        Ok(())
+    }
+}
+
+fn find(mountpoint: &Path) -> Outcome<Mount> {
+    let refuse = |why: String| {
+        Failure::with_detail(
+            "not-mounted",
+            serde_json::json!({ "mountpoint": mountpoint.to_string_lossy() }),
+            why,
+        )
+    };
+    match mounts::on(mountpoint)? {
+        Some(mount) if mount.is_volfs() => Ok(mount),
+        Some(mount) => Err(refuse(format!(
+            "{} is not a mount of volfs: {} of type {} is mounted there; umount(8) unmounts it",
+            mountpoint.display(),
+            mounts::shown(&mount.source),
+            mount.fstype
+        ))),
+        None => Err(refuse(match mounts::around(mountpoint)? {
+            Some(mount) if mount.is_volfs() => format!(
+                "{} is not a mountpoint; it lies in the mount of volfs on {}",
+                mountpoint.display(),
+                mount.mountpoint.display()
+            ),
+            _ => format!("nothing is mounted on {}", mountpoint.display()),
+        })),
+    }
+}
+
+/// The daemon that serves exactly this mount; `None` for a stale mount, and
+/// for a bind mount of a live one.
+fn daemon_of(mount: &Mount) -> Outcome<Option<Client>> {
+    let Some(daemon) = Client::connect(Path::new(&mount.source))? else {
+        return Ok(None);
+    };
+    let serves = daemon.status()?.mountpoint == mount.mountpoint;
+    Ok(serves.then_some(daemon))
+}
+
+/// Asks the daemon, and waits until it has ended.
+fn end(daemon: &Client, lazy: bool, mountpoint: &Path) -> Outcome {
+    let process = daemon.pid()?.map(Process::of);
+    daemon.unmount(lazy)?;
+    if lazy {
+        return Ok(());
+    }
+    let deadline = Instant::now() + END_PATIENCE;
+    while process.as_ref().is_some_and(Process::is_running) {
+        if Instant::now() > deadline {
+            return Err(Failure::new(
+                "daemon-lingers",
+                format!(
+                    "{} is unmounted, but its daemon has not ended within {} seconds; its log is daemon.log in the store",
+                    mountpoint.display(),
+                    END_PATIENCE.as_secs()
+                ),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// A process, told apart from a later one with the same id.
+struct Process {
+    stat: PathBuf,
+    started: Option<String>,
+}
+
+impl Process {
+    fn of(pid: i32) -> Self {
+        let stat = PathBuf::from(format!("/proc/{pid}/stat"));
+        let started = state_and_start(&stat).map(|(_, started)| started);
+        Self { stat, started }
+    }
+
+    /// Whether it still runs. A zombie has given up its locks and files.
+    fn is_running(&self) -> bool {
+        match state_and_start(&self.stat) {
+            Some((state, started)) => Some(started) == self.started && state != "Z" && state != "X",
+            None => false,
+        }
+    }
+}
+
+/// Fields 3 and 22 of `/proc/PID/stat` (proc_pid_stat(5)); the command in
+/// field 2 may hold anything but ends with the last parenthesis.
+fn state_and_start(stat: &Path) -> Option<(String, String)> {
+    let text = std::fs::read_to_string(stat).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.to_owned();
+    let started = fields.nth(18)?.to_owned();
+    Some((state, started))
+}
+
+/// Unmounts without a daemon: a stale mount always lazily, since nothing in it
+/// can be in use any more.
+fn detach(mountpoint: &Path, lazy: bool) -> Outcome {
+    let lazy = lazy || mounts::is_stale(mountpoint);
+    let flags = if lazy {
+        MntFlags::MNT_DETACH
+    } else {
+        MntFlags::UMOUNT_NOFOLLOW
+    };
+    match umount2(mountpoint, flags | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(nix::Error::EPERM) => by_fusermount(mountpoint, lazy),
+        Err(error) => Err(Failure::io("unmount", mountpoint, &error.into())),
+    }
+}
+
+/// What a user may not do, the set-user-id helper of fuse3 does for the user's
+/// own mounts.
+fn by_fusermount(mountpoint: &Path, lazy: bool) -> Outcome {
+    let mut command = Command::new("fusermount3");
+    command.args(["-u", "-q"]);
+    if lazy {
+        command.arg("-z");
+    }
+    let output = command
+        .arg("--")
+        .arg(mountpoint)
+        .output()
+        .map_err(|error| Failure::io("run", "fusermount3", &error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "unmount-failed",
+        format!(
+            "fusermount3 cannot unmount {}: {}",
+            mountpoint.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        ),
+    ))
+}

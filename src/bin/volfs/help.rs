@@ -1,0 +1,108 @@
+//! Examples at the end of the help texts.
+
+/// `volfs --help`.
+pub const MAIN: &str = "\
+Examples:
+  volfs mount /mnt/vol              mount the store; mkdir /mnt/vol/cache makes a volume
+  volfs create cache --quota 10G    the same by command, with a limit
+  volfs ls                          all volumes, newest first
+  volfs rm cache                    to the trash; 'volfs trash restore cache' brings it back
+  volfs umount /mnt/vol
+  volfs doctor                      what this machine can do, and what it lacks
+
+Exit codes: 0 done, 1 failed, 2 the command line makes no sense.";
+
+/// `volfs mount --help`.
+pub const MOUNT: &str = "\
+Examples:
+  volfs mount /mnt/vol
+  volfs mount --store /srv/volumes --rmdir trash --default-quota 10G /mnt/vol
+  volfs mount --foreground -v /mnt/vol           as a service manager runs it
+  mount -t fuse.volfs /srv/volumes /mnt/vol -o ro
+
+In /etc/fstab:
+  /srv/volumes  /mnt/vol  fuse.volfs  defaults,rmdir=trash  0  0
+
+The command returns when the mount can be used, or with the reason why not.
+The daemon writes its log to daemon.log in the store.";
+
+/// `volfs umount --help`.
+pub const UMOUNT: &str = "\
+Examples:
+  volfs umount /mnt/vol
+  volfs umount --lazy /mnt/vol      who uses it finishes undisturbed
+
+When the command returns the daemon has ended, and the store can be mounted
+again. A busy mount stays, and the error says who uses it.";
+
+/// `volfs create --help`.
+pub const CREATE: &str = "\
+Examples:
+  volfs create cache
+  volfs create cache --quota 10G --quota-inodes 1000000 --label team=build
+  volfs create scratch --owner alice --mode 1777
+  volfs create db --disk --size 20G
+
+Sizes are bytes, or with a unit: 512M, 1.5GiB, 10g (powers of 1024).";
+
+/// `volfs ls --help`.
+pub const LS: &str = "\
+Examples:
+  volfs ls
+  volfs ls --json | jq -r '.[].name'
+
+USE% is of the limit. A figure with '~' is being recounted.";
+
+/// `volfs inspect --help`.
+pub const INSPECT: &str = "\
+Examples:
+  volfs inspect cache
+  volfs inspect --json cache db";
+
+/// `volfs rm --help`.
+pub const RM: &str = "\
+Examples:
+  volfs rm cache                    to the trash
+  volfs trash restore cache         and back
+  volfs rm --purge cache scratch    for ever
+
+A volume in use is not removed; the error says who uses it. A pinned volume is
+not removed either; 'volfs set NAME --unpin' first.";
+
+/// `volfs mv --help`.
+pub const MV: &str = "\
+Examples:
+  volfs mv cache build-cache
+
+The volume may be in use.";
+
+/// `volfs path --help`.
+pub const PATH: &str = "\
+Examples:
+  cd \"$(volfs path cache)\"
+  bwrap --bind \"$(volfs path cache)\" /cache ...
+
+With the store mounted it is the directory under the mountpoint; otherwise the
+directory in the store, where no limit is enforced.";
+
+/// `volfs set --help`.
+pub const SET: &str = "\
+Examples:
+  volfs set cache --quota 20G
+  volfs set cache --quota none --quota-inodes none
+  volfs set cache --label team=build --unset-label old
+  volfs set cache --pin             it cannot be removed until --unpin";
+
+/// `volfs trash --help`.
+pub const TRASH: &str = "\
+Examples:
+  volfs trash ls
+  volfs trash restore cache
+  volfs trash restore cache --as cache2   when the name is taken
+  volfs trash empty cache                 that one, for ever
+  volfs trash empty                       everything in the trash, for ever";
+
+/// `volfs doctor --help`.
+pub const DOCTOR: &str = "\
+Every check is ok, degraded (it works with something missing, and says what)
+or missing (a mount would fail; exit code 1).";

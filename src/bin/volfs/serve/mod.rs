@@ -1,0 +1,243 @@
+//! The daemon: opens the store, mounts it, serves the control socket, and ends
+//! in order when the mount is gone.
+
+mod face;
+pub mod log_file;
+pub mod ready;
+mod signals;
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+
+use volfs::control::{Client, SOCKET_NAME, Server};
+use volfs::fuse::Mounted;
+use volfs::volume::{Error, Store, StoreOptions};
+
+use self::face::Face;
+use self::ready::{MountedAs, Ready};
+use self::signals::Signals;
+use crate::commands::mount::options::MountPlan;
+use crate::failure::{Failure, Outcome};
+use crate::mounts;
+use crate::output::Output;
+
+/// What ends a daemon.
+#[derive(Debug)]
+enum End {
+    /// The file system is no longer mounted, and nobody uses it.
+    Unmounted(std::io::Result<()>),
+    /// A second signal: the mount is detached, and those who still use it are
+    /// given up.
+    Forced,
+}
+
+/// Serves until unmounted; the log is standard error.
+pub fn in_foreground(plan: &MountPlan, output: Output) -> Outcome {
+    let daemon = Running::start(plan, || {})?;
+    daemon.mounted_as().tell(output)?;
+    daemon.run()
+}
+
+/// Serves until unmounted, in a session of its own; the log is a file.
+pub fn in_background(plan: &MountPlan, ready: Ready) -> Outcome {
+    // Fails only for the leader of a process group, which is in nobody's way.
+    let _ = nix::unistd::setsid();
+    // No directory is kept from being unmounted.
+    let _ = std::env::set_current_dir("/");
+    let log_is_open = Cell::new(false);
+    let redirect = || {
+        log_is_open.set(true);
+        if let Err(error) = log_file::redirect(&plan.store) {
+            log::warn!(
+                "there will be no log: {:?}: {error}",
+                log_file::path(&plan.store)
+            );
+            if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+                let _ = nix::unistd::dup2_stderr(null);
+            }
+        }
+    };
+    // Nothing is written into a directory that may turn out to be no store.
+    let is_store = plan.store.join("meta.db").exists();
+    if is_store {
+        redirect();
+    }
+    let started = Running::start(plan, || {
+        if !is_store {
+            redirect();
+        }
+    });
+    let daemon = match started {
+        Ok(daemon) => daemon,
+        Err(failure) => {
+            // Told by the command that waits; the log keeps it too.
+            if log_is_open.get()
+                && let Some(report) = failure.report()
+            {
+                log::error!("{}", report.message);
+            }
+            return Err(ready.failed(failure));
+        }
+    };
+    if ready.mounted(daemon.mounted_as()).is_err() {
+        log::warn!("the command that started this daemon is gone; unmounting");
+        daemon.give_up();
+    }
+    daemon.run()
+}
+
+/// A daemon whose mount can be used.
+struct Running {
+    plan: MountPlan,
+    store: Arc<Store>,
+    mounted: Arc<Mounted>,
+    server: Option<Server>,
+    signals: Signals,
+    ends: mpsc::Receiver<End>,
+}
+
+impl Running {
+    /// Mounts. `opened` is called when the store is open.
+    fn start(plan: &MountPlan, opened: impl FnOnce()) -> Outcome<Self> {
+        refuse_mounted(plan)?;
+        let options = StoreOptions {
+            read_only: plan.options.read_only,
+            create: !plan.options.read_only,
+        };
+        let store = Arc::new(Store::open(&plan.store, &options).map_err(|e| who_has_it(e, plan))?);
+        opened();
+        let (tell, ends) = mpsc::channel();
+        // Before the mount: a signal in between must not leave a stale one.
+        let caught = signals::catch().map_err(|error| Failure::io("catch", "signals", &error))?;
+        let mounted = Arc::new(Mounted::start(
+            Arc::clone(&store),
+            &plan.mountpoint,
+            &plan.options,
+        )?);
+        let face = Arc::new(Face::new(plan, &store, &mounted));
+        let server = match Server::start(&plan.store.join(SOCKET_NAME), store.clone(), face) {
+            Ok(server) => Some(server),
+            Err(error) if plan.options.read_only => {
+                log::warn!("there is no control socket: {error}");
+                None
+            }
+            Err(error) => {
+                // The reason to give up is the socket, not this.
+                let _ = mounted.unmount(true);
+                let socket = plan.store.join(SOCKET_NAME);
+                return Err(Failure::io("listen on", socket, &error));
+            }
+        };
+        let signals = Signals::serve(caught, Arc::clone(&mounted), tell.clone());
+        wait_for_end(Arc::clone(&mounted), tell)
+            .map_err(|error| Failure::io("start", "a thread", &error))?;
+        log::info!(
+            "volfs {} serves {:?} on {:?}",
+            env!("CARGO_PKG_VERSION"),
+            plan.store,
+            mounted.mountpoint()
+        );
+        Ok(Self {
+            plan: plan.clone(),
+            store,
+            mounted,
+            server,
+            signals,
+            ends,
+        })
+    }
+
+    fn mounted_as(&self) -> MountedAs {
+        MountedAs {
+            store: self.plan.store.clone(),
+            mountpoint: self.mounted.mountpoint().to_owned(),
+            pid: std::process::id(),
+        }
+    }
+
+    fn give_up(&self) {
+        if let Err(error) = self.mounted.unmount(true) {
+            log::error!("{error}");
+        }
+    }
+
+    /// Serves until the end, then settles the store.
+    fn run(self) -> Outcome {
+        // A sender lives as long as the mount is served.
+        let end = self.ends.recv().unwrap_or(End::Forced);
+        drop(self.server);
+        self.signals.end();
+        match end {
+            End::Unmounted(result) => {
+                drop(self.mounted);
+                match Arc::into_inner(self.store) {
+                    Some(store) => drop(store),
+                    None => log::warn!("the store is still in use by a control call"),
+                }
+                log::info!("unmounted");
+                result.map_err(|error| Failure::io("serve", &self.plan.mountpoint, &error))
+            }
+            End::Forced => {
+                log::warn!("ended by a second signal; who still used the mount lost it");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn wait_for_end(mounted: Arc<Mounted>, tell: mpsc::Sender<End>) -> std::io::Result<()> {
+    std::thread::Builder::new()
+        .name("wait".into())
+        .spawn(move || {
+            let result = mounted.wait();
+            drop(mounted);
+            // Nobody listens any more after a second signal.
+            let _ = tell.send(End::Unmounted(result));
+        })
+        .map(|_| ())
+}
+
+/// A live mount of volfs on the mountpoint is said as what it is; the store's
+/// lock would only say that somebody has it.
+fn refuse_mounted(plan: &MountPlan) -> Outcome {
+    let Some(there) = mounts::on(&plan.mountpoint)?.filter(mounts::Mount::is_volfs) else {
+        return Ok(());
+    };
+    let store = Path::new(&there.source);
+    if mounts::is_stale(&plan.mountpoint) || !matches!(Client::connect(store), Ok(Some(_))) {
+        return Ok(());
+    }
+    Err(Failure::with_detail(
+        "already-mounted",
+        serde_json::json!({ "store": store.to_string_lossy(), "mountpoint": plan.mountpoint }),
+        format!(
+            "{} is already mounted on {}; unmount it first with 'volfs umount {1}'",
+            store.display(),
+            plan.mountpoint.display()
+        ),
+    ))
+}
+
+/// Adds to "locked" where the daemon that has the store shows it.
+fn who_has_it(error: Error, plan: &MountPlan) -> Failure {
+    let status = match &error {
+        Error::Locked { .. } => Client::connect(&plan.store)
+            .ok()
+            .flatten()
+            .and_then(|daemon| daemon.status().ok()),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    match (failure, status) {
+        (Failure::Told(mut report), Some(status)) => {
+            let mountpoint = status.mountpoint.display();
+            report.message += &format!(
+                " (it is mounted on {mountpoint} by process {}; 'volfs umount {mountpoint}' ends that)",
+                status.pid
+            );
+            Failure::Told(report)
+        }
+        (failure, _) => failure,
+    }
+}

@@ -1,0 +1,74 @@
+//! Signals to the daemon: the first SIGINT or SIGTERM unmounts if nobody uses
+//! the mount, the second detaches it and ends.
+
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals as Caught};
+use volfs::fuse::Mounted;
+
+use super::End;
+
+/// Starts to catch signals; those that come are kept.
+pub fn catch() -> io::Result<Caught> {
+    Caught::new([SIGINT, SIGTERM, SIGHUP])
+}
+
+/// A thread that acts on signals.
+pub struct Signals {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Signals {
+    /// Acts on what was caught and will be.
+    pub fn serve(caught: Caught, mounted: Arc<Mounted>, tell: mpsc::Sender<End>) -> Self {
+        let handle = caught.handle();
+        let thread = std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || act(caught, &mounted, &tell))
+            .inspect_err(|error| log::error!("signals will have no effect: {error}"))
+            .ok();
+        Self { handle, thread }
+    }
+
+    /// Ends the thread.
+    pub fn end(self) {
+        self.handle.close();
+        if let Some(thread) = self.thread {
+            // It has nothing to tell; a panic has been logged.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn act(mut caught: Caught, mounted: &Mounted, tell: &mpsc::Sender<End>) {
+    let mut asked_before = false;
+    for signal in caught.forever() {
+        if signal == SIGHUP {
+            log::info!("SIGHUP has no meaning yet and is ignored");
+            continue;
+        }
+        let name = if signal == SIGINT {
+            "SIGINT"
+        } else {
+            "SIGTERM"
+        };
+        if asked_before {
+            log::warn!("{name} again: detaching the mount");
+            if let Err(error) = mounted.unmount(true) {
+                log::error!("{error}");
+            }
+            // Fails only when the end has come already.
+            let _ = tell.send(End::Forced);
+            return;
+        }
+        asked_before = true;
+        log::info!("{name}: unmounting");
+        if let Err(error) = mounted.unmount(false) {
+            log::error!("still mounted: {error}; a second signal detaches the mount and ends");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The command's end of the control socket.
+//!
+//! Each call is a connection of its own, so a client that lives long notices
+//! neither an idle time-out nor a daemon that was started again meanwhile.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::protocol::{Call, Failure, Reply, Request, Status};
+use super::{SOCKET_NAME, socket};
+use crate::model::{VolumeName, VolumeSpec};
+use crate::volume::{Change, Error, Holder, Removal, Result, TrashedVolume, VolumeInfo, Volumes};
+
+/// How long a daemon may take to read a request; it is short.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running daemon, as others talk to it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The daemon that serves the store in `store_dir`; `None` when there is
+    /// none (no socket, or nobody listens on it).
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the socket is there and cannot be used.
+    pub fn connect(store_dir: &Path) -> Result<Option<Self>> {
+        let client = Self {
+            socket: store_dir.join(SOCKET_NAME),
+        };
+        match socket::connect(&client.socket) {
+            Ok(_) => Ok(Some(client)),
+            Err(error) if nobody_there(&error) => Ok(None),
+            Err(error) => Err(Error::io("connect to", &client.socket, &error)),
+        }
+    }
+
+    /// The daemon's process id in this process's pid namespace, if it can be
+    /// seen from here.
+    ///
+    /// # Errors
+    /// [`Error::Daemon`] when it is gone.
+    pub fn pid(&self) -> Result<Option<i32>> {
+        let (_, pid) = self
+            .open()
+            .and_then(|stream| socket::peer(&stream))
+            .map_err(|error| self.lost(&error))?;
+        Ok((pid > 0).then_some(pid))
+    }
+
+    /// What the daemon says of itself.
+    ///
+    /// # Errors
+    /// [`Error::Daemon`].
+    pub fn status(&self) -> Result<Status> {
+        self.ask(Call::Status)
+    }
+
+    /// Unmounts; when this returns the mount is gone, and the daemon is ending.
+    ///
+    /// # Errors
+    /// [`Failure::Unmount`], or [`Error::Daemon`].
+    pub fn unmount(&self, lazy: bool) -> std::result::Result<(), Failure> {
+        self.call(Call::Unmount { lazy })
+    }
+
+    /// Figures of the running daemon.
+    ///
+    /// # Errors
+    /// [`Error::Daemon`].
+    pub fn stats(&self) -> Result<serde_json::Value> {
+        self.ask(Call::Stats)
+    }
+
+    fn open(&self) -> io::Result<UnixStream> {
+        let stream = socket::connect(&self.socket)?;
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        Ok(stream)
+    }
+
+    fn lost(&self, error: &io::Error) -> Error {
+        if nobody_there(error) {
+            return self.unusable("it has ended; mount the store again with 'volfs mount'");
+        }
+        self.unusable(&error.to_string())
+    }
+
+    fn unusable(&self, why: &str) -> Error {
+        Error::Daemon {
+            socket: self.socket.clone(),
+            why: why.to_owned(),
+        }
+    }
+
+    /// A call that cannot fail with anything but a volume's error.
+    fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
+        self.call(call).map_err(|failure| match failure {
+            Failure::Volume(error) => error,
+            Failure::Unmount(refused) => self.unusable(&refused.to_string()),
+            Failure::Refused(refusal) => self.unusable(&refusal.to_string()),
+        })
+    }
+
+    fn call<T: DeserializeOwned>(&self, call: Call) -> std::result::Result<T, Failure> {
+        let line = self.exchange(&Request::new(call))?;
+        let reply: Reply<T> = serde_json::from_slice(&line)
+            .map_err(|error| self.unusable(&format!("its reply makes no sense: {error}")))?;
+        match reply {
+            Reply::Ok(value) => Ok(value),
+            Reply::Error(described) => match described.error {
+                Failure::Refused(refusal) => Err(self.unusable(&refusal.to_string()).into()),
+                failure => Err(failure),
+            },
+        }
+    }
+
+    /// Sends a request and waits for the reply line. There is no time-out on
+    /// the reply: to delete a large volume takes its time. A daemon that dies
+    /// closes the connection.
+    fn exchange(&self, request: &Request) -> Result<Vec<u8>> {
+        let mut stream = self.open().map_err(|error| self.lost(&error))?;
+        let mut line = serde_json::to_vec(request)
+            .map_err(|error| self.unusable(&format!("the request is not JSON: {error}")))?;
+        line.push(b'\n');
+        // A daemon that refuses at once may close before it has read all;
+        // what it said is then still there to be read.
+        let sent = stream.write_all(&line);
+        let mut reply = Vec::new();
+        let received = BufReader::new(stream).read_until(b'\n', &mut reply);
+        if reply.last() == Some(&b'\n') {
+            return Ok(reply);
+        }
+        Err(match (sent, received) {
+            (Err(error), _) | (_, Err(error)) if !nobody_there(&error) => self.lost(&error),
+            _ => self.unusable(
+                "it ended before it replied; whether the change was made shows 'volfs ls'",
+            ),
+        })
+    }
+}
+
+/// Errors of a socket whose daemon has ended, or never was.
+fn nobody_there(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
+impl Volumes for Client {
+    fn create(&self, spec: &VolumeSpec) -> Result<VolumeInfo> {
+        self.ask(Call::Create {
+            spec: Box::new(spec.clone()),
+        })
+    }
+
+    fn get(&self, name: &VolumeName) -> Result<VolumeInfo> {
+        self.ask(Call::Get { name: name.clone() })
+    }
+
+    fn list(&self) -> Result<Vec<VolumeInfo>> {
+        self.ask(Call::List)
+    }
+
+    fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<VolumeInfo> {
+        self.ask(Call::Rename {
+            from: from.clone(),
+            to: to.clone(),
+        })
+    }
+
+    fn remove(&self, name: &VolumeName, how: Removal) -> Result<()> {
+        self.ask(Call::Remove {
+            name: name.clone(),
+            how,
+        })
+    }
+
+    fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
+        self.ask(Call::Change {
+            name: name.clone(),
+            change: change.clone(),
+        })
+    }
+
+    fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
+        self.ask(Call::Holders { name: name.clone() })
+    }
+
+    fn trash(&self) -> Result<Vec<TrashedVolume>> {
+        self.ask(Call::Trash)
+    }
+
+    fn restore(&self, which: &str, new_name: Option<&VolumeName>) -> Result<VolumeInfo> {
+        self.ask(Call::Restore {
+            which: which.to_owned(),
+            new_name: new_name.cloned(),
+        })
+    }
+
+    fn empty_trash(&self, which: Option<&str>) -> Result<usize> {
+        self.ask(Call::EmptyTrash {
+            which: which.map(str::to_owned),
+        })
+    }
+}

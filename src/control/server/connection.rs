@@ -1,0 +1,176 @@
+//! One connection: read a line, call, write a line, until the client has no
+//! more, or takes too long.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{Place, Shared};
+use crate::control::protocol::{Call, Failure, MAX_REQUEST_BYTES, Refusal, Reply, Request};
+
+/// How long the next request may take to arrive, from its first wait to its
+/// newline.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to read a whole reply. The list of 100,000
+/// volumes is some 50 MB.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves the connection to its end.
+pub(super) fn serve(place: &Place, stream: &UnixStream) {
+    let mut lines = Lines {
+        stream,
+        buffer: Vec::new(),
+    };
+    while !place.is_stopping() {
+        let outcome = match lines.next() {
+            Ok(Some(line)) => send(stream, &answer(&place.shared, &line)),
+            Ok(None) => return,
+            Err(Stop::Refused(refusal)) => {
+                let _ = refuse(stream, refusal);
+                return;
+            }
+            Err(Stop::Broken(error)) => Err(error),
+        };
+        if let Err(error) = outcome {
+            log::debug!("a control connection broke: {error}");
+            return;
+        }
+    }
+}
+
+/// Says why, and is done with the connection.
+pub(super) fn refuse(stream: &UnixStream, refusal: Refusal) -> io::Result<()> {
+    send(stream, &line_of(Err::<(), _>(refusal)))
+}
+
+/// The reply line to a request line.
+fn answer(shared: &Shared, line: &[u8]) -> Vec<u8> {
+    let call = match Request::parse(line) {
+        Ok(request) => request.call,
+        Err(refusal) => return line_of(Err::<(), _>(refusal)),
+    };
+    let volumes = &*shared.volumes;
+    match call {
+        Call::Create { spec } => line_of(volumes.create(&spec)),
+        Call::Get { name } => line_of(volumes.get(&name)),
+        Call::List => line_of(volumes.list()),
+        Call::Rename { from, to } => line_of(volumes.rename(&from, &to)),
+        Call::Remove { name, how } => line_of(volumes.remove(&name, how)),
+        Call::Change { name, change } => line_of(volumes.change(&name, &change)),
+        Call::Holders { name } => line_of(volumes.holders(&name)),
+        Call::Trash => line_of(volumes.trash()),
+        Call::Restore { which, new_name } => line_of(volumes.restore(&which, new_name.as_ref())),
+        Call::EmptyTrash { which } => line_of(volumes.empty_trash(which.as_deref())),
+        Call::Status => line_of(Ok::<_, Refusal>(shared.daemon.status())),
+        Call::Unmount { lazy } => line_of(shared.daemon.unmount(lazy)),
+        Call::Stats => line_of(Ok::<_, Refusal>(shared.daemon.stats())),
+    }
+}
+
+fn line_of<T: Serialize>(result: Result<T, impl Into<Failure>>) -> Vec<u8> {
+    let reply = match result {
+        Ok(value) => Reply::Ok(value),
+        Err(failure) => Reply::Error(failure.into().into()),
+    };
+    let mut line = serde_json::to_vec(&reply).unwrap_or_else(|error| {
+        let why = error.to_string();
+        let failure = Failure::from(Refusal::BadReply { why });
+        // A code, a text and a sentence: always JSON.
+        serde_json::to_vec(&Reply::<()>::Error(failure.into())).unwrap_or_default()
+    });
+    line.push(b'\n');
+    line
+}
+
+/// Writes all within [`WRITE_TIMEOUT`], however little the client takes at a time.
+fn send(mut stream: &UnixStream, mut rest: &[u8]) -> io::Result<()> {
+    let deadline = Instant::now() + WRITE_TIMEOUT;
+    while !rest.is_empty() {
+        stream.set_write_timeout(Some(time_left(deadline)?))?;
+        match stream.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn time_left(deadline: Instant) -> io::Result<Duration> {
+    match deadline.checked_duration_since(Instant::now()) {
+        // A time-out of zero would mean none at all.
+        Some(left) if !left.is_zero() => Ok(left),
+        _ => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+enum Stop {
+    Refused(Refusal),
+    Broken(io::Error),
+}
+
+/// The request lines of a connection.
+struct Lines<'a> {
+    stream: &'a UnixStream,
+    /// What has been read of the next line, and perhaps of later ones.
+    buffer: Vec<u8>,
+}
+
+impl Lines<'_> {
+    /// The next line without its newline; `None` when the client has no more.
+    fn next(&mut self) -> Result<Option<Vec<u8>>, Stop> {
+        let deadline = Instant::now() + READ_TIMEOUT;
+        let mut searched = 0;
+        loop {
+            if let Some(at) = self.buffer[searched..].iter().position(|&b| b == b'\n') {
+                let mut line: Vec<u8> = self.buffer.drain(..=searched + at).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            searched = self.buffer.len();
+            if searched >= MAX_REQUEST_BYTES {
+                return Err(Stop::Refused(Refusal::TooLong {
+                    limit: MAX_REQUEST_BYTES,
+                }));
+            }
+            match self.read_more(deadline) {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) && self.buffer.is_empty() => return Ok(None),
+                Err(error) if is_timeout(&error) => {
+                    return Err(Stop::Refused(Refusal::TooSlow {
+                        seconds: READ_TIMEOUT.as_secs(),
+                    }));
+                }
+                Err(error) => return Err(Stop::Broken(error)),
+            }
+        }
+    }
+
+    fn read_more(&mut self, deadline: Instant) -> io::Result<usize> {
+        let mut chunk = [0; 8192];
+        loop {
+            self.stream.set_read_timeout(Some(time_left(deadline)?))?;
+            let mut stream = self.stream;
+            match stream.read(&mut chunk) {
+                Ok(count) => {
+                    self.buffer.extend_from_slice(&chunk[..count]);
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+    )
+}

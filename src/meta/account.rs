@@ -1,0 +1,285 @@
+//! The running account of one volume: what it holds, what is about to be
+//! added, and how much it may hold.
+//!
+//! Pure memory: no I/O, no catalogue. All amounts are charges by the rule in
+//! [`super::charge`].
+
+use std::fmt;
+
+use parking_lot::Mutex;
+
+use super::quota::BLOCK;
+use crate::model::{Bytes, Limits, Usage};
+
+/// The account of one volume, shared by everything that changes it.
+///
+/// What is reserved counts as used when a later reservation is checked, so
+/// that no number of racing writers exceeds a limit, and what fits beside
+/// them is never refused.
+///
+/// Lowering a limit below what is used is allowed: growth then fails until
+/// usage is below it; giving back always works.
+#[derive(Debug)]
+pub struct Account {
+    // One mutex and not two atomics: bytes and inodes are granted together or
+    // not at all, and exactly. Held for a few additions, never over a call.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    used: Usage,
+    reserved: Usage,
+    limits: Limits,
+    trusted: bool,
+}
+
+/// What a limit is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Charged bytes.
+    Bytes,
+    /// Inodes.
+    Inodes,
+}
+
+/// Why a reservation was refused (ENOSPC for whoever asked).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverLimit {
+    /// The limit that would have been exceeded, bytes before inodes.
+    pub resource: Resource,
+    /// The limit.
+    pub limit: u64,
+    /// Used and reserved at that moment.
+    pub taken: u64,
+    /// What was asked for on top.
+    pub asked: u64,
+}
+
+impl fmt::Display for OverLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.resource {
+            Resource::Bytes => write!(
+                f,
+                "the quota of {} is reached: {} in use, {} more asked for",
+                Bytes(self.limit),
+                Bytes(self.taken),
+                Bytes(self.asked)
+            ),
+            Resource::Inodes => write!(
+                f,
+                "the quota of {} inodes is reached: {} in use, {} more asked for",
+                self.limit, self.taken, self.asked
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OverLimit {}
+
+/// Room that was granted and is not used yet. What is not committed when it
+/// is dropped is given back.
+#[derive(Debug)]
+#[must_use = "a reservation that is dropped is given back"]
+pub struct Reservation<'a> {
+    account: &'a Account,
+    amount: Usage,
+}
+
+impl Account {
+    /// An account that starts at `used`.
+    #[must_use]
+    pub fn new(used: Usage, limits: Limits) -> Self {
+        Self {
+            state: Mutex::new(State {
+                used,
+                reserved: Usage::default(),
+                limits,
+                trusted: true,
+            }),
+        }
+    }
+
+    /// What the volume holds, without what is only reserved.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.state.lock().used
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.state.lock().limits
+    }
+
+    /// Puts other limits in force, for every later reservation.
+    pub fn set_limits(&self, limits: Limits) {
+        self.state.lock().limits = limits;
+    }
+
+    /// Usage and limits of one moment.
+    #[must_use]
+    pub fn snapshot(&self) -> (Usage, Limits) {
+        let state = self.state.lock();
+        (state.used, state.limits)
+    }
+
+    /// Room for `bytes` charged bytes and `inodes` inodes: both or nothing.
+    /// Nothing asked is granted even above a limit.
+    ///
+    /// # Errors
+    /// [`OverLimit`]; nothing has changed then.
+    pub fn reserve(&self, bytes: Bytes, inodes: u64) -> Result<Reservation<'_>, OverLimit> {
+        let amount = Usage { bytes, inodes };
+        let mut state = self.state.lock();
+        state.check(amount)?;
+        state.reserved = sum(state.reserved, amount);
+        Ok(Reservation {
+            account: self,
+            amount,
+        })
+    }
+
+    /// As many whole blocks of `bytes` (a multiple of [`BLOCK`]) as fit, maybe
+    /// none: for a write that does what a full disk would let it do.
+    pub fn reserve_up_to(&self, bytes: Bytes) -> Reservation<'_> {
+        let mut state = self.state.lock();
+        let room = state.room_bytes();
+        let granted = if bytes.0 <= room {
+            bytes.0
+        } else {
+            room - room % BLOCK
+        };
+        let amount = Usage {
+            bytes: Bytes(granted),
+            inodes: 0,
+        };
+        state.reserved = sum(state.reserved, amount);
+        Reservation {
+            account: self,
+            amount,
+        }
+    }
+
+    /// Takes off what was deleted or cut. Taking off more than is there means
+    /// that the account is wrong: it stops at 0 and is no longer
+    /// [trusted](Self::is_trusted).
+    pub fn release(&self, bytes: Bytes, inodes: u64) {
+        let mut state = self.state.lock();
+        let less = state.used.bytes.0.checked_sub(bytes.0);
+        let fewer = state.used.inodes.checked_sub(inodes);
+        state.trusted &= less.is_some() && fewer.is_some();
+        state.used = Usage {
+            bytes: Bytes(less.unwrap_or(0)),
+            inodes: fewer.unwrap_or(0),
+        };
+    }
+
+    /// Adds without asking the limits: for what has already happened (a file
+    /// that grew through kernel passthrough, seen at its close).
+    pub fn add_settled(&self, bytes: Bytes, inodes: u64) {
+        let mut state = self.state.lock();
+        state.used = sum(state.used, Usage { bytes, inodes });
+    }
+
+    /// Replaces the usage by what a count found, and trusts it again.
+    pub fn set_counted(&self, used: Usage) {
+        let mut state = self.state.lock();
+        state.used = used;
+        state.trusted = true;
+    }
+
+    /// Whether no contradiction has been seen since the last count.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        self.state.lock().trusted
+    }
+
+    /// Says that usage may be wrong: something changed without being counted.
+    pub fn distrust(&self) {
+        self.state.lock().trusted = false;
+    }
+
+    fn settle(&self, reserved: Usage, used: Usage) {
+        let mut state = self.state.lock();
+        // Cannot wrap: a reservation gives back what it has taken, once.
+        state.reserved.bytes.0 -= reserved.bytes.0;
+        state.reserved.inodes -= reserved.inodes;
+        state.used = sum(state.used, used);
+    }
+}
+
+impl State {
+    fn check(&self, amount: Usage) -> Result<(), OverLimit> {
+        let taken = sum(self.used, self.reserved);
+        let fits = |limit: Option<u64>, taken: u64, asked: u64, resource| match limit {
+            Some(limit) if asked > limit.saturating_sub(taken) => Err(OverLimit {
+                resource,
+                limit,
+                taken,
+                asked,
+            }),
+            _ => Ok(()),
+        };
+        let limit_bytes = self.limits.bytes.map(|bytes| bytes.0);
+        fits(limit_bytes, taken.bytes.0, amount.bytes.0, Resource::Bytes)?;
+        fits(
+            self.limits.inodes,
+            taken.inodes,
+            amount.inodes,
+            Resource::Inodes,
+        )
+    }
+
+    fn room_bytes(&self) -> u64 {
+        match self.limits.bytes {
+            Some(limit) => limit
+                .0
+                .saturating_sub(self.used.bytes.0.saturating_add(self.reserved.bytes.0)),
+            None => u64::MAX,
+        }
+    }
+}
+
+const fn sum(a: Usage, b: Usage) -> Usage {
+    Usage {
+        bytes: Bytes(a.bytes.0.saturating_add(b.bytes.0)),
+        inodes: a.inodes.saturating_add(b.inodes),
+    }
+}
+
+impl Reservation<'_> {
+    /// What was granted.
+    #[must_use]
+    pub const fn amount(&self) -> Usage {
+        self.amount
+    }
+
+    /// All of it has been used.
+    pub fn commit(self) {
+        let amount = self.amount;
+        self.commit_part(amount.bytes, amount.inodes);
+    }
+
+    /// This much of it has been used (more than was granted counts as what was
+    /// granted); the rest is given back.
+    pub fn commit_part(mut self, bytes: Bytes, inodes: u64) {
+        let granted = std::mem::take(&mut self.amount);
+        let used = Usage {
+            bytes: bytes.min(granted.bytes),
+            inodes: inodes.min(granted.inodes),
+        };
+        self.account.settle(granted, used);
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if self.amount != Usage::default() {
+            self.account.settle(self.amount, Usage::default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

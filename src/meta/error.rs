@@ -1,0 +1,70 @@
+//! What can go wrong with the catalogue, told apart by what can be done.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+/// Why the catalogue could not be read or written. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is no database, is corrupt, or holds what this version does
+    /// not understand.
+    #[error("{path:?}: {why}")]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite or the check of a row said.
+        why: String,
+    },
+    /// Written by a later version.
+    #[error("{path:?} has schema version {found}, this program knows up to {known}")]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The highest version known.
+        known: u32,
+    },
+    /// Somebody who does not hold the store's lock has the file open.
+    #[error("{path:?} is locked by another program")]
+    Busy {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// The system refused a read or write.
+    #[error("{path:?}: os error {errno}")]
+    System {
+        /// The database file.
+        path: PathBuf,
+        /// The nearest system error number.
+        errno: i32,
+    },
+}
+
+/// The result of an operation on the catalogue.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(super) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        let system = |errno| Self::System {
+            path: path.clone(),
+            errno,
+        };
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => system(libc::ENOSPC),
+            Some(ErrorCode::ReadOnly) => system(libc::EROFS),
+            Some(ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => system(libc::EACCES),
+            Some(ErrorCode::SystemIoFailure) => system(libc::EIO),
+            Some(ErrorCode::OutOfMemory) => system(libc::ENOMEM),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
+            // Corrupt, not a database, a type or constraint that cannot be
+            // ours: all are a file that is not what this program writes.
+            _ => Self::Damaged {
+                path,
+                why: error.to_string(),
+            },
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The catalogue of volumes, and the pure arithmetic of quotas.
+//!
+//! Knows the vocabulary of [`crate::model`] and SQLite; knows nothing of
+//! directories, images or FUSE.
+
+mod account;
+mod catalogue;
+mod error;
+mod quota;
+mod row;
+mod schema;
+
+pub use account::{Account, OverLimit, Reservation, Resource};
+pub use catalogue::{Catalogue, UsageRow};
+pub use error::{Error, Result};
+pub use quota::{BLOCK, Inode, charge, grow, round_up};
+pub use row::{DiskRow, State, VolumeRow};

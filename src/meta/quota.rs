@@ -1,0 +1,92 @@
+//! What an inode is charged: the pure arithmetic of quotas.
+//!
+//! Knows no volume, no counter and no limit; see [`super::Account`] for those.
+
+use crate::model::{Bytes, Usage};
+
+/// Bytes are charged in units of this size. A power of two.
+pub const BLOCK: u64 = 4096;
+
+/// What decides the charge of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inode {
+    /// A regular file of this size in bytes. Size, not allocated blocks: the
+    /// same on every host file system, and a sparse file cannot hide from it.
+    File {
+        /// `st_size`.
+        size: u64,
+    },
+    /// A directory, whatever it holds.
+    Directory,
+    /// A symbolic link, fifo, socket or device node.
+    Other,
+}
+
+/// What one inode is charged. Hard links share the charge of their inode.
+#[must_use]
+pub const fn charge(inode: Inode) -> Usage {
+    let bytes = match inode {
+        Inode::File { size } => round_up(size),
+        Inode::Directory => BLOCK,
+        Inode::Other => 0,
+    };
+    Usage {
+        bytes: Bytes(bytes),
+        inodes: 1,
+    }
+}
+
+/// The bytes charged for a file of `size` bytes. A size in the last partial
+/// block below 2^64 (no file system has such files) is charged the largest
+/// multiple of [`BLOCK`].
+#[must_use]
+pub const fn round_up(size: u64) -> u64 {
+    match size.checked_next_multiple_of(BLOCK) {
+        Some(bytes) => bytes,
+        None => u64::MAX - (BLOCK - 1),
+    }
+}
+
+/// The bytes that a file's charge grows by when its size goes from `old` to
+/// `new`; 0 when it shrinks or stays in its last block.
+#[must_use]
+pub const fn grow(old: u64, new: u64) -> u64 {
+    round_up(new).saturating_sub(round_up(old))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_rule() {
+        let bytes = |inode| charge(inode).bytes.0;
+        for (size, charged) in [(0, 0), (1, 4096), (4096, 4096), (4097, 8192)] {
+            assert_eq!(bytes(Inode::File { size }), charged);
+        }
+        assert_eq!(bytes(Inode::Directory), 4096);
+        assert_eq!(bytes(Inode::Other), 0);
+        assert_eq!(charge(Inode::Other).inodes, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn rounding(size in any::<u64>()) {
+            let charged = round_up(size);
+            prop_assert_eq!(charged % BLOCK, 0);
+            prop_assert!(charged >= size || size > u64::MAX - BLOCK);
+            prop_assert!(charged.saturating_sub(size) < BLOCK);
+        }
+
+        #[test]
+        fn growth_in_steps_is_growth_at_once(
+            mut sizes in proptest::collection::vec(0_u64..1 << 50, 2..9)
+        ) {
+            sizes.sort_unstable();
+            let steps: u64 = sizes.windows(2).map(|pair| grow(pair[0], pair[1])).sum();
+            prop_assert_eq!(steps, grow(sizes[0], sizes[sizes.len() - 1]));
+            prop_assert_eq!(grow(sizes[sizes.len() - 1], sizes[0]), 0);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Building a volume's directory aside, so that it appears complete or not at
+//! all.
+//!
+//! What a volume of each kind consists of is said here and nowhere else. Knows
+//! no catalogue.
+
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, fchown};
+use std::path::Path;
+
+use super::delete::delete_tree;
+use super::error::{Error, Result};
+use super::layout::{DATA, Layout, Place, sync_dir};
+use super::manifest::Manifest;
+use crate::failpoint;
+use crate::meta::{DiskRow, VolumeRow};
+use crate::model::{Kind, Owner, VolumeId};
+
+/// A volume's directory that has no row in the catalogue yet. Deleted when it
+/// is dropped, unless it was [kept](Self::keep).
+#[derive(Debug)]
+pub(super) struct Build<'a> {
+    layout: &'a Layout,
+    id: VolumeId,
+    place: Place,
+    kept: bool,
+}
+
+impl<'a> Build<'a> {
+    /// Builds the volume under `tmp/`; on disk in full when this returns.
+    ///
+    /// Three fsyncs: `volume.json`, the contents, and the directory that holds
+    /// both. [`publish`](Self::publish) adds a fourth and the commit of the
+    /// row a fifth. On file systems that keep a journal the second and third
+    /// find nothing left to write.
+    pub(super) fn new(layout: &'a Layout, row: &VolumeRow, owner: Option<Owner>) -> Result<Self> {
+        let home = layout.home(Place::Tmp, row.id);
+        make_dir(&home)?;
+        // From here on the guard deletes what there is of it.
+        let build = Self {
+            layout,
+            id: row.id,
+            place: Place::Tmp,
+            kept: false,
+        };
+        Manifest::of(row).create(&home)?;
+        match (row.kind, row.disk) {
+            (Kind::Disk, Some(disk)) => disk_contents(&home, disk)?,
+            (Kind::Directory, _) | (Kind::Disk, None) => directory_contents(&home, owner)?,
+        }
+        sync_dir(&home)?;
+        failpoint::hit("create.built");
+        Ok(build)
+    }
+
+    /// Moves the volume to `volumes/`, durably.
+    pub(super) fn publish(&mut self) -> Result<()> {
+        self.layout.relocate(self.id, Place::Tmp, Place::Volumes)?;
+        self.place = Place::Volumes;
+        self.layout.sync(Place::Volumes)?;
+        failpoint::hit("create.renamed");
+        Ok(())
+    }
+
+    /// The row is committed: the directory stays.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Build<'_> {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let undo = || {
+            if self.place != Place::Tmp {
+                self.layout.relocate(self.id, self.place, Place::Tmp)?;
+            }
+            delete_tree(&self.layout.home(Place::Tmp, self.id))
+        };
+        if let Err(error) = undo() {
+            log::warn!("what was built of a volume that could not be made is left: {error}");
+        }
+    }
+}
+
+/// A directory volume is a directory.
+fn directory_contents(home: &Path, owner: Option<Owner>) -> Result<()> {
+    let data = home.join(DATA);
+    make_dir(&data)?;
+    let owner = owner.unwrap_or_else(|| Owner {
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+        mode: 0o755,
+    });
+    let dir = File::open(&data).map_err(|e| Error::io("open", &data, &e))?;
+    // Said outright: the umask, a set-group-id bit or a default ACL of the
+    // store's directory would have their say otherwise.
+    fchown(&dir, Some(owner.uid), Some(owner.gid))
+        .map_err(|e| Error::io("set the owner of", &data, &e))?;
+    // After the owner, as a change of owner may take mode bits away.
+    dir.set_permissions(fs::Permissions::from_mode(owner.mode & 0o7777))
+        .map_err(|e| Error::io("set the mode of", &data, &e))?;
+    dir.sync_all().map_err(|e| Error::io("sync", &data, &e))
+}
+
+/// A disk volume is an image.
+fn disk_contents(_home: &Path, _disk: DiskRow) -> Result<()> {
+    Err(Error::Unsupported {
+        what: "a disk volume".to_owned(),
+        when: "disk volumes come with the disk image module".to_owned(),
+    })
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| Error::io("create", path, &e))
+}

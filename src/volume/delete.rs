@@ -1,0 +1,166 @@
+//! Deleting a volume's directory tree, whatever its owners have made of it.
+//!
+//! Knows no volume: it is given a directory that nobody else uses.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, renameat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::error::{Error, Result};
+
+const OPEN_DIR: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+
+/// Deletes the directory `top` and all below it. What is not there is deleted.
+///
+/// Directories that are not empty are moved up into `top` and deleted from
+/// there, so that a tree of any depth takes two descriptors and no stack, no
+/// symbolic link is ever followed, and a deletion that was cut can be begun
+/// again at any point.
+///
+/// # Errors
+/// The first thing that could not be deleted; the rest of it stays.
+pub(super) fn delete_tree(top: &Path) -> Result<()> {
+    let error = |errno: Errno| Error::io("delete", top, &errno.into());
+    let dir = match Dir::open(top, OPEN_DIR, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(errno) => return Err(error(errno)),
+    };
+    Flatten::new(dir).run().map_err(error)?;
+    match std::fs::remove_dir(top) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("delete", top, &e)),
+        _ => Ok(()),
+    }
+}
+
+struct Flatten {
+    top: Dir,
+    // Directories in `top` that are to be emptied.
+    queue: Vec<CString>,
+    // For names in `top` that nothing has.
+    next: u64,
+}
+
+impl Flatten {
+    fn new(top: Dir) -> Self {
+        Self {
+            top,
+            queue: Vec::new(),
+            next: 0,
+        }
+    }
+
+    fn run(&mut self) -> nix::Result<()> {
+        for name in names(&mut self.top)? {
+            if !remove(self.top.as_fd(), &name)? {
+                self.queue.push(name);
+            }
+        }
+        while let Some(name) = self.queue.pop() {
+            self.empty(&name)?;
+            unlinkat(self.top.as_fd(), name.as_c_str(), UnlinkatFlags::RemoveDir)?;
+        }
+        Ok(())
+    }
+
+    fn empty(&mut self, name: &CStr) -> nix::Result<()> {
+        let open = |top: BorrowedFd<'_>| Dir::openat(top, name, OPEN_DIR, Mode::empty());
+        let mut dir = match open(self.top.as_fd()) {
+            // A directory that its owner has closed to himself.
+            Err(Errno::EACCES) => {
+                self.unlock(self.top.as_fd(), name)?;
+                open(self.top.as_fd())?
+            }
+            other => other?,
+        };
+        let entries = match names(&mut dir) {
+            Ok(entries) => entries,
+            Err(errno) => return Err(errno),
+        };
+        for entry in entries {
+            let removed = match remove(dir.as_fd(), &entry) {
+                // Readable, but neither writable nor searchable.
+                Err(Errno::EACCES) => {
+                    self.unlock(self.top.as_fd(), name)?;
+                    remove(dir.as_fd(), &entry)?
+                }
+                other => other?,
+            };
+            if !removed {
+                self.move_up(dir.as_fd(), &entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn move_up(&mut self, from: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
+        loop {
+            let moved = CString::new(format!(".deleting-{}", self.next))
+                // OK to fail: digits and letters hold no NUL.
+                .map_err(|_| Errno::EINVAL)?;
+            self.next += 1;
+            match renameat(from, name, self.top.as_fd(), moved.as_c_str()) {
+                Ok(()) => {
+                    self.queue.push(moved);
+                    return Ok(());
+                }
+                // A directory of an earlier try has this name and is not empty.
+                Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
+                // Its ".." has to change, which its owner may have forbidden.
+                Err(Errno::EACCES) => {
+                    self.unlock(from, name)?;
+                    renameat(from, name, self.top.as_fd(), moved.as_c_str())?;
+                    self.queue.push(moved);
+                    return Ok(());
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Gives the owner all rights. Only directories come here, and nobody else
+    /// changes the tree, so that following a link cannot happen.
+    fn unlock(&self, dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
+        fchmodat(dir, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)
+    }
+}
+
+/// The entries of a directory. In memory, as reading goes wrong on some file
+/// systems when entries vanish meanwhile.
+fn names(dir: &mut Dir) -> nix::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let name = entry?.file_name().to_owned();
+        if name.as_bytes() != b"." && name.as_bytes() != b".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Removes a file or an empty directory; `false` for a directory that holds
+/// something.
+fn remove(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<bool> {
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => return Ok(true),
+        // EISDIR is Linux's, EPERM is POSIX's word for "a directory".
+        Err(Errno::EISDIR | Errno::EPERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    match unlinkat(dir, name, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(true),
+        Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
+        // It was not a directory: the first refusal was the true one.
+        Err(Errno::ENOTDIR) => Err(Errno::EPERM),
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,172 @@
+//! Opening a store: is the directory one, who has it, what does it say.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use super::error::{Error, Result};
+use super::layout::{Layout, Place, sync_dir};
+use super::lock::StoreLock;
+use super::reconcile::{look_only, reconcile};
+use super::store::{Store, StoreOptions};
+use crate::meta::Catalogue;
+
+/// What may be in a directory that becomes a store: what a daemon leaves before
+/// the store is made, and what the root of a fresh file system holds.
+const HARMLESS: [&str; 7] = [
+    "lock",
+    "tmp",
+    "trash",
+    "volumes",
+    "daemon.log",
+    "control.sock",
+    "lost+found",
+];
+
+impl Store {
+    /// Opens the store in `dir`, takes its lock, and brings directories and
+    /// catalogue into agreement.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::BadStore`], [`Error::Catalogue`], I/O.
+    pub fn open(dir: &Path, options: &StoreOptions) -> Result<Self> {
+        let dir = find(dir, options)?;
+        let layout = Layout::new(&dir);
+        if options.read_only {
+            return open_read_only(layout);
+        }
+        check_is_store(&layout, options.create)?;
+        let lock = StoreLock::exclusive(layout.root(), &layout.lock())?;
+        check_has_catalogue(&layout)?;
+        make_places(&layout)?;
+        let path = layout.catalogue();
+        let mut catalogue = Catalogue::open(&path)?;
+        let index = reconcile(&layout, &mut catalogue)?;
+        Ok(Self::assemble(layout, Some(catalogue), index, Some(lock)))
+    }
+}
+
+/// The store's directory, canonical, made if that is wished.
+fn find(dir: &Path, options: &StoreOptions) -> Result<std::path::PathBuf> {
+    if options.create && !options.read_only {
+        // Others' data will be in it.
+        match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(bad(dir, "it is not a directory"));
+            }
+            Err(e) => return Err(Error::io("create", dir, &e)),
+        }
+    }
+    let found = dir.canonicalize().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => bad(
+            dir,
+            "it does not exist; name an existing store with --store, or make one with 'volfs create' or 'volfs mount'",
+        ),
+        _ => Error::io("open", dir, &e),
+    })?;
+    if found.is_dir() {
+        Ok(found)
+    } else {
+        Err(bad(dir, "it is not a directory"))
+    }
+}
+
+/// Refuses a directory that holds other things, before anything is written to
+/// it.
+fn check_is_store(layout: &Layout, create: bool) -> Result<()> {
+    let dir = layout.root();
+    if layout.catalogue().exists() || layout.place(Place::Volumes).is_dir() {
+        return Ok(());
+    }
+    let mut foreign = None;
+    for entry in fs::read_dir(dir).map_err(|e| Error::io("list", dir, &e))? {
+        let name = entry.map_err(|e| Error::io("list", dir, &e))?.file_name();
+        if !HARMLESS.iter().any(|harmless| name == **harmless) {
+            foreign = Some(name);
+        }
+    }
+    match (foreign, create) {
+        (Some(name), _) => Err(bad(
+            dir,
+            &format!("it is no store and holds {name:?}; choose an empty directory or a new one"),
+        )),
+        (None, true) => Ok(()),
+        (None, false) => Err(bad(
+            dir,
+            "it is empty; name an existing store with --store, or make one with 'volfs create' or 'volfs mount'",
+        )),
+    }
+}
+
+/// Refuses a store that has lost its catalogue: with a new one all its volumes
+/// would be strays.
+fn check_has_catalogue(layout: &Layout) -> Result<()> {
+    let path = layout.catalogue();
+    if Catalogue::exists(&path)? {
+        return Ok(());
+    }
+    let volumes = layout.list(Place::Volumes)?.unwrap_or_default();
+    match volumes.ids.len() {
+        0 => Ok(()),
+        count => Err(bad(
+            layout.root(),
+            &format!(
+                "its catalogue {path:?} is missing or empty, and volumes/ holds {count} volumes; run 'volfs doctor --rebuild-catalogue' to make it anew from them"
+            ),
+        )),
+    }
+}
+
+pub(super) fn make_places(layout: &Layout) -> Result<()> {
+    let mut made = false;
+    for place in Place::ALL {
+        let path = layout.place(place);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => made = true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io("create", &path, &error)),
+        }
+    }
+    if made {
+        sync_dir(layout.root())?;
+    }
+    Ok(())
+}
+
+fn open_read_only(layout: Layout) -> Result<Store> {
+    let lock = StoreLock::shared(layout.root(), &layout.lock())?;
+    let path = layout.catalogue();
+    // SQLite writes beside a database even to read it, so it gets a copy. The
+    // lock keeps writers away while it is made.
+    let scratch = tempfile::tempdir().map_err(|e| Error::io("create", std::env::temp_dir(), &e))?;
+    let copy = scratch.path().join("meta.db");
+    match fs::copy(&path, &copy) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(bad(
+                layout.root(),
+                "it holds no catalogue (meta.db); name an existing store with --store",
+            ));
+        }
+        Err(error) => return Err(Error::io("read", &path, &error)),
+    }
+    let log = layout.root().join("meta.db-wal");
+    match fs::copy(&log, scratch.path().join("meta.db-wal")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("read", &log, &error));
+        }
+        _ => {}
+    }
+    let catalogue = Catalogue::open_copy(&copy, &path)?;
+    let index = look_only(&layout, &catalogue)?;
+    Ok(Store::assemble(layout, None, index, lock))
+}
+
+fn bad(store: &Path, why: &str) -> Error {
+    Error::BadStore {
+        store: store.to_owned(),
+        why: why.to_owned(),
+    }
+}

@@ -1,0 +1,298 @@
+//! The end of a volume: removal, the trash, coming back from it, and deletion
+//! for good.
+//!
+//! The row is committed first, always; a directory follows its row. That makes
+//! the restoration, too, one commit and then a move: whatever is cut, the next
+//! start moves the directory to where its row says, and no other rule is
+//! needed.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+use super::api::Removal;
+use super::delete::delete_tree;
+use super::error::{Error, Result};
+use super::layout::{Layout, Place};
+use super::manifest::Manifest;
+use super::store::Store;
+use super::volume::Volume;
+use crate::failpoint;
+use crate::meta::State;
+use crate::model::{Kind, Timestamp, VolumeId, VolumeName};
+
+/// How many deleted volumes' rows are dropped together. Dropping takes two
+/// fsyncs, for one row or for many.
+const DROP_TOGETHER: usize = 64;
+
+/// Whether a volume that was to be removed as empty was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Emptied {
+    Yes,
+    HoldsFiles,
+}
+
+/// Removes the root directory of a volume in the trash if it is empty: looked
+/// at and removed in one system call, so that no file that somebody puts there
+/// meanwhile is lost.
+pub(super) fn rmdir_contents(layout: &Layout, id: VolumeId) -> Result<Emptied> {
+    let data = layout.data(Place::Trash, id);
+    match fs::remove_dir(&data) {
+        Ok(()) => Ok(Emptied::Yes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Emptied::Yes),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Emptied::HoldsFiles),
+        Err(error) => Err(Error::io("remove", &data, &error)),
+    }
+}
+
+impl Store {
+    pub(super) fn remove_volume(&self, name: &VolumeName, how: Removal) -> Result<()> {
+        self.writable()?;
+        let life = self.life.lock();
+        let volume = self.index.read().find(name)?;
+        if volume.row().pinned {
+            return Err(Error::Pinned { name: name.clone() });
+        }
+        let holders = self.holders_of(&volume);
+        if !holders.is_empty() {
+            return Err(Error::InUse {
+                name: name.clone(),
+                holders,
+            });
+        }
+        match how {
+            Removal::Trash => {
+                self.check_files(&volume)?;
+                self.bury(&volume, State::Trash)
+            }
+            Removal::Purge => {
+                self.bury(&volume, State::Purging)?;
+                // Large trees take long: other changes go on meanwhile.
+                drop(life);
+                self.delete_for_good(&volume)
+            }
+            Removal::Empty => {
+                self.remove_if_empty(name, &volume)?;
+                drop(life);
+                self.delete_for_good(&volume)
+            }
+        }
+    }
+
+    /// Takes a live volume out of sight and its directory to the trash.
+    fn bury(&self, volume: &Arc<Volume>, state: State) -> Result<()> {
+        let now = Timestamp::now();
+        let name = volume.name();
+        self.catalogue()?
+            .set_state(&[volume.serial], state, None, now)?;
+        failpoint::hit("remove.committed");
+        self.set_state_in_memory(volume, state, now);
+        {
+            let mut index = self.index.write();
+            index.vanish(volume);
+            if state == State::Trash {
+                index.put_in_trash(volume);
+            }
+        }
+        let moved = self
+            .layout
+            .relocate(volume.id, Place::Volumes, Place::Trash);
+        if let Err(error) = moved
+            && self.layout.home(Place::Volumes, volume.id).exists()
+        {
+            // It is removed, as its row says; the next start moves it.
+            log::warn!("volume {name:?} is removed but its directory did not move: {error}");
+        }
+        failpoint::hit("remove.moved");
+        self.tell(|observer| observer.vanished(&name, volume));
+        Ok(())
+    }
+
+    fn remove_if_empty(&self, name: &VolumeName, volume: &Arc<Volume>) -> Result<()> {
+        if !self.is_empty(volume)? {
+            return Err(Error::NotEmpty { name: name.clone() });
+        }
+        let now = Timestamp::now();
+        self.catalogue()?
+            .set_state(&[volume.serial], State::Rmdir, None, now)?;
+        failpoint::hit("remove.committed");
+        let emptied = self
+            .layout
+            .relocate(volume.id, Place::Volumes, Place::Trash)
+            .and_then(|()| {
+                failpoint::hit("remove.moved");
+                rmdir_contents(&self.layout, volume.id)
+            });
+        match emptied {
+            Ok(Emptied::Yes) => {
+                self.set_state_in_memory(volume, State::Rmdir, now);
+                self.index.write().vanish(volume);
+                self.tell(|observer| observer.vanished(name, volume));
+                Ok(())
+            }
+            other => {
+                // Somebody put a file there after the first look: it stays.
+                self.catalogue()?
+                    .set_state(&[volume.serial], State::Live, None, now)?;
+                self.layout
+                    .relocate(volume.id, Place::Trash, Place::Volumes)?;
+                other.and(Err(Error::NotEmpty { name: name.clone() }))
+            }
+        }
+    }
+
+    fn is_empty(&self, volume: &Volume) -> Result<bool> {
+        match volume.kind {
+            Kind::Directory => {
+                let data = self.data_dir(volume);
+                match fs::read_dir(&data) {
+                    Ok(mut entries) => Ok(entries.next().is_none()),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        Err(self.files_missing(volume))
+                    }
+                    Err(error) => Err(Error::io("list", &data, &error)),
+                }
+            }
+            Kind::Disk => Err(Error::Unsupported {
+                what: "looking whether a disk volume is empty".to_owned(),
+                when: "remove it with 'volfs rm'".to_owned(),
+            }),
+        }
+    }
+
+    /// Deletes what a volume that nobody sees any more has left.
+    fn delete_for_good(&self, volume: &Volume) -> Result<()> {
+        for place in [Place::Trash, Place::Volumes] {
+            delete_tree(&self.layout.home(place, volume.id))?;
+        }
+        failpoint::hit("remove.purged");
+        let mut gone = self.gone.lock();
+        gone.push((volume.serial, volume.slot));
+        if gone.len() >= DROP_TOGETHER {
+            self.drop_rows(&mut gone)?;
+        }
+        Ok(())
+    }
+
+    /// Drops the rows of volumes that are deleted.
+    ///
+    /// Until then the next start finds rows without directories and drops
+    /// them, so that nothing depends on this being done soon. The directories
+    /// are made to be gone on disk before their rows: a row is all that tells
+    /// a deleted volume from somebody's lost directory.
+    pub(super) fn drop_gone(&self) -> Result<()> {
+        self.drop_rows(&mut self.gone.lock())
+    }
+
+    fn drop_rows(&self, gone: &mut Vec<(crate::model::Serial, crate::model::Slot)>) -> Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.layout.sync(Place::Volumes)?;
+        self.layout.sync(Place::Trash)?;
+        let serials: Vec<_> = gone.iter().map(|(serial, _)| *serial).collect();
+        self.catalogue()?.forget(&serials)?;
+        let mut index = self.index.write();
+        for (_, slot) in gone.drain(..) {
+            index.give_up_slot(slot);
+        }
+        Ok(())
+    }
+
+    pub(super) fn restore_volume(
+        &self,
+        which: &str,
+        new_name: Option<&VolumeName>,
+    ) -> Result<Arc<Volume>> {
+        self.writable()?;
+        let _life = self.life.lock();
+        let volume = self.index.read().find_in_trash(which)?;
+        let name = new_name.cloned().unwrap_or_else(|| volume.name());
+        let claim = self.claim_name(&name)?;
+        let home = self.layout.home(Place::Trash, volume.id);
+        if !home.exists() && !self.layout.home(Place::Volumes, volume.id).exists() {
+            return Err(Error::FilesMissing { name, path: home });
+        }
+        let now = Timestamp::now();
+        self.catalogue()?
+            .set_state(&[volume.serial], State::Live, Some(&name), now)?;
+        failpoint::hit("restore.committed");
+        if let Err(error) = self
+            .layout
+            .relocate(volume.id, Place::Trash, Place::Volumes)
+        {
+            self.catalogue()?
+                .set_state(&[volume.serial], State::Trash, None, now)?;
+            return Err(error);
+        }
+        failpoint::hit("restore.moved");
+        let mut row = (*volume.row()).clone();
+        row.name.clone_from(&name);
+        row.state = State::Live;
+        row.trashed = None;
+        row.orphan = false;
+        row.updated = now;
+        volume.set_row(row);
+        self.index.write().appear(&name, &volume);
+        drop(claim);
+        self.tell(|observer| observer.appeared(&name, &volume));
+        self.renew_manifest(&volume);
+        Ok(volume)
+    }
+
+    pub(super) fn purge_trash(&self, which: Option<&str>) -> Result<usize> {
+        self.writable()?;
+        let doomed = {
+            let _life = self.life.lock();
+            let doomed: Vec<Arc<Volume>> = match which {
+                Some(which) => vec![self.index.read().find_in_trash(which)?],
+                None => self.index.read().trash().map(Arc::clone).collect(),
+            };
+            let serials: Vec<_> = doomed.iter().map(|volume| volume.serial).collect();
+            let now = Timestamp::now();
+            self.catalogue()?
+                .set_state(&serials, State::Purging, None, now)?;
+            for volume in &doomed {
+                self.set_state_in_memory(volume, State::Purging, now);
+                self.index.write().take_from_trash(volume);
+            }
+            doomed
+        };
+        failpoint::hit("trash.purge");
+        let mut first = None;
+        let mut deleted = 0;
+        for volume in &doomed {
+            match self.delete_for_good(volume) {
+                Ok(()) => deleted += 1,
+                // The others go on; the next start tries this one again.
+                Err(error) => {
+                    log::error!("volume {:?} in the trash: {error}", volume.name());
+                    first = first.or(Some(error));
+                }
+            }
+        }
+        first.map_or(Ok(deleted), Err)
+    }
+
+    fn set_state_in_memory(&self, volume: &Volume, state: State, now: Timestamp) {
+        let mut row = (*volume.row()).clone();
+        row.state = state;
+        row.trashed = (state != State::Live).then_some(now);
+        row.updated = now;
+        volume.set_row(row);
+    }
+
+    /// Writes `volume.json` anew after a change. The change itself is
+    /// committed: a failure here is made good at the next start.
+    pub(super) fn renew_manifest(&self, volume: &Volume) {
+        let home = self.layout.home(Place::Volumes, volume.id);
+        let renewed = Manifest::of(&volume.row()).replace(&home).and_then(|()| {
+            self.catalogue()?
+                .manifests_are_current(&[volume.serial])
+                .map_err(Error::from)
+        });
+        if let Err(error) = renewed {
+            log::warn!("volume {:?}: {error}", volume.name());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A volume as the running process knows it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+
+use super::api::{DiskInfo, TrashedVolume, VolumeInfo};
+use super::layout::{Layout, Place};
+use crate::meta::{Account, State, VolumeRow};
+use crate::model::{Kind, Limits, Serial, Slot, Usage, VolumeId, VolumeName};
+
+/// A volume, as the running process knows it. One object for as long as the
+/// store is open, also while the volume is in the trash.
+#[derive(Debug)]
+pub struct Volume {
+    /// Its identity.
+    pub id: VolumeId,
+    /// Its place in the node id space.
+    pub slot: Slot,
+    /// Its place in the order of creation.
+    pub serial: Serial,
+    /// Its kind.
+    pub kind: Kind,
+    account: Account,
+    // Whether the account was exact when it was loaded, or counted since.
+    counted: AtomicBool,
+    // Whether the catalogue says that usage may change. Set and cleared with
+    // the catalogue locked, so that it never says more than the catalogue.
+    dirty: AtomicBool,
+    // Replaced as a whole: a reader has one version of it. Locked inside the
+    // index and inside nothing else.
+    row: RwLock<Arc<VolumeRow>>,
+}
+
+impl Volume {
+    pub(super) fn new(row: VolumeRow) -> Self {
+        Self {
+            id: row.id,
+            slot: row.slot,
+            serial: row.serial,
+            kind: row.kind,
+            account: Account::new(row.used, row.limits),
+            counted: AtomicBool::new(row.usage_clean),
+            dirty: AtomicBool::new(!row.usage_clean),
+            row: RwLock::new(Arc::new(row)),
+        }
+    }
+
+    /// The running account: what the volume holds and may hold.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.account.limits()
+    }
+
+    /// What the volume holds.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.account.usage()
+    }
+
+    /// Whether [`usage`](Self::usage) is exact. It is not after an unclean
+    /// stop until the volume has been counted.
+    #[must_use]
+    pub fn usage_is_exact(&self) -> bool {
+        self.counted.load(Ordering::Acquire) && self.account.is_trusted()
+    }
+
+    /// The name that leads to the volume, or led to it when it was removed.
+    #[must_use]
+    pub fn name(&self) -> VolumeName {
+        self.row().name.clone()
+    }
+
+    pub(super) fn row(&self) -> Arc<VolumeRow> {
+        Arc::clone(&self.row.read())
+    }
+
+    pub(super) fn set_row(&self, row: VolumeRow) {
+        *self.row.write() = Arc::new(row);
+    }
+
+    pub(super) fn set_counted(&self, used: Usage) {
+        self.account.set_counted(used);
+        self.counted.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_dirty(&self, dirty: bool) {
+        self.dirty.store(dirty, Ordering::Release);
+    }
+
+    pub(super) fn info(&self, layout: &Layout) -> VolumeInfo {
+        let row = self.row();
+        let place = match row.state {
+            State::Live => Place::Volumes,
+            State::Trash | State::Purging | State::Rmdir => Place::Trash,
+        };
+        VolumeInfo {
+            name: row.name.clone(),
+            id: self.id,
+            kind: self.kind,
+            path: layout.data(place, self.id),
+            limits: self.limits(),
+            used: self.usage(),
+            used_is_exact: self.usage_is_exact(),
+            disk: row.disk.map(|disk| DiskInfo {
+                size: disk.size,
+                format: disk.format,
+                fstype: disk.fstype,
+                path: layout.image(place, self.id),
+            }),
+            labels: row.labels.clone(),
+            pinned: row.pinned,
+            created: row.created,
+            updated: row.updated,
+        }
+    }
+
+    pub(super) fn trashed_info(&self, layout: &Layout) -> TrashedVolume {
+        let row = self.row();
+        TrashedVolume {
+            info: self.info(layout),
+            // A row in the trash has the time; the schema says so.
+            trashed: row.trashed.unwrap_or(row.updated),
+            orphan: row.orphan,
+        }
+    }
+}
