@@ -348,6 +348,17 @@ impl Catalogue {
         })
     }
 
+    /// Closes the file with all of it in the database itself and no log left.
+    ///
+    /// # Errors
+    /// [`Error`]; what was committed is in the log then.
+    pub fn close(self) -> Result<()> {
+        let path = self.path;
+        self.connection
+            .close()
+            .map_err(|(_, e)| Error::sqlite(&path, &e))
+    }
+
     fn change(
         &mut self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,

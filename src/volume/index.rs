@@ -128,6 +128,12 @@ impl Index {
         }
     }
 
+    /// Sees to it that no later [`claim_place`](Self::claim_place) gives these.
+    pub(super) fn reserve(&mut self, serial: Serial, slot: Slot) {
+        self.last_serial = self.last_serial.max(serial.0);
+        self.taken.insert(slot);
+    }
+
     pub(super) fn give_up_slot(&mut self, slot: Slot) {
         self.taken.remove(&slot);
     }
