@@ -172,9 +172,9 @@ impl Index {
         self.trash.insert(volume.serial, Arc::clone(volume));
     }
 
-    /// The volume cannot be restored any more. Says whether it could be.
-    pub(super) fn take_from_trash(&mut self, volume: &Volume) -> bool {
-        self.trash.remove(&volume.serial).is_some()
+    /// The volume cannot be restored any more.
+    pub(super) fn take_from_trash(&mut self, volume: &Volume) {
+        self.trash.remove(&volume.serial);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a volume is, and its whole life.
 
+mod alter;
 mod api;
 mod build;
 mod delete;
@@ -7,11 +8,13 @@ mod error;
 mod index;
 mod layout;
 mod lock;
+mod make;
 mod manifest;
 mod meta_error;
 mod open;
 mod rebuild;
 mod reconcile;
+mod reserve;
 mod store;
 mod trash;
 mod usage;

@@ -6,7 +6,10 @@
 //! when the store is closed in order. One that is found dirty has to be
 //! counted.
 
+use std::fs::File;
 use std::sync::Arc;
+
+use nix::unistd::syncfs;
 
 use super::error::{Error, Result};
 use super::store::Store;
@@ -67,11 +70,15 @@ impl Store {
         if volumes.is_empty() {
             return Ok(());
         }
-        let mut catalogue = self.catalogue()?;
         let rows: Vec<_> = volumes
             .iter()
             .map(|volume| usage_row(volume, volume.usage_is_exact()))
             .collect();
+        // What was counted must be on disk before it is said to be exact: the
+        // host's file system may lose its last seconds in a power failure.
+        let sync = File::open(self.dir()).and_then(|dir| Ok(syncfs(dir)?));
+        sync.map_err(|e| Error::io("sync", self.dir(), &e))?;
+        let mut catalogue = self.catalogue()?;
         catalogue.save_usage(&rows)?;
         for (volume, row) in volumes.iter().zip(&rows) {
             volume.set_dirty(!row.clean);

@@ -152,13 +152,18 @@ impl Walk<'_> {
         is_dir
     }
 
-    /// The directory of a level, opened again if it had been closed.
+    /// The directory of a level, opened again if it had been closed: with those
+    /// above it that will be needed next, as each costs the way from the root.
     fn open_level(&mut self, at: usize) -> nix::Result<&Dir> {
         if self.levels[at].dir.is_none() {
             let mut dir = Dir::open(self.root, OPEN_DIR, Mode::empty())?;
-            for level in &self.levels[1..=at] {
-                let name: &CStr = &level.name;
-                dir = Dir::openat(dir.as_fd(), name, OPEN_DIR, Mode::empty())?;
+            for next in 1..=at {
+                let name: &CStr = &self.levels[next].name;
+                let below = Dir::openat(dir.as_fd(), name, OPEN_DIR, Mode::empty())?;
+                if next + OPEN_AT_ONCE / 2 > at {
+                    self.levels[next - 1].dir = Some(dir);
+                }
+                dir = below;
             }
             self.levels[at].dir = Some(dir);
         }
