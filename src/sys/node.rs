@@ -4,7 +4,7 @@
 //! inode itself, also when that is a symbolic link.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -51,8 +51,8 @@ pub fn open_path(dir: impl AsFd, path: &OsStr) -> Result<OwnedFd> {
 
 /// The path that leads to the inode of `fd`, for calls that need a path.
 #[must_use]
-pub fn proc_path(fd: impl AsFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+pub fn proc_path(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 /// Opens the contents of the inode that `fd` (`O_PATH`) refers to.
@@ -61,7 +61,7 @@ pub fn proc_path(fd: impl AsFd) -> PathBuf {
 /// As `open(2)`.
 pub fn reopen(fd: impl AsFd, flags: OFlag) -> Result<OwnedFd> {
     nix::fcntl::open(
-        &proc_path(fd),
+        &proc_path(fd.as_fd()),
         (flags - OFlag::O_NOFOLLOW) | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
@@ -82,7 +82,7 @@ pub fn stat(fd: impl AsFd) -> Result<FileStat> {
 pub fn chmod(fd: impl AsFd, mode: Mode) -> Result<()> {
     nix::sys::stat::fchmodat(
         AT_FDCWD,
-        &proc_path(fd),
+        &proc_path(fd.as_fd()),
         mode,
         nix::sys::stat::FchmodatFlags::FollowSymlink,
     )
@@ -110,7 +110,7 @@ pub fn chown(fd: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
 pub fn set_times(fd: impl AsFd, atime: &TimeSpec, mtime: &TimeSpec) -> Result<()> {
     utimensat(
         AT_FDCWD,
-        &proc_path(fd),
+        &proc_path(fd.as_fd()),
         atime,
         mtime,
         UtimensatFlags::FollowSymlink,
@@ -126,7 +126,7 @@ pub fn link(fd: impl AsFd, dir: impl AsFd, name: &OsStr) -> Result<()> {
         // Without CAP_DAC_READ_SEARCH (linkat(2)).
         Err(Errno::ENOENT) => nix::unistd::linkat(
             AT_FDCWD,
-            &proc_path(fd),
+            &proc_path(fd.as_fd()),
             dir,
             name,
             AtFlags::AT_SYMLINK_FOLLOW,

@@ -1,7 +1,7 @@
 //! Extended attributes of an inode that is held by an `O_PATH` descriptor.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::node::proc_path;
 use super::{Result, check};
 
-fn paths(fd: impl AsFd, name: &OsStr) -> Result<(CString, CString)> {
+fn paths(fd: BorrowedFd<'_>, name: &OsStr) -> Result<(CString, CString)> {
     let path = CString::new(proc_path(fd).as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
     Ok((path, name))
@@ -21,7 +21,7 @@ fn paths(fd: impl AsFd, name: &OsStr) -> Result<(CString, CString)> {
 /// # Errors
 /// As `getxattr(2)`: `ENODATA`, `ERANGE`.
 pub fn get(fd: impl AsFd, name: &OsStr, buffer: &mut [u8]) -> Result<usize> {
-    let (path, name) = paths(fd, name)?;
+    let (path, name) = paths(fd.as_fd(), name)?;
     // SAFETY: two C strings, and a live buffer of the given length.
     let len = check(unsafe {
         libc::getxattr(
@@ -39,7 +39,7 @@ pub fn get(fd: impl AsFd, name: &OsStr, buffer: &mut [u8]) -> Result<usize> {
 /// # Errors
 /// As `setxattr(2)`.
 pub fn set(fd: impl AsFd, name: &OsStr, value: &[u8], flags: i32) -> Result<()> {
-    let (path, name) = paths(fd, name)?;
+    let (path, name) = paths(fd.as_fd(), name)?;
     // SAFETY: two C strings, and a live value of the given length.
     check(unsafe {
         libc::setxattr(
@@ -59,7 +59,7 @@ pub fn set(fd: impl AsFd, name: &OsStr, value: &[u8], flags: i32) -> Result<()> 
 /// # Errors
 /// As `listxattr(2)`: `ERANGE`.
 pub fn list(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
-    let (path, _) = paths(fd, OsStr::new(""))?;
+    let (path, _) = paths(fd.as_fd(), OsStr::new(""))?;
     // SAFETY: a C string, and a live buffer of the given length.
     let len =
         check(unsafe { libc::listxattr(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) })?;
@@ -71,7 +71,7 @@ pub fn list(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
 /// # Errors
 /// As `removexattr(2)`: `ENODATA`.
 pub fn remove(fd: impl AsFd, name: &OsStr) -> Result<()> {
-    let (path, name) = paths(fd, name)?;
+    let (path, name) = paths(fd.as_fd(), name)?;
     // SAFETY: two C strings.
     check(unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) })?;
     Ok(())
