@@ -9,11 +9,11 @@ use std::ffi::OsString;
 
 use super::delete::delete_tree;
 use super::error::{Error, Result};
+use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Listing, Place};
 use super::manifest::Manifest;
 use super::trash::{Emptied, rmdir_contents};
-use super::volume::Volume;
 use crate::meta::{Catalogue, DiskRow, State, VolumeRow};
 use crate::model::{Kind, Labels, Limits, Serial, Slot, Timestamp, Usage, VolumeId, VolumeName};
 

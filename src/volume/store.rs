@@ -10,12 +10,12 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::api::{Change, Removal, TrashedVolume, VolumeInfo, Volumes};
 use super::error::{Error, Holder, Result};
+use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Place};
 use super::lock::StoreLock;
 use super::reconcile::compare_manifest;
 use super::reserve::Reserve;
-use super::volume::Volume;
 use crate::meta::{self, Catalogue};
 use crate::model::{Kind, Serial, Slot, VolumeName, VolumeSpec};
 
@@ -339,3 +339,6 @@ impl Volumes for Store {
         self.purge_trash(which)
     }
 }
+
+#[cfg(test)]
+mod tests;

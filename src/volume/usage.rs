@@ -12,8 +12,8 @@ use std::sync::Arc;
 use nix::unistd::syncfs;
 
 use super::error::{Error, Result};
+use super::in_memory::Volume;
 use super::store::Store;
-use super::volume::Volume;
 use super::walk::count;
 use crate::meta::UsageRow;
 use crate::model::{Kind, Usage};
