@@ -5,4 +5,5 @@ pub mod failpoint;
 pub mod fuse;
 pub mod meta;
 pub mod model;
+pub mod sys;
 pub mod volume;

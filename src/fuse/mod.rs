@@ -1,5 +1,32 @@
 //! The mounted file system.
+//!
+//! `session` mounts and serves; `adapter`, `convert` and `init` are the only
+//! files that know `fuser`; `fs` and `ops` are the file system itself, on the
+//! project's own types.
 
+mod adapter;
+mod control_tree;
+mod convert;
+pub mod error;
+pub mod fs;
+mod handles;
+mod holders;
+mod host;
+mod init;
+pub mod kernel;
+mod last_error;
+pub mod mount;
+mod mounted_volumes;
+pub mod mountinfo;
+pub mod node;
+mod nodes;
+mod observer;
+pub mod ops;
+pub mod passthrough;
+mod property;
+mod root;
 mod session;
+pub mod stats;
+pub mod types;
 
 pub use session::{MountError, MountOptions, Mounted, RmdirPolicy, UnmountError};

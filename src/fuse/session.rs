@@ -1,10 +1,19 @@
 //! A mount from its start to its end.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
+use fuser::{Session, SessionACL};
+use parking_lot::Mutex;
+
+use super::adapter::{Adapter, KernelNotifier};
+use super::fs::FileSystem;
+use super::observer::MountObserver;
+use super::{holders, mount, mountinfo};
 use crate::model::Limits;
-use crate::volume::{Holder, Store};
+use crate::volume::{Holder, Store, Volumes};
 
 /// What `rmdir` of a volume does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,6 +129,14 @@ pub enum UnmountError {
 /// A mounted file system that is being served by threads of this process.
 pub struct Mounted {
     mountpoint: PathBuf,
+    fs: Arc<FileSystem>,
+    server: Mutex<Option<JoinHandle<io::Result<()>>>>,
+}
+
+impl std::fmt::Debug for Mounted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mounted({:?})", self.mountpoint)
+    }
 }
 
 impl Mounted {
@@ -130,13 +147,64 @@ impl Mounted {
     /// # Errors
     /// [`MountError`]; nothing is mounted then.
     pub fn start(
-        _store: Arc<Store>,
+        store: Arc<Store>,
         mountpoint: &Path,
-        _options: &MountOptions,
+        options: &MountOptions,
     ) -> Result<Self, MountError> {
-        Err(MountError::Mountpoint {
-            path: mountpoint.to_owned(),
-            why: "not written yet".into(),
+        let mountpoint = mount::prepare_mountpoint(mountpoint)?;
+        let limit = crate::sys::process::raise_descriptor_limit();
+        log::debug!("at most {limit} descriptors");
+        let source = store.dir().to_owned();
+        let fs =
+            FileSystem::new(store, options.clone()).map_err(|(path, errno)| MountError::Store {
+                path,
+                why: errno.desc().to_owned(),
+            })?;
+        let fs = Arc::new(fs);
+        let device = mount::mount(&source, &mountpoint, options)?;
+        // From here on whoever uses the mountpoint waits for us: what fails
+        // must take the mount away again.
+        Self::serve(&fs, device, &mountpoint, options).map_err(|error| {
+            if let Err(why) = mount::unmount(&mountpoint, true) {
+                log::error!("cannot unmount {mountpoint:?}: {why}");
+            }
+            MountError::Refused {
+                path: mountpoint.clone(),
+                why: error.to_string(),
+            }
+        })
+    }
+
+    fn serve(
+        fs: &Arc<FileSystem>,
+        device: std::os::fd::OwnedFd,
+        mountpoint: &Path,
+        options: &MountOptions,
+    ) -> io::Result<Self> {
+        let acl = if options.allow_other {
+            SessionACL::All
+        } else {
+            SessionACL::Owner
+        };
+        let mut config = fuser::Config::default();
+        config.acl = acl;
+        config.n_threads = Some(options.threads.unwrap_or(DEFAULT_THREADS));
+        // The kernel's first request is answered here.
+        let session = Session::from_fd(Adapter::new(Arc::clone(fs)), device, acl, config)?;
+        fs.kernel
+            .connect(Arc::new(KernelNotifier::new(session.notifier())));
+        fs.store()
+            .observe(Arc::new(MountObserver(Arc::downgrade(fs))));
+        if let Some(mount) = mountinfo::mounted_on(mountpoint) {
+            fs.mounted_as(mount.device);
+        }
+        let server = std::thread::Builder::new()
+            .name("volfs-session".into())
+            .spawn(move || session.run())?;
+        Ok(Self {
+            mountpoint: mountpoint.to_owned(),
+            fs: Arc::clone(fs),
+            server: Mutex::new(Some(server)),
         })
     }
 
@@ -146,12 +214,43 @@ impl Mounted {
         &self.mountpoint
     }
 
+    /// The file system that is served.
+    #[must_use]
+    pub fn file_system(&self) -> &Arc<FileSystem> {
+        &self.fs
+    }
+
+    /// The volumes, for commands: a change has reached the mount when the
+    /// call that made it returns.
+    #[must_use]
+    pub fn volumes(&self) -> Arc<dyn Volumes> {
+        Arc::new(super::mounted_volumes::MountedVolumes::new(Arc::clone(
+            &self.fs,
+        )))
+    }
+
+    /// All counters of the mount, as in `.volfs/stats.json`.
+    #[must_use]
+    pub fn stats(&self) -> serde_json::Value {
+        self.fs.stats_json()
+    }
+
     /// Unmounts; `lazy` detaches at once and lets who uses it finish.
     ///
     /// # Errors
     /// [`UnmountError::Busy`] when somebody uses it and `lazy` is not set.
-    pub fn unmount(&self, _lazy: bool) -> Result<(), UnmountError> {
-        unimplemented!()
+    pub fn unmount(&self, lazy: bool) -> Result<(), UnmountError> {
+        match mount::unmount(&self.mountpoint, lazy) {
+            Ok(()) => Ok(()),
+            Err(mount::UnmountFailure::Busy) => Err(UnmountError::Busy {
+                mountpoint: self.mountpoint.clone(),
+                holders: holders::of_mount(&self.fs),
+            }),
+            Err(mount::UnmountFailure::Other(why)) => Err(UnmountError::Refused {
+                mountpoint: self.mountpoint.clone(),
+                why,
+            }),
+        }
     }
 
     /// Waits until the file system is unmounted, by whomever, and all threads
@@ -159,7 +258,16 @@ impl Mounted {
     ///
     /// # Errors
     /// The first error of a serving thread.
-    pub fn wait(&self) -> std::io::Result<()> {
-        unimplemented!()
+    pub fn wait(&self) -> io::Result<()> {
+        let Some(server) = self.server.lock().take() else {
+            return Ok(());
+        };
+        server
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("a serving thread panicked")))
     }
 }
+
+/// Threads that serve requests. More than there are processors, because a
+/// thread that waits for the disk in fsync must not keep others waiting.
+const DEFAULT_THREADS: usize = 8;

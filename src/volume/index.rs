@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::error::{Error, Result};
 use super::volume::Volume;
 use crate::meta::State;
-use crate::model::{Serial, Slot, VolumeId, VolumeName};
+use crate::model::{Serial, Slot, Timestamp, VolumeId, VolumeName};
 
 /// All volumes of a store.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub(super) struct Index {
     // Slots of volumes that exist in any state, or are being made.
     taken: HashSet<Slot>,
     last_serial: i64,
+    // When a name last came, changed or went.
+    changed: Timestamp,
 }
 
 impl Index {
@@ -132,8 +134,19 @@ impl Index {
         self.taken.remove(&slot);
     }
 
+    /// When a name last came, changed or went.
+    pub(super) fn changed(&self) -> Timestamp {
+        self.changed
+    }
+
+    /// How many live volumes there are.
+    pub(super) fn len(&self) -> usize {
+        self.live.len()
+    }
+
     /// The name leads to the volume from now on.
     pub(super) fn appear(&mut self, name: &VolumeName, volume: &Arc<Volume>) {
+        self.changed = Timestamp::now();
         self.trash.remove(&volume.serial);
         self.names.insert(name.clone(), Arc::clone(volume));
         self.slots.insert(volume.slot, Arc::clone(volume));
@@ -143,6 +156,7 @@ impl Index {
 
     /// The volume has another name from now on.
     pub(super) fn rename(&mut self, volume: &Arc<Volume>, to: &VolumeName) {
+        self.changed = Timestamp::now();
         if let Some((old, _)) = self
             .live
             .insert(volume.serial, (to.clone(), Arc::clone(volume)))
@@ -156,6 +170,7 @@ impl Index {
 
     /// No name leads to the volume any more.
     pub(super) fn vanish(&mut self, volume: &Volume) {
+        self.changed = Timestamp::now();
         if let Some((name, _)) = self.live.remove(&volume.serial) {
             self.names.remove(&name);
         }

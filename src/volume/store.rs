@@ -112,6 +112,19 @@ impl Store {
         self.catalogue.is_none()
     }
 
+    /// When a volume was last made, renamed or removed; at the latest when the
+    /// store was opened.
+    #[must_use]
+    pub fn last_change(&self) -> Timestamp {
+        self.index.read().changed()
+    }
+
+    /// How many volumes there are.
+    #[must_use]
+    pub fn volume_count(&self) -> usize {
+        self.index.read().len()
+    }
+
     /// Sets who is told of changes and asked for holders.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         *self.observer.write() = Some(observer);

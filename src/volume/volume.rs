@@ -59,6 +59,12 @@ impl Volume {
         self.account.limits()
     }
 
+    /// Whether the volume has a byte or inode limit.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.limits() != Limits::default()
+    }
+
     /// What the volume holds.
     #[must_use]
     pub fn usage(&self) -> Usage {

@@ -1,0 +1,690 @@
+//! `fuser`'s trait on one side, the operations on the other. Each method
+//! decodes, calls and replies; what an operation does is in [`ops`](super::ops).
+
+use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use fuser::{
+    BackingId, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
+    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use nix::fcntl::OFlag;
+
+use super::convert::{decode_device, entry_type, file_attr, set_time};
+use super::error::OpResult;
+use super::fs::FileSystem;
+use super::init;
+use super::kernel::Notify;
+use super::node::NodeId;
+use super::ops::FileRange;
+use super::passthrough::{Backing, Register};
+use super::stats::Op;
+use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened, SetAttr};
+
+/// How long the kernel may keep names and attributes. Only this daemon changes
+/// the store, and it tells the kernel where a change was not the kernel's own.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// What the kernel must ask for again each time.
+const ASK_AGAIN: Duration = Duration::ZERO;
+
+/// Bytes for a read, or for extended attributes: the largest request.
+const BUFFER_BYTES: usize = init::MAX_WRITE as usize;
+
+thread_local! {
+    /// One per serving thread, so that no request allocates.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
+}
+
+/// The file system as `fuser` serves it.
+pub(super) struct Adapter {
+    fs: Arc<FileSystem>,
+}
+
+impl Adapter {
+    pub(super) fn new(fs: Arc<FileSystem>) -> Self {
+        Self { fs }
+    }
+
+    /// Runs an operation: counts it, and keeps a panic in it from taking the
+    /// serving thread, and with that the mount, away.
+    fn run<T>(
+        &self,
+        op: Op,
+        node: INodeNo,
+        run: impl FnOnce(&FileSystem) -> OpResult<T>,
+    ) -> Result<T, fuser::Errno> {
+        let start = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| run(&self.fs)));
+        let failed = !matches!(result, Ok(Ok(_)));
+        self.fs.stats.record(op, start.elapsed(), failed);
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                log::trace!("{} of {:?}: {error}", op.name(), NodeId::from_raw(node.0));
+                Err(fuser::Errno::from_i32(error.errno() as i32))
+            }
+            Err(_) => {
+                log::error!("panic in {} of {:?}", op.name(), NodeId::from_raw(node.0));
+                Err(fuser::Errno::EIO)
+            }
+        }
+    }
+
+    fn reply_entry(reply: ReplyEntry, result: Result<Entry, fuser::Errno>) {
+        match result {
+            Ok(entry) => reply.entry_with_ttls(
+                &attr_ttl(entry.keep_attr),
+                &KEEP,
+                &file_attr(&entry.attr),
+                fuser::Generation(entry.generation.0),
+            ),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn reply_attr(reply: ReplyAttr, result: Result<(Attr, bool), fuser::Errno>) {
+        match result {
+            Ok((attr, keep)) => reply.attr(&attr_ttl(keep), &file_attr(&attr)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn reply_empty(reply: ReplyEmpty, result: Result<(), fuser::Errno>) {
+        match result {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+}
+
+fn attr_ttl(keep: bool) -> Duration {
+    if keep { KEEP } else { ASK_AGAIN }
+}
+
+fn node(ino: INodeNo) -> NodeId {
+    NodeId::from_raw(ino.0)
+}
+
+fn caller(req: &Request) -> Caller {
+    Caller {
+        uid: req.uid(),
+        gid: req.gid(),
+        pid: req.pid(),
+    }
+}
+
+fn open_flags(path: &DataPath) -> FopenFlags {
+    // No flush: the host has nothing to say at a close that it has not said.
+    FopenFlags::FOPEN_NOFLUSH
+        | match path {
+            DataPath::Cached => FopenFlags::FOPEN_KEEP_CACHE,
+            DataPath::Direct => {
+                FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
+            }
+            DataPath::Passthrough(_) => FopenFlags::empty(),
+        }
+}
+
+fn backing_id(opened: &Opened) -> Option<&BackingId> {
+    match &opened.path {
+        DataPath::Passthrough(backing) => backing.0.downcast_ref(),
+        DataPath::Cached | DataPath::Direct => None,
+    }
+}
+
+/// Registers files through the reply that they are opened for.
+struct ByReply<F>(F);
+
+impl<F: Fn(BorrowedFd<'_>) -> io::Result<BackingId>> Register for ByReply<F> {
+    fn register(&self, file: BorrowedFd<'_>) -> io::Result<Backing> {
+        Ok(Backing(Arc::new((self.0)(file)?)))
+    }
+}
+
+/// Tells the kernel of changes.
+pub(super) struct KernelNotifier(Notifier);
+
+impl KernelNotifier {
+    pub(super) fn new(notifier: Notifier) -> Self {
+        Self(notifier)
+    }
+}
+
+impl Notify for KernelNotifier {
+    fn entry_changed(&self, parent: NodeId, name: &OsString) {
+        // ENOENT: the kernel does not know the name.
+        let _ = self.0.inval_entry(INodeNo(parent.raw()), name);
+    }
+
+    fn attr_changed(&self, node: NodeId) {
+        // A negative offset: attributes only (fuse_reverse_inval_inode).
+        let _ = self.0.inval_inode(INodeNo(node.raw()), -1, 0);
+    }
+
+    fn data_changed(&self, node: NodeId) {
+        let _ = self.0.inval_inode(INodeNo(node.raw()), 0, 0);
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        if init::negotiate(config, self.fs.options.passthrough) {
+            self.fs.kernel.offer_passthrough();
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self.run(Op::Lookup, parent, |fs| fs.lookup(node(parent), name));
+        let entry = found.map(|found| match found {
+            Found::Entry(entry) => entry,
+            Found::Nothing => super::ops::no_entry(),
+        });
+        Self::reply_entry(reply, entry);
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        let _ = self.run(Op::Forget, ino, |fs| {
+            fs.forget(node(ino), nlookup);
+            Ok(())
+        });
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let fh = fh.map(|fh| Fh(fh.0));
+        Self::reply_attr(
+            reply,
+            self.run(Op::Getattr, ino, |fs| fs.getattr(node(ino), fh)),
+        );
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = SetAttr {
+            mode,
+            uid,
+            gid,
+            size,
+            atime: atime.map(set_time),
+            mtime: mtime.map(set_time),
+        };
+        let fh = fh.map(|fh| Fh(fh.0));
+        let result = self.run(Op::Setattr, ino, |fs| {
+            fs.setattr(caller(req), node(ino), fh, &set)
+        });
+        Self::reply_attr(reply, result);
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        BUFFER.with_borrow_mut(|buffer| {
+            match self.run(Op::Readlink, ino, |fs| fs.readlink(node(ino), buffer)) {
+                Ok(len) => reply.data(&buffer[..len]),
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let result = self.run(Op::Mknod, parent, |fs| {
+            let rdev = decode_device(rdev);
+            fs.mknod(caller(req), node(parent), name, mode, umask, rdev)
+        });
+        Self::reply_entry(reply, result);
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let result = self.run(Op::Mkdir, parent, |fs| {
+            fs.mkdir(caller(req), node(parent), name, mode, umask)
+        });
+        Self::reply_entry(reply, result);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let result = self.run(Op::Unlink, parent, |fs| fs.unlink(node(parent), name));
+        Self::reply_empty(reply, result);
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let result = self.run(Op::Rmdir, parent, |fs| {
+            fs.rmdir(caller(req), node(parent), name)
+        });
+        Self::reply_empty(reply, result);
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        link_name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let result = self.run(Op::Symlink, parent, |fs| {
+            fs.symlink(caller(req), node(parent), link_name, target.as_os_str())
+        });
+        Self::reply_entry(reply, result);
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let result = self.run(Op::Rename, parent, |fs| {
+            let (from, to) = ((node(parent), name), (node(newparent), newname));
+            fs.rename(caller(req), from, to, flags.bits())
+        });
+        Self::reply_empty(reply, result);
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let result = self.run(Op::Link, ino, |fs| {
+            fs.link(node(ino), node(newparent), newname)
+        });
+        Self::reply_entry(reply, result);
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let flags = OFlag::from_bits_retain(flags.0);
+        let result = self.run(Op::Open, ino, |fs| {
+            let register = ByReply(|file: BorrowedFd<'_>| reply.open_backing(file));
+            fs.open(caller(req), node(ino), flags, &register)
+        });
+        match result {
+            Ok(opened) => {
+                let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
+                match backing_id(&opened) {
+                    Some(id) => reply.opened_passthrough(fh, flags, id),
+                    None => reply.opened(fh, flags),
+                }
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let flags = OFlag::from_bits_retain(flags);
+        let result = self.run(Op::Create, parent, |fs| {
+            let register = ByReply(|file: BorrowedFd<'_>| reply.open_backing(file));
+            fs.create(
+                caller(req),
+                node(parent),
+                name,
+                mode,
+                umask,
+                flags,
+                &register,
+            )
+        });
+        match result {
+            Ok((entry, opened)) => {
+                let attr = file_attr(&entry.attr);
+                let generation = fuser::Generation(entry.generation.0);
+                let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
+                match backing_id(&opened) {
+                    Some(id) => {
+                        reply.created_passthrough(&KEEP, &attr, generation, fh, flags, id);
+                    }
+                    None => reply.created(&KEEP, &attr, generation, fh, flags),
+                }
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        BUFFER.with_borrow_mut(|buffer| {
+            let len = (size as usize).min(buffer.len());
+            let buffer = &mut buffer[..len];
+            match self.run(Op::Read, ino, |fs| {
+                fs.read(node(ino), Fh(fh.0), offset, buffer)
+            }) {
+                Ok(len) => reply.data(&buffer[..len]),
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let clears_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let result = self.run(Op::Write, ino, |fs| {
+            fs.write(node(ino), Fh(fh.0), offset, data, clears_bits)
+        });
+        match result {
+            // No request is larger than MAX_WRITE.
+            Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn flush(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        let result = self.run(Op::Flush, ino, |fs| {
+            fs.flush(caller(req), Fh(fh.0));
+            Ok(())
+        });
+        Self::reply_empty(reply, result);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let result = self.run(Op::Release, ino, |fs| {
+            fs.release(Fh(fh.0));
+            Ok(())
+        });
+        Self::reply_empty(reply, result);
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let result = self.run(Op::Fsync, ino, |fs| fs.fsync(node(ino), Fh(fh.0), datasync));
+        Self::reply_empty(reply, result);
+    }
+
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _ = self.run(Op::Opendir, ino, |_| Ok(()));
+        // Once for the whole mount: a listing needs no open, and the kernel
+        // keeps it in its page cache (FUSE_NO_OPENDIR_SUPPORT).
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let result = self.run(Op::Readdir, ino, |fs| {
+            fs.readdir(node(ino), offset, &mut |listed| {
+                let ino = INodeNo(listed.node.raw());
+                reply.add(ino, listed.next, entry_type(listed.kind), listed.name)
+            })
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let result = self.run(Op::Readdirplus, ino, |fs| {
+            fs.readdirplus(node(ino), offset, &mut |listed| {
+                let attr = file_attr(&listed.entry.attr);
+                let ttl = attr_ttl(listed.entry.keep_attr);
+                let generation = fuser::Generation(listed.entry.generation.0);
+                reply.add(attr.ino, listed.next, listed.name, &ttl, &attr, generation)
+            })
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        Self::reply_empty(
+            reply,
+            self.run(Op::Fsyncdir, ino, |fs| fs.fsyncdir(node(ino))),
+        );
+    }
+
+    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        match self.run(Op::Statfs, ino, |fs| fs.statfs(node(ino))) {
+            Ok(fs) => reply.statfs(
+                fs.blocks,
+                fs.free,
+                fs.available,
+                fs.inodes,
+                fs.free_inodes,
+                fs.block_size,
+                fs.name_max,
+                fs.block_size,
+            ),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let result = self.run(Op::Setxattr, ino, |fs| {
+            fs.setxattr(caller(req), node(ino), name, value, flags)
+        });
+        Self::reply_empty(reply, result);
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.reply_xattr(Op::Getxattr, ino, size, reply, |fs, buffer| {
+            fs.getxattr(node(ino), name, buffer)
+        });
+    }
+
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.reply_xattr(Op::Listxattr, ino, size, reply, |fs, buffer| {
+            fs.listxattr(caller(req), node(ino), buffer)
+        });
+    }
+
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let result = self.run(Op::Removexattr, ino, |fs| {
+            fs.removexattr(caller(req), node(ino), name)
+        });
+        Self::reply_empty(reply, result);
+    }
+
+    fn fallocate(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let at = file_range(ino, fh, offset);
+        let result = self.run(Op::Fallocate, ino, |fs| {
+            fs.fallocate(caller(req), at, length, mode)
+        });
+        Self::reply_empty(reply, result);
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let result = self.run(Op::Lseek, ino, |fs| {
+            fs.lseek(node(ino), Fh(fh.0), offset, whence)
+        });
+        match result {
+            Ok(offset) => reply.offset(offset),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        req: &Request,
+        ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let from = file_range(ino_in, fh_in, offset_in);
+        let to = file_range(ino_out, fh_out, offset_out);
+        let result = self.run(Op::CopyFileRange, ino_out, |fs| {
+            fs.copy_file_range(caller(req), from, to, len)
+        });
+        match result {
+            Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+}
+
+impl Adapter {
+    /// Replies with the bytes that `get` puts into a buffer of the size that
+    /// the caller has, or with their number when that is 0.
+    fn reply_xattr(
+        &self,
+        op: Op,
+        ino: INodeNo,
+        size: u32,
+        reply: ReplyXattr,
+        get: impl FnOnce(&FileSystem, &mut [u8]) -> OpResult<usize>,
+    ) {
+        BUFFER.with_borrow_mut(|buffer| {
+            let room = (size as usize).min(buffer.len());
+            match self.run(op, ino, |fs| get(fs, &mut buffer[..room])) {
+                Ok(len) if size == 0 => reply.size(u32::try_from(len).unwrap_or(u32::MAX)),
+                Ok(len) => reply.data(&buffer[..len]),
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+}
+
+fn file_range(ino: INodeNo, fh: FileHandle, offset: u64) -> FileRange {
+    FileRange {
+        node: node(ino),
+        fh: Fh(fh.0),
+        offset,
+    }
+}

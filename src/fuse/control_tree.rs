@@ -1,0 +1,224 @@
+//! `.volfs/`: generated files about the mount. Can be entered, is not listed.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::error::{OpError, OpResult};
+use super::fs::FileSystem;
+use super::handles::can_write;
+use super::node::{Generation, NodeId};
+use super::ops::{Listed, ListedPlus};
+use super::root;
+use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened};
+use crate::model::Timestamp;
+use crate::volume::Volumes;
+
+/// Its name in the root of the mount.
+pub(super) const NAME: &str = ".volfs";
+/// Its node.
+pub(super) const DIR: NodeId = NodeId::control(2);
+
+/// The generated files: node number and name.
+const FILES: [(u32, &str); 4] = [
+    (3, "version"),
+    (4, "stats.json"),
+    (5, "volumes.json"),
+    (6, "last_error"),
+];
+const VERSION: u64 = 3;
+const STATS: u64 = 4;
+const VOLUMES: u64 = 5;
+const LAST_ERROR: u64 = 6;
+
+/// Handles of generated files have this bit; those of volumes never get there.
+const HANDLE_BIT: u64 = 1 << 63;
+
+/// The most generated files that can be open at once: each holds its text.
+const MOST_OPEN: usize = 1024;
+
+/// Open generated files, each with its text as it was when it was opened.
+#[derive(Default)]
+pub struct OpenTexts {
+    texts: Mutex<HashMap<u64, std::sync::Arc<[u8]>>>,
+    next: AtomicU64,
+}
+
+pub(super) fn entry(node: NodeId) -> Entry {
+    Entry {
+        attr: made_attr(node, Timestamp::from_nanos(0)),
+        generation: Generation::FIXED,
+        keep_attr: false,
+    }
+}
+
+fn made_attr(node: NodeId, changed: Timestamp) -> Attr {
+    let (mode, nlink) = if node == DIR {
+        (libc::S_IFDIR | 0o555, 2)
+    } else {
+        (libc::S_IFREG | 0o444, 1)
+    };
+    let changed = root::time(changed);
+    Attr {
+        node,
+        // Like the files of /proc: the text is made when the file is opened.
+        size: 0,
+        blocks: 0,
+        atime: changed,
+        mtime: changed,
+        ctime: changed,
+        mode,
+        nlink,
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+        rdev: 0,
+        blksize: 4096,
+    }
+}
+
+pub(super) fn attr(fs: &FileSystem, node: NodeId) -> OpResult<Attr> {
+    let known = node == DIR || FILES.iter().any(|&(n, _)| NodeId::control(n) == node);
+    if !known {
+        return Err(OpError::VolumeGone);
+    }
+    Ok(made_attr(node, fs.store.last_change()))
+}
+
+pub(super) fn lookup(parent: NodeId, name: &OsStr) -> Found {
+    if parent != DIR {
+        return Found::Nothing;
+    }
+    match FILES.iter().find(|&&(_, file)| name == file) {
+        Some(&(number, _)) => Found::Entry(entry(NodeId::control(number))),
+        None => Found::Nothing,
+    }
+}
+
+/// Names, nodes and cookies of what is in the directory.
+fn listing() -> impl Iterator<Item = (u64, NodeId, &'static str)> {
+    let dots = [(DIR, "."), (NodeId::ROOT, "..")];
+    let files = FILES.iter().map(|&(n, name)| (NodeId::control(n), name));
+    (1..)
+        .zip(dots.into_iter().chain(files))
+        .map(|(cookie, (node, name))| (cookie, node, name))
+}
+
+pub(super) fn readdir(
+    node: NodeId,
+    offset: u64,
+    add: &mut dyn FnMut(&Listed<'_>) -> bool,
+) -> OpResult<()> {
+    if node != DIR {
+        return Err(Errno::ENOTDIR.into());
+    }
+    for (next, node, name) in listing().filter(|&(cookie, ..)| cookie > offset) {
+        let is_dir = node == DIR || node == NodeId::ROOT;
+        let kind = if is_dir { libc::DT_DIR } else { libc::DT_REG };
+        if add(&Listed {
+            node,
+            next,
+            kind,
+            name: OsStr::new(name),
+        }) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn readdirplus(
+    fs: &FileSystem,
+    node: NodeId,
+    offset: u64,
+    add: &mut dyn FnMut(&ListedPlus<'_>) -> bool,
+) -> OpResult<()> {
+    if node != DIR {
+        return Err(Errno::ENOTDIR.into());
+    }
+    for (next, node, name) in listing().filter(|&(cookie, ..)| cookie > offset) {
+        let entry = if next <= 2 {
+            super::ops::dots_entry(node)
+        } else {
+            Entry {
+                attr: attr(fs, node)?,
+                ..entry(node)
+            }
+        };
+        if add(&ListedPlus {
+            next,
+            name: OsStr::new(name),
+            entry,
+        }) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn open(
+    fs: &FileSystem,
+    caller: Caller,
+    node: NodeId,
+    flags: OFlag,
+) -> OpResult<Opened> {
+    if can_write(flags) || flags.contains(OFlag::O_TRUNC) {
+        return Err(OpError::ControlTree);
+    }
+    let text = text(fs, caller, node)?;
+    let open = &fs.open_texts;
+    let mut texts = open.texts.lock();
+    if texts.len() >= MOST_OPEN {
+        return Err(Errno::ENFILE.into());
+    }
+    let fh = open.next.fetch_add(1, Ordering::Relaxed) | HANDLE_BIT;
+    texts.insert(fh, text.into_bytes().into());
+    Ok(Opened {
+        fh: Fh(fh),
+        path: DataPath::Direct,
+    })
+}
+
+/// Closes a generated file; `false` when `fh` is none.
+pub(super) fn release(fs: &FileSystem, fh: Fh) -> bool {
+    if fh.0 & HANDLE_BIT == 0 {
+        return false;
+    }
+    fs.open_texts.texts.lock().remove(&fh.0);
+    true
+}
+
+pub(super) fn read(fs: &FileSystem, fh: Fh, offset: u64, buffer: &mut [u8]) -> OpResult<usize> {
+    let text = fs
+        .open_texts
+        .texts
+        .lock()
+        .get(&fh.0)
+        .cloned()
+        .ok_or(Errno::EBADF)?;
+    let start = usize::try_from(offset)
+        .unwrap_or(usize::MAX)
+        .min(text.len());
+    let rest = &text[start..];
+    let len = rest.len().min(buffer.len());
+    buffer[..len].copy_from_slice(&rest[..len]);
+    Ok(len)
+}
+
+fn text(fs: &FileSystem, caller: Caller, node: NodeId) -> OpResult<String> {
+    let lines = |value: serde_json::Value| format!("{value:#}\n");
+    match node.raw() {
+        VERSION => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
+        STATS => Ok(lines(fs.stats_json())),
+        VOLUMES => Ok(lines(json!({ "schema": 1, "volumes": fs.store.list()? }))),
+        LAST_ERROR => Ok(fs
+            .last_errors
+            .get(caller.uid)
+            .map_or_else(String::new, |sentence| sentence + "\n")),
+        _ => Err(OpError::VolumeGone),
+    }
+}

@@ -1,0 +1,115 @@
+//! What an operation can fail with, and the one map from that to errno.
+
+use nix::errno::Errno;
+
+use crate::model::InvalidName;
+use crate::volume::Error as VolumeError;
+
+/// Why an operation was not done.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpError {
+    /// The host's file system refused.
+    #[error("{}", .0.desc())]
+    Host(Errno),
+    /// A volume as a whole could not be changed or found.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// Only volumes can be made at the root of the mount.
+    #[error(
+        "only volumes (directories) can be made at the root of the mount; make files inside a volume"
+    )]
+    NotAVolume,
+    /// The control tree cannot be changed.
+    #[error("the control directory .volfs is read-only")]
+    ControlTree,
+    /// Rename or link between two volumes.
+    #[error("source and destination are in different volumes")]
+    CrossVolume,
+    /// The volume of the node is gone.
+    #[error("the volume of this file is gone")]
+    VolumeGone,
+    /// The host's inode number does not fit a node id.
+    #[error("the host's inode number {0} has more than 40 bits")]
+    InodeNumber(u64),
+    /// A name with a slash, or `.` or `..`.
+    #[error("not a file name")]
+    BadName,
+    /// A `volfs.*` attribute that does not exist.
+    #[error("there is no such volfs.* attribute")]
+    NoProperty,
+    /// A `volfs.*` attribute that can only be read.
+    #[error("this volfs.* attribute cannot be set")]
+    FixedProperty,
+    /// A value that a `volfs.*` attribute cannot take.
+    #[error("{0}")]
+    PropertyValue(String),
+    /// Limits may be set by root and the daemon's own user only.
+    #[error("only root and the user of the daemon may set the properties of a volume")]
+    NotOperator,
+    /// Allocation beyond the end, in a volume with a quota.
+    #[error(
+        "FALLOC_FL_KEEP_SIZE beyond the end is not offered in a volume with a quota: its size would not show it"
+    )]
+    HiddenAllocation,
+    /// The volume's limit is reached.
+    #[error("the quota of the volume is used up")]
+    OverQuota,
+}
+
+/// The result of an operation.
+pub type OpResult<T> = Result<T, OpError>;
+
+impl From<Errno> for OpError {
+    fn from(errno: Errno) -> Self {
+        Self::Host(errno)
+    }
+}
+
+impl OpError {
+    /// The error number that the caller gets. Each is one that the call can
+    /// return by POSIX or Linux, so that programs know what to do.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Host(errno) => *errno,
+            Self::Volume(error) => volume_errno(error),
+            Self::NotAVolume | Self::ControlTree | Self::NotOperator | Self::FixedProperty => {
+                Errno::EPERM
+            }
+            Self::CrossVolume => Errno::EXDEV,
+            Self::VolumeGone => Errno::ESTALE,
+            Self::InodeNumber(_) => Errno::EOVERFLOW,
+            Self::BadName | Self::PropertyValue(_) => Errno::EINVAL,
+            Self::NoProperty => Errno::ENODATA,
+            Self::HiddenAllocation => Errno::EOPNOTSUPP,
+            Self::OverQuota => Errno::ENOSPC,
+        }
+    }
+}
+
+fn volume_errno(error: &VolumeError) -> Errno {
+    match error {
+        VolumeError::Exists { .. } => Errno::EEXIST,
+        VolumeError::NotFound { .. } | VolumeError::NotInTrash { .. } => Errno::ENOENT,
+        VolumeError::InUse { .. } | VolumeError::Locked { .. } => Errno::EBUSY,
+        VolumeError::Pinned { .. } => Errno::EPERM,
+        VolumeError::NotEmpty { .. } => Errno::ENOTEMPTY,
+        VolumeError::InvalidName(InvalidName::TooLong { .. }) => Errno::ENAMETOOLONG,
+        // Dot files at the root are what file managers try (.Trash-1000).
+        VolumeError::InvalidName(InvalidName::Start { found: '.', .. }) => Errno::EPERM,
+        VolumeError::InvalidName(
+            InvalidName::Empty
+            | InvalidName::Start { .. }
+            | InvalidName::Character { .. }
+            | InvalidName::NotUtf8 { .. },
+        )
+        | VolumeError::InvalidSpec(_) => Errno::EINVAL,
+        VolumeError::Unsupported { .. } => Errno::EOPNOTSUPP,
+        VolumeError::ReadOnly { .. } => Errno::EROFS,
+        VolumeError::BadStore { .. }
+        | VolumeError::Catalogue { .. }
+        | VolumeError::FilesMissing { .. }
+        | VolumeError::Daemon { .. } => Errno::EIO,
+        VolumeError::Io { errno, .. } => Errno::from_raw(*errno),
+    }
+}

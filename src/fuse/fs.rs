@@ -1,0 +1,323 @@
+//! The file system: what all operations share, and how they get from a node
+//! to an open inode and back.
+//!
+//! Knows no transport: an operation takes and returns the types in
+//! [`types`](super::types).
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode};
+
+use super::control_tree::OpenTexts;
+use super::error::{OpError, OpResult};
+use super::handles::Handles;
+use super::host::Host;
+use super::kernel::Kernel;
+use super::last_error::LastErrors;
+use super::node::{Generation, HostIno, NodeId};
+use super::nodes::{NodeTable, Place, Way};
+use super::session::MountOptions;
+use super::stats::Stats;
+use super::types::{Attr, Caller, Entry};
+use crate::model::VolumeName;
+use crate::sys::creds::Acting;
+use crate::sys::node;
+use crate::volume::{Store, Volume};
+
+/// The mounted file system, without its transport.
+pub struct FileSystem {
+    pub(super) store: Arc<Store>,
+    pub(super) options: MountOptions,
+    pub(super) nodes: NodeTable,
+    pub(super) handles: Handles,
+    pub(super) stats: Stats,
+    pub(super) kernel: Kernel,
+    pub(super) last_errors: LastErrors,
+    pub(super) open_texts: OpenTexts,
+    /// `st_dev` of the mount, once it is mounted.
+    device: OnceLock<u64>,
+    /// The file system that all directory volumes are on.
+    host: Arc<Host>,
+    /// `STORE/volumes`.
+    volumes_dir: OwnedFd,
+}
+
+/// A node inside a volume, with what it takes to get at it.
+pub(super) struct Located {
+    pub(super) volume: Arc<Volume>,
+    pub(super) node: NodeId,
+}
+
+/// A directory inside a volume, open (`O_PATH`) for calls by name.
+pub(super) struct OpenDir {
+    pub(super) at: Located,
+    pub(super) fd: OwnedFd,
+}
+
+impl FileSystem {
+    /// Serves `store`.
+    ///
+    /// # Errors
+    /// The store's directories cannot be opened.
+    pub fn new(store: Arc<Store>, options: MountOptions) -> Result<Self, (PathBuf, Errno)> {
+        let path = store.dir().join("volumes");
+        let open = || {
+            nix::fcntl::open(
+                &path,
+                OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )
+        };
+        let failed = |errno| (path.clone(), errno);
+        let volumes_dir = open().map_err(failed)?;
+        // Handles are opened relative to a descriptor that is not O_PATH.
+        let mount = nix::fcntl::open(
+            &path,
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(failed)?;
+        let host = Host::probe(mount).map_err(failed)?;
+        Ok(Self {
+            store,
+            options,
+            nodes: NodeTable::default(),
+            handles: Handles::default(),
+            stats: Stats::default(),
+            kernel: Kernel::default(),
+            last_errors: LastErrors::default(),
+            open_texts: OpenTexts::default(),
+            device: OnceLock::new(),
+            host: Arc::new(host),
+            volumes_dir,
+        })
+    }
+
+    /// The store that is served.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The file system that directory volumes are on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// `STORE/volumes`, open.
+    pub(super) fn volumes_dir(&self) -> &OwnedFd {
+        &self.volumes_dir
+    }
+
+    /// The device number (`st_dev`) of files of the mount.
+    pub(super) fn device(&self) -> Option<u64> {
+        self.device.get().copied()
+    }
+
+    /// The mount is there, with this device number.
+    pub(super) fn mounted_as(&self, device: u64) {
+        let _ = self.device.set(device);
+    }
+
+    /// All counters of the mount, as in `.volfs/stats.json`.
+    #[must_use]
+    pub fn stats_json(&self) -> serde_json::Value {
+        let mut json = self.stats.to_json();
+        json["schema"] = 1.into();
+        json["cached_nodes"] = self.nodes.len().into();
+        json["open_files"] = self.handles.len().into();
+        json["open_files_passthrough"] = self.handles.passthrough().into();
+        json["passthrough"] = self.kernel.passes_through().into();
+        json
+    }
+
+    /// The volume that `node` is in.
+    pub(super) fn locate(&self, node: NodeId) -> OpResult<Located> {
+        let slot = node.slot().ok_or(OpError::VolumeGone)?;
+        let volume = self.store.volume_in(slot).ok_or(OpError::VolumeGone)?;
+        Ok(Located { volume, node })
+    }
+
+    /// Opens the inode of a node with `flags`; `O_PATH` for one of any type.
+    pub(super) fn open_located(&self, at: &Located, flags: OFlag) -> OpResult<OwnedFd> {
+        let _as = Acting::daemon();
+        let way = self.nodes.way(at.node);
+        match way {
+            Some(Way::Place(..)) => self.open_by_place(at, flags),
+            _ if !self.host.has_handles() => self.open_by_place(at, flags),
+            way => self.host.open(at.node.ino(), way.as_ref(), flags),
+        }
+    }
+
+    /// Opens the inode of a node to look at it or to change it.
+    pub(super) fn open_node(&self, node: NodeId) -> OpResult<(Located, OwnedFd)> {
+        let at = self.locate(node)?;
+        let fd = self.open_located(&at, OFlag::O_PATH)?;
+        Ok((at, fd))
+    }
+
+    /// Opens a directory for calls by name.
+    pub(super) fn open_dir(&self, node: NodeId) -> OpResult<OpenDir> {
+        let at = self.locate(node)?;
+        let fd = self.open_located(&at, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        Ok(OpenDir { at, fd })
+    }
+
+    /// Opens a node by the names that lead to it from its volume's root, and
+    /// makes sure that it is still the same inode.
+    fn open_by_place(&self, at: &Located, flags: OFlag) -> OpResult<OwnedFd> {
+        let opened = self.path_in_volume(at.node).and_then(|names| {
+            let root = self.volume_root(&at.volume)?;
+            Ok(if names.as_os_str().is_empty() {
+                root
+            } else {
+                node::open_path(&root, names.as_os_str())?
+            })
+        });
+        let same = opened
+            .and_then(|fd| Ok((node::stat(&fd)?.st_ino == at.node.ino().0).then_some(fd)))
+            .ok()
+            .flatten();
+        let path = match same {
+            Some(fd) => fd,
+            // A file without a name lives on in its open handles.
+            None => {
+                let open = self
+                    .handles
+                    .any_of(at.node)
+                    .ok_or(OpError::Host(Errno::ESTALE))?;
+                let file = open.file.as_ref().ok_or(OpError::Host(Errno::ESTALE))?;
+                file.try_clone().map_err(|_| OpError::Host(Errno::EMFILE))?
+            }
+        };
+        if flags.contains(OFlag::O_PATH) {
+            return Ok(path);
+        }
+        Ok(node::reopen(path, flags)?)
+    }
+
+    /// The names from the volume's root to `node`, as far as they are known.
+    fn path_in_volume(&self, node: NodeId) -> OpResult<PathBuf> {
+        /// `PATH_MAX` over the shortest component with its slash.
+        const DEEPEST: usize = 2048;
+        let mut names: Vec<OsString> = Vec::new();
+        let mut current = node;
+        while let Some(Way::Place(_, place)) = self.nodes.way(current) {
+            if place.parent == NodeId::ROOT {
+                return Ok(names.iter().rev().collect());
+            }
+            names.push(place.name);
+            current = place.parent;
+            if names.len() > DEEPEST {
+                break;
+            }
+        }
+        Err(OpError::Host(Errno::ESTALE))
+    }
+
+    /// Opens (`O_PATH`) the root directory of a volume.
+    pub(super) fn volume_root(&self, volume: &Volume) -> OpResult<OwnedFd> {
+        let path = OsString::from(format!("{}/data", volume.id));
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        Ok(node::open_beneath(
+            &self.volumes_dir,
+            &path,
+            flags,
+            Mode::empty(),
+        )?)
+    }
+
+    /// The node of the inode `fd`, which was found as `name` in `parent`. The
+    /// kernel will count a lookup of it.
+    pub(super) fn entry(
+        &self,
+        volume: &Volume,
+        parent: NodeId,
+        name: &OsStr,
+        fd: impl AsFd,
+    ) -> OpResult<Entry> {
+        let stat = node::stat(fd.as_fd())?;
+        self.entry_of(volume, parent, name, fd, &stat)
+    }
+
+    /// As [`entry`](Self::entry), with the attributes that were just read.
+    pub(super) fn entry_of(
+        &self,
+        volume: &Volume,
+        parent: NodeId,
+        name: &OsStr,
+        fd: impl AsFd,
+        stat: &FileStat,
+    ) -> OpResult<Entry> {
+        let node = self.node_id(volume, stat)?;
+        let way = match self.host.way_to(fd, stat)? {
+            Ok(way) => way,
+            Err(generation) => Way::Place(
+                generation,
+                Box::new(Place {
+                    parent,
+                    name: name.to_owned(),
+                }),
+            ),
+        };
+        let generation = Generation::new(volume.serial, way.generation());
+        self.nodes.remember(node, way);
+        Ok(Entry {
+            attr: Attr::from_host(node, stat),
+            generation,
+            keep_attr: self.keeps_attr(node),
+        })
+    }
+
+    /// The id of an inode of `volume`.
+    pub(super) fn node_id(&self, volume: &Volume, stat: &FileStat) -> OpResult<NodeId> {
+        NodeId::new(volume.slot, HostIno(stat.st_ino)).ok_or(OpError::InodeNumber(stat.st_ino))
+    }
+
+    /// Whether the kernel may keep attributes of `node`: not while somebody
+    /// may write through a mapping that goes straight to the host's file.
+    pub(super) fn keeps_attr(&self, node: NodeId) -> bool {
+        if self.handles.passthrough() == 0 {
+            return true;
+        }
+        !self
+            .handles
+            .inode(node)
+            .is_some_and(|inode| inode.writers() > 0 && inode.is_passthrough())
+    }
+
+    /// Whether the mount refuses changes.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.options.read_only || self.store.is_read_only()
+    }
+
+    /// Whether the caller may set limits and other properties of a volume.
+    pub(super) fn is_operator(&self, caller: Caller) -> bool {
+        caller.is_root() || caller.uid == nix::unistd::geteuid().as_raw()
+    }
+}
+
+/// A name as the kernel sends it: one component.
+///
+/// # Errors
+/// [`OpError::BadName`] for what would lead elsewhere; the kernel never sends
+/// that, and nothing else may.
+pub(super) fn component(name: &OsStr) -> OpResult<&OsStr> {
+    match name.as_bytes() {
+        b"" | b"." | b".." => Err(OpError::BadName),
+        bytes if bytes.contains(&b'/') || bytes.contains(&0) => Err(OpError::BadName),
+        _ => Ok(name),
+    }
+}
+
+/// The name of a volume, from a name at the root of the mount.
+pub(super) fn volume_name(name: &OsStr) -> OpResult<VolumeName> {
+    VolumeName::from_os(name).map_err(|error| OpError::Volume(error.into()))
+}

@@ -1,0 +1,305 @@
+//! Open files: the handles that the kernel holds, and what is known of an
+//! inode while it has any.
+//!
+//! A file that the kernel reads and writes by itself needs no descriptor here;
+//! calls that need one open it by its node.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use nix::fcntl::OFlag;
+use parking_lot::{Mutex, RwLock};
+
+use super::node::NodeId;
+use super::passthrough::Backing;
+use super::types::{DataPath, Fh};
+use crate::model::Slot;
+use crate::volume::Volume;
+
+const SHARDS: usize = 16;
+
+/// An open file.
+pub struct Handle {
+    /// Its node.
+    pub node: NodeId,
+    /// The volume that it is in.
+    pub volume: Arc<Volume>,
+    /// The flags that the caller opened it with.
+    pub flags: OFlag,
+    /// The host's file; `None` while the kernel uses that by itself.
+    pub file: Option<OwnedFd>,
+    /// What all handles of the inode share.
+    pub inode: Arc<OpenInode>,
+}
+
+impl Handle {
+    /// Whether it can be written to.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        can_write(self.flags)
+    }
+}
+
+/// Whether a file opened with `flags` can be written to.
+#[must_use]
+pub fn can_write(flags: OFlag) -> bool {
+    flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
+}
+
+/// An inode that is open.
+pub struct OpenInode {
+    state: Mutex<OpenState>,
+    writers: AtomicUsize,
+}
+
+/// How the contents of an open inode are had. It stays while any handle is
+/// open: the kernel answers EIO to an inode in two modes.
+#[derive(Default)]
+struct OpenState {
+    opens: usize,
+    backing: Option<Backing>,
+    cached: bool,
+    /// Its last name is gone; its charge is given back with the last close.
+    unlinked: bool,
+}
+
+impl OpenInode {
+    /// Handles that can write.
+    #[must_use]
+    pub fn writers(&self) -> usize {
+        self.writers.load(Ordering::Relaxed)
+    }
+
+    /// Whether the kernel uses the host's file by itself.
+    #[must_use]
+    pub fn is_passthrough(&self) -> bool {
+        self.state.lock().backing.is_some()
+    }
+}
+
+/// All open files.
+pub struct Handles {
+    by_fh: Box<[RwLock<HashMap<Fh, Arc<Handle>>>]>,
+    /// Locked before an [`OpenInode`]'s state.
+    by_node: Box<[Mutex<HashMap<NodeId, Arc<OpenInode>>>]>,
+    next: AtomicU64,
+    len: AtomicUsize,
+    passthrough: AtomicUsize,
+}
+
+impl Default for Handles {
+    fn default() -> Self {
+        Self {
+            by_fh: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            by_node: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            next: AtomicU64::new(1),
+            len: AtomicUsize::new(0),
+            passthrough: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// An open that has not been decided yet. While it lives no other open or
+/// close of the inode goes on; dropped without [`commit`](Opening::commit),
+/// nothing was opened.
+pub struct Opening<'a> {
+    handles: &'a Handles,
+    node: NodeId,
+    shard: parking_lot::MutexGuard<'a, HashMap<NodeId, Arc<OpenInode>>>,
+}
+
+/// What an open inode already is.
+pub enum Mode {
+    /// Not open.
+    Closed,
+    /// Open through the page cache.
+    Cached,
+    /// Open for passthrough; others must use this.
+    Passthrough(Backing),
+}
+
+impl Opening<'_> {
+    /// How the inode is open now.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        let Some(inode) = self.shard.get(&self.node) else {
+            return Mode::Closed;
+        };
+        let state = inode.state.lock();
+        match &state.backing {
+            Some(backing) => Mode::Passthrough(backing.clone()),
+            None if state.cached => Mode::Cached,
+            None => Mode::Closed,
+        }
+    }
+
+    /// The inode is open once more, with this data path.
+    pub fn commit(
+        mut self,
+        volume: Arc<Volume>,
+        flags: OFlag,
+        file: Option<OwnedFd>,
+        path: &DataPath,
+    ) -> Fh {
+        let inode = Arc::clone(self.shard.entry(self.node).or_insert_with(|| {
+            Arc::new(OpenInode {
+                state: Mutex::default(),
+                writers: AtomicUsize::new(0),
+            })
+        }));
+        {
+            let mut state = inode.state.lock();
+            state.opens += 1;
+            match path {
+                DataPath::Cached => state.cached = true,
+                DataPath::Direct => {}
+                DataPath::Passthrough(backing) => {
+                    state.backing.get_or_insert_with(|| backing.clone());
+                    self.handles.passthrough.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            if can_write(flags) {
+                inode.writers.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let handle = Arc::new(Handle {
+            node: self.node,
+            volume,
+            flags,
+            file,
+            inode,
+        });
+        let fh = Fh(self.handles.next.fetch_add(1, Ordering::Relaxed));
+        self.handles.shard(fh).write().insert(fh, handle);
+        self.handles.len.fetch_add(1, Ordering::Relaxed);
+        fh
+    }
+}
+
+/// What a close left behind.
+pub struct Closed {
+    /// The handle that was closed.
+    pub handle: Arc<Handle>,
+    /// It was the last of an inode that has no name any more.
+    pub last_of_unlinked: bool,
+    /// It was the last that could write.
+    pub last_writer: bool,
+}
+
+impl Handles {
+    fn shard(&self, fh: Fh) -> &RwLock<HashMap<Fh, Arc<Handle>>> {
+        &self.by_fh[(fh.0 % SHARDS as u64) as usize]
+    }
+
+    fn node_shard(&self, node: NodeId) -> &Mutex<HashMap<NodeId, Arc<OpenInode>>> {
+        &self.by_node[(node.raw() % SHARDS as u64) as usize]
+    }
+
+    /// Starts an open of `node`.
+    pub fn opening(&self, node: NodeId) -> Opening<'_> {
+        Opening {
+            handles: self,
+            node,
+            shard: self.node_shard(node).lock(),
+        }
+    }
+
+    /// The open file `fh`; `None` for one of an earlier process.
+    #[must_use]
+    pub fn get(&self, fh: Fh) -> Option<Arc<Handle>> {
+        self.shard(fh).read().get(&fh).cloned()
+    }
+
+    /// The inode `node`, if it is open.
+    #[must_use]
+    pub fn inode(&self, node: NodeId) -> Option<Arc<OpenInode>> {
+        self.node_shard(node).lock().get(&node).cloned()
+    }
+
+    /// The last name of `node` is gone; says whether it is open, and so lives
+    /// on until its last close.
+    pub fn unlinked(&self, node: NodeId) -> bool {
+        match self.node_shard(node).lock().get(&node) {
+            Some(inode) => {
+                inode.state.lock().unlinked = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Any open file of `node`, for calls on a file that has no name.
+    #[must_use]
+    pub fn any_of(&self, node: NodeId) -> Option<Arc<Handle>> {
+        self.inode(node)?;
+        self.by_fh.iter().find_map(|shard| {
+            let shard = shard.read();
+            shard.values().find(|handle| handle.node == node).cloned()
+        })
+    }
+
+    /// Closes `fh`.
+    pub fn close(&self, fh: Fh) -> Option<Closed> {
+        let handle = self.shard(fh).write().remove(&fh)?;
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        let mut shard = self.node_shard(handle.node).lock();
+        let mut state = handle.inode.state.lock();
+        state.opens -= 1;
+        if handle.file.is_none() {
+            self.passthrough.fetch_sub(1, Ordering::Relaxed);
+        }
+        let last_writer =
+            handle.writes() && handle.inode.writers.fetch_sub(1, Ordering::Relaxed) == 1;
+        let last = state.opens == 0;
+        let last_of_unlinked = last && state.unlinked;
+        // Dropped only after the locks: it is closed by a call to the kernel.
+        let backing = if last { state.backing.take() } else { None };
+        drop(state);
+        if last {
+            shard.remove(&handle.node);
+        }
+        drop(shard);
+        drop(backing);
+        Some(Closed {
+            handle,
+            last_of_unlinked,
+            last_writer,
+        })
+    }
+
+    /// How many files are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Whether no file is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many of them the kernel reads and writes by itself.
+    #[must_use]
+    pub fn passthrough(&self) -> usize {
+        self.passthrough.load(Ordering::Relaxed)
+    }
+
+    /// The files that are open in the volume at `slot`.
+    #[must_use]
+    pub fn in_volume(&self, slot: Slot) -> Vec<Arc<Handle>> {
+        let mut found = Vec::new();
+        for shard in &self.by_fh {
+            let shard = shard.read();
+            found.extend(
+                shard
+                    .values()
+                    .filter(|h| h.node.slot() == Some(slot))
+                    .cloned(),
+            );
+        }
+        found
+    }
+}

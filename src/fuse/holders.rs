@@ -1,0 +1,131 @@
+//! Who uses a volume: what `/proc` says of every process, in every mount
+//! namespace.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::fs::FileSystem;
+use super::mountinfo::{self, MountInfo};
+use super::node::NodeId;
+use crate::model::Slot;
+use crate::sys::node::cached_identity;
+use crate::sys::process::command_of;
+use crate::volume::{Hold, Holder, Volume};
+
+/// How long the close of a file that nobody has open any more may take to
+/// reach us: the kernel sends it after the call has returned.
+const RELEASE_GRACE: Duration = Duration::from_millis(200);
+
+/// Who uses `volume` now.
+pub(super) fn of_volume(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
+    let Some(device) = fs.device() else {
+        return Vec::new();
+    };
+    let name = volume.name();
+    let found = scan(
+        device,
+        |slot| slot == volume.slot,
+        |first| first == name.as_str(),
+    );
+    if !found.is_empty() {
+        return found;
+    }
+    let deadline = Instant::now() + RELEASE_GRACE;
+    while !fs.handles.in_volume(volume.slot).is_empty() {
+        if Instant::now() >= deadline {
+            return vec![Holder {
+                pid: None,
+                command: None,
+                how: Hold::OpenFile,
+            }];
+        }
+        std::thread::yield_now();
+    }
+    Vec::new()
+}
+
+/// Who uses anything of the mount, other than the mount itself.
+pub(super) fn of_mount(fs: &FileSystem) -> Vec<Holder> {
+    let Some(device) = fs.device() else {
+        return Vec::new();
+    };
+    let root = NodeId::ROOT.raw();
+    let mut holders = scan(device, |_| true, |_| true);
+    holders.extend(processes().into_iter().filter_map(|pid| {
+        let cwd = cached_identity(&proc_file(pid, "cwd"))?;
+        (cwd == (device, root)).then(|| holder(pid, Hold::WorkingDirectory))
+    }));
+    holders
+}
+
+fn scan(
+    device: u64,
+    is_slot: impl Fn(Slot) -> bool,
+    is_source: impl Fn(&str) -> bool,
+) -> Vec<Holder> {
+    let inside = |path: &Path| {
+        cached_identity(path).is_some_and(|(dev, ino)| {
+            dev == device && NodeId::from_raw(ino).slot().is_some_and(&is_slot)
+        })
+    };
+    let mut seen_namespaces = HashSet::new();
+    let mut found = Vec::new();
+    for pid in processes() {
+        for (link, how) in [
+            ("cwd", Hold::WorkingDirectory),
+            ("root", Hold::RootDirectory),
+        ] {
+            if inside(&proc_file(pid, link)) {
+                found.push(holder(pid, how));
+            }
+        }
+        let has_open = std::fs::read_dir(proc_file(pid, "fd"))
+            .is_ok_and(|files| files.flatten().any(|file| inside(&file.path())));
+        if has_open {
+            found.push(holder(pid, Hold::OpenFile));
+        }
+        let namespace = std::fs::read_link(proc_file(pid, "ns/mnt"));
+        if namespace.is_ok_and(|namespace| seen_namespaces.insert(namespace))
+            && has_bind_mount(pid, device, &is_source)
+        {
+            found.push(holder(pid, Hold::BindMount));
+        }
+    }
+    found
+}
+
+/// Whether a directory inside a volume is mounted in the process's mount
+/// namespace: its root is below the file system's root.
+fn has_bind_mount(pid: i32, device: u64, is_source: &impl Fn(&str) -> bool) -> bool {
+    mountinfo::read(&proc_file(pid, "mountinfo"))
+        .unwrap_or_default()
+        .iter()
+        .filter(|mount| mount.device == device)
+        .filter_map(MountInfo::first_of_root)
+        .any(|first| is_source(&first))
+}
+
+fn processes() -> Vec<i32> {
+    let own = std::process::id();
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &i32| pid.unsigned_abs() != own)
+        .collect()
+}
+
+fn proc_file(pid: i32, file: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/{file}"))
+}
+
+fn holder(pid: i32, how: Hold) -> Holder {
+    Holder {
+        pid: Some(pid),
+        command: command_of(pid),
+        how,
+    }
+}

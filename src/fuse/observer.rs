@@ -1,0 +1,59 @@
+//! Keeps the kernel's view of the root in step with the store, and answers the
+//! store's question who uses a volume.
+
+use std::cell::Cell;
+use std::sync::Weak;
+
+use super::fs::FileSystem;
+use super::node::NodeId;
+use crate::model::VolumeName;
+use crate::volume::{Holder, Observer, Volume};
+
+thread_local! {
+    static IN_REQUEST: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a change that the kernel itself has asked for: it knows what becomes
+/// of the name, and must not be told.
+pub(super) fn in_request<T>(run: impl FnOnce() -> T) -> T {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            IN_REQUEST.set(false);
+        }
+    }
+    IN_REQUEST.set(true);
+    let _reset = Reset;
+    run()
+}
+
+/// The mount as an observer of its store.
+pub(super) struct MountObserver(pub(super) Weak<FileSystem>);
+
+impl MountObserver {
+    fn name_changed(&self, name: &VolumeName) {
+        if IN_REQUEST.get() {
+            return;
+        }
+        if let Some(fs) = self.0.upgrade() {
+            fs.kernel.entry_changed(NodeId::ROOT, name.as_str());
+        }
+    }
+}
+
+impl Observer for MountObserver {
+    fn holders(&self, volume: &Volume) -> Vec<Holder> {
+        self.0
+            .upgrade()
+            .map(|fs| super::holders::of_volume(&fs, volume))
+            .unwrap_or_default()
+    }
+
+    fn appeared(&self, name: &VolumeName, _volume: &Volume) {
+        self.name_changed(name);
+    }
+
+    fn vanished(&self, name: &VolumeName, _volume: &Volume) {
+        self.name_changed(name);
+    }
+}

@@ -1,0 +1,124 @@
+//! Reading and changing attributes: getattr, setattr.
+
+use std::os::fd::OwnedFd;
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::sys::time::TimeSpec;
+
+use crate::fuse::error::{OpError, OpResult};
+use crate::fuse::fs::{FileSystem, Located};
+use crate::fuse::node::NodeId;
+use crate::fuse::types::{Attr, Caller, Fh, SetAttr, SetTime};
+use crate::fuse::{control_tree, root};
+use crate::sys::creds::Acting;
+use crate::sys::node;
+
+impl FileSystem {
+    /// The attributes of `node`, and whether the kernel may keep them.
+    ///
+    /// # Errors
+    /// ESTALE when the node is gone.
+    pub fn getattr(&self, node: NodeId, fh: Option<Fh>) -> OpResult<(Attr, bool)> {
+        if node == NodeId::ROOT {
+            return Ok((root::attr(self), true));
+        }
+        if node.slot().is_none() {
+            return Ok((control_tree::attr(self, node)?, true));
+        }
+        if root::is_missing(node) {
+            return Ok((root::missing_attr(node), true));
+        }
+        let open = fh.and_then(|fh| self.handles.get(fh));
+        let stat = match open.as_ref().and_then(|handle| handle.file.as_ref()) {
+            Some(file) => node::stat(file)?,
+            None => node::stat(self.open_node(node)?.1)?,
+        };
+        Ok((Attr::from_host(node, &stat), self.keeps_attr(node)))
+    }
+
+    /// Changes attributes of `node`. The kernel has checked that the caller
+    /// may, and has left it to us to clear set-user-id and set-group-id bits
+    /// (FUSE_HANDLE_KILLPRIV_V2): the host does it where the thread lacks
+    /// CAP_FSETID, and always for chown.
+    ///
+    /// # Errors
+    /// What the host says; nothing is half done that one call asked for.
+    pub fn setattr(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        fh: Option<Fh>,
+        set: &SetAttr,
+    ) -> OpResult<(Attr, bool)> {
+        if node == NodeId::ROOT || node.slot().is_none() {
+            return Err(OpError::ControlTree);
+        }
+        let (at, fd) = self.open_node(node)?;
+        if let Some(size) = set.size {
+            self.set_size(caller, &at, fh, size)?;
+        }
+        if set.uid.is_some() || set.gid.is_some() {
+            let _as = self.as_owner(caller, &fd)?;
+            node::chown(&fd, set.uid, set.gid)?;
+        }
+        if let Some(mode) = set.mode {
+            // The kernel has already taken away a set-group-id bit that the
+            // caller may not set (setattr_prepare, fs/attr.c).
+            node::chmod(&fd, Mode::from_bits_truncate(mode & 0o7777))?;
+        }
+        if set.atime.is_some() || set.mtime.is_some() {
+            node::set_times(&fd, &time_spec(set.atime), &time_spec(set.mtime))?;
+        }
+        let stat = node::stat(&fd)?;
+        Ok((Attr::from_host(node, &stat), self.keeps_attr(node)))
+    }
+
+    /// Credentials under which the host judges set-group-id bits as it would
+    /// for the caller: only where there is such a bit to judge.
+    pub(super) fn as_owner(&self, caller: Caller, fd: &OwnedFd) -> OpResult<Acting> {
+        if caller.is_root() || node::stat(fd)?.st_mode & libc::S_ISGID == 0 {
+            return Ok(Acting::daemon());
+        }
+        let groups = crate::sys::process::groups_of(caller.pid);
+        // The kernel has checked ownership; the caller's user id would only
+        // make the host refuse what CAP_CHOWN allows.
+        Ok(Acting::member(caller.uid, caller.gid, &groups)?)
+    }
+
+    fn set_size(&self, caller: Caller, at: &Located, fh: Option<Fh>, size: u64) -> OpResult<()> {
+        let size = i64::try_from(size).map_err(|_| OpError::Host(nix::errno::Errno::EFBIG))?;
+        let open = fh.and_then(|fh| self.handles.get(fh));
+        let _as = self.as_writer(caller);
+        match open
+            .as_ref()
+            .filter(|h| h.writes())
+            .and_then(|h| h.file.as_ref())
+        {
+            Some(file) => nix::unistd::ftruncate(file, size)?,
+            None => {
+                let file = self.open_located(at, OFlag::O_WRONLY)?;
+                nix::unistd::ftruncate(file, size)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Credentials for a change of contents: a caller without CAP_FSETID
+    /// clears set-user-id and set-group-id bits with it.
+    pub(super) fn as_writer(&self, caller: Caller) -> Acting {
+        if caller.is_root() {
+            Acting::daemon()
+        } else {
+            Acting::without_fsetid()
+        }
+    }
+}
+
+fn time_spec(time: Option<SetTime>) -> TimeSpec {
+    match time {
+        None => TimeSpec::UTIME_OMIT,
+        Some(SetTime::Now) => TimeSpec::UTIME_NOW,
+        Some(SetTime::To(time)) => TimeSpec::new(time.seconds, i64::from(time.nanoseconds)),
+    }
+}

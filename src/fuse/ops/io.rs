@@ -1,0 +1,109 @@
+//! Contents through the daemon: read, write, fsync.
+
+use nix::fcntl::OFlag;
+
+use crate::fuse::control_tree;
+use crate::fuse::error::OpResult;
+use crate::fuse::fs::FileSystem;
+use crate::fuse::node::NodeId;
+use crate::fuse::types::{Caller, Fh};
+use crate::sys::creds::Acting;
+
+impl FileSystem {
+    /// Reads into `buffer` from `offset`; less than its length only at the
+    /// end of the file, as the kernel's page cache needs it.
+    ///
+    /// # Errors
+    /// What the host says to `pread(2)`.
+    pub fn read(&self, node: NodeId, fh: Fh, offset: u64, buffer: &mut [u8]) -> OpResult<usize> {
+        if node.slot().is_none() {
+            return control_tree::read(self, fh, offset, buffer);
+        }
+        let file = self.file_of(node, fh)?;
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let Ok(at) = i64::try_from(offset + filled as u64) else {
+                break;
+            };
+            match nix::sys::uio::pread(&file, &mut buffer[filled..], at) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(_) if filled > 0 => break,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        self.stats.read(filled);
+        Ok(filled)
+    }
+
+    /// Writes `data` at `offset`; returns how much was written.
+    ///
+    /// `clears_bits` is the kernel's word that the caller lacks CAP_FSETID.
+    ///
+    /// # Errors
+    /// What the host says to `pwrite(2)` when nothing was written.
+    pub fn write(
+        &self,
+        node: NodeId,
+        fh: Fh,
+        offset: u64,
+        data: &[u8],
+        clears_bits: bool,
+    ) -> OpResult<usize> {
+        let file = self.file_of(node, fh)?;
+        let _as = if clears_bits {
+            Acting::without_fsetid()
+        } else {
+            Acting::daemon()
+        };
+        let mut written = 0;
+        while written < data.len() {
+            let at =
+                i64::try_from(offset + written as u64).map_err(|_| nix::errno::Errno::EFBIG)?;
+            match nix::sys::uio::pwrite(&file, &data[written..], at) {
+                Ok(0) => break,
+                Ok(more) => written += more,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(_) if written > 0 => break,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        self.stats.wrote(written);
+        Ok(written)
+    }
+
+    /// Makes contents (and with `data_only` not set, attributes) durable.
+    ///
+    /// # Errors
+    /// What the host says to `fsync(2)`.
+    pub fn fsync(&self, node: NodeId, fh: Fh, data_only: bool) -> OpResult<()> {
+        if node.slot().is_none() {
+            return Ok(());
+        }
+        let file = self.file_of(node, fh)?;
+        Ok(if data_only {
+            nix::unistd::fdatasync(file)?
+        } else {
+            nix::unistd::fsync(file)?
+        })
+    }
+
+    /// Makes the entries of a directory durable.
+    ///
+    /// # Errors
+    /// What the host says to `fsync(2)`.
+    pub fn fsyncdir(&self, node: NodeId) -> OpResult<()> {
+        if node.slot().is_none() {
+            // Volumes are durable when the call that made them returns.
+            return Ok(());
+        }
+        let at = self.locate(node)?;
+        let dir = self.open_located(&at, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        Ok(nix::unistd::fsync(dir)?)
+    }
+
+    /// A descriptor of `fh` is closed. The host has nothing to say that a
+    /// write has not said already.
+    pub fn flush(&self, _caller: Caller, _fh: Fh) {}
+}

@@ -1,0 +1,25 @@
+//! Another name for a node: link.
+
+use std::ffi::OsStr;
+
+use crate::fuse::error::{OpError, OpResult};
+use crate::fuse::fs::{FileSystem, component};
+use crate::fuse::node::NodeId;
+use crate::fuse::types::Entry;
+use crate::sys::node;
+
+impl FileSystem {
+    /// Gives `node` the name `name` in `parent`.
+    ///
+    /// # Errors
+    /// EXDEV when they are in different volumes; what the host says.
+    pub fn link(&self, node: NodeId, parent: NodeId, name: &OsStr) -> OpResult<Entry> {
+        let dir = self.dir_to_change(parent)?;
+        if node.slot() != parent.slot() {
+            return Err(OpError::CrossVolume);
+        }
+        let (_, fd) = self.open_node(node)?;
+        node::link(&fd, &dir.fd, component(name)?)?;
+        self.entry(&dir.at.volume, parent, name, fd)
+    }
+}

@@ -1,0 +1,60 @@
+//! From a name to a node, and back to nothing: lookup, forget, readlink.
+
+use std::ffi::OsStr;
+
+use nix::errno::Errno;
+
+use crate::fuse::error::{OpError, OpResult};
+use crate::fuse::fs::{FileSystem, component};
+use crate::fuse::node::NodeId;
+use crate::fuse::types::{Entry, Found};
+use crate::fuse::{control_tree, root};
+use crate::sys::node;
+
+impl FileSystem {
+    /// What `name` in the directory `parent` leads to.
+    ///
+    /// # Errors
+    /// What the host says to `openat2(2)`; ENAMETOOLONG.
+    pub fn lookup(&self, parent: NodeId, name: &OsStr) -> OpResult<Found> {
+        if parent == NodeId::ROOT {
+            return root::lookup(self, name);
+        }
+        if parent.slot().is_none() {
+            return Ok(control_tree::lookup(parent, name));
+        }
+        let dir = self.open_dir(parent)?;
+        match node::open_path(&dir.fd, component(name)?) {
+            Ok(fd) => Ok(Found::Entry(self.entry(
+                &dir.at.volume,
+                parent,
+                name,
+                fd,
+            )?)),
+            Err(Errno::ENOENT) => Ok(Found::Nothing),
+            Err(errno) => Err(OpError::Host(errno)),
+        }
+    }
+
+    /// The kernel has dropped `count` lookups of `node`.
+    pub fn forget(&self, node: NodeId, count: u64) {
+        self.nodes.forget(node, count);
+    }
+
+    /// The target of the symbolic link `node`, into `buffer`; returns its
+    /// length.
+    ///
+    /// # Errors
+    /// What the host says to `readlinkat(2)`.
+    pub fn readlink(&self, node: NodeId, buffer: &mut [u8]) -> OpResult<usize> {
+        let (_, fd) = self.open_node(node)?;
+        Ok(node::read_link(fd, buffer)?)
+    }
+}
+
+/// The reply that says that a name does not exist, for the kernel to keep.
+pub(in crate::fuse) fn no_entry() -> Entry {
+    let mut entry = super::list::dots_entry(NodeId::NONE);
+    entry.keep_attr = true;
+    entry
+}

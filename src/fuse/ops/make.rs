@@ -1,0 +1,104 @@
+//! Making nodes other than regular files by open: mknod, mkdir, symlink.
+
+use std::ffi::OsStr;
+
+use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
+
+use crate::fuse::error::{OpError, OpResult};
+use crate::fuse::fs::{FileSystem, OpenDir, component};
+use crate::fuse::node::NodeId;
+use crate::fuse::root;
+use crate::fuse::types::{Caller, Entry};
+use crate::sys::creds::Acting;
+use crate::sys::node;
+
+impl FileSystem {
+    /// Makes a file, fifo, socket or device node. `mode` has type and
+    /// permission bits; `rdev` is the host's device number.
+    ///
+    /// # Errors
+    /// What the host says; EPERM at the root of the mount.
+    pub fn mknod(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u64,
+    ) -> OpResult<Entry> {
+        self.make(parent, name, |dir| {
+            let _as = Acting::maker(caller.uid, caller.gid, umask);
+            let kind = SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits());
+            mknodat(&dir.fd, name, kind, permissions(mode), rdev)
+        })
+    }
+
+    /// Makes a directory; at the root of the mount, a volume.
+    ///
+    /// # Errors
+    /// What the host or the store says.
+    pub fn mkdir(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+    ) -> OpResult<Entry> {
+        if parent == NodeId::ROOT {
+            return root::mkdir(self, caller, name, mode & !umask);
+        }
+        self.make(parent, name, |dir| {
+            let _as = Acting::maker(caller.uid, caller.gid, umask);
+            mkdirat(&dir.fd, name, permissions(mode))
+        })
+    }
+
+    /// Makes a symbolic link to `target`.
+    ///
+    /// # Errors
+    /// What the host says; EPERM at the root of the mount.
+    pub fn symlink(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        name: &OsStr,
+        target: &OsStr,
+    ) -> OpResult<Entry> {
+        self.make(parent, name, |dir| {
+            let _as = Acting::maker(caller.uid, caller.gid, 0);
+            nix::unistd::symlinkat(target, &dir.fd, name)
+        })
+    }
+
+    /// Makes something in a directory and looks it up.
+    fn make(
+        &self,
+        parent: NodeId,
+        name: &OsStr,
+        make: impl FnOnce(&OpenDir) -> nix::Result<()>,
+    ) -> OpResult<Entry> {
+        let dir = self.dir_to_change(parent)?;
+        component(name)?;
+        make(&dir)?;
+        let fd = node::open_path(&dir.fd, name)?;
+        self.entry(&dir.at.volume, parent, name, fd)
+    }
+
+    /// Opens a directory that names will be made in or removed from.
+    pub(super) fn dir_to_change(&self, parent: NodeId) -> OpResult<OpenDir> {
+        if parent == NodeId::ROOT {
+            return Err(OpError::NotAVolume);
+        }
+        if parent.slot().is_none() {
+            return Err(OpError::ControlTree);
+        }
+        self.open_dir(parent)
+    }
+}
+
+/// The permission bits of a mode.
+fn permissions(mode: u32) -> Mode {
+    Mode::from_bits_truncate(mode & 0o7777)
+}

@@ -1,0 +1,22 @@
+//! The operations of the file system, one file per family.
+//!
+//! Each is a method of [`FileSystem`](super::fs::FileSystem) that takes and
+//! returns the types in [`types`](super::types).
+
+mod attr;
+mod io;
+mod link;
+mod list;
+mod lookup;
+mod make;
+mod open;
+mod remove;
+mod rename;
+mod space;
+mod statfs;
+mod xattr;
+
+pub(in crate::fuse) use list::dots_entry;
+pub use list::{Listed, ListedPlus};
+pub(in crate::fuse) use lookup::no_entry;
+pub use space::FileRange;

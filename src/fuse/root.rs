@@ -1,0 +1,245 @@
+//! The root of the mount: a directory whose entries are the volumes.
+
+use std::ffi::OsStr;
+
+use super::error::{OpError, OpResult};
+use super::fs::{FileSystem, volume_name};
+use super::node::{Generation, NodeId};
+use super::nodes::{Place, Way};
+use super::ops::{Listed, ListedPlus};
+use super::session::RmdirPolicy;
+use super::types::{Attr, Caller, Entry, Found, Time};
+use super::{control_tree, observer};
+use crate::model::{Owner, Serial, Timestamp, VolumeSpec};
+use crate::volume::{Error as VolumeError, Removal, Volume, Volumes};
+
+/// Volumes that one listing call looks at.
+const PAGE: usize = 256;
+/// Cookies 1 and 2 are `.` and `..`; a volume's is its serial and this.
+const DOTS: u64 = 2;
+
+/// The attributes of the root.
+pub(super) fn attr(fs: &FileSystem) -> Attr {
+    let changed = fs.store.last_change();
+    Attr {
+        node: NodeId::ROOT,
+        size: 4096,
+        blocks: 8,
+        atime: time(changed),
+        mtime: time(changed),
+        ctime: time(changed),
+        mode: libc::S_IFDIR | fs.options.root_mode,
+        nlink: u32::try_from(fs.store.volume_count()).map_or(u32::MAX, |n| n.saturating_add(2)),
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+        rdev: 0,
+        blksize: 4096,
+    }
+}
+
+pub(super) fn time(at: Timestamp) -> Time {
+    Time {
+        seconds: at.as_nanos().div_euclid(1_000_000_000),
+        nanoseconds: at.as_nanos().rem_euclid(1_000_000_000) as u32,
+    }
+}
+
+/// Whether `node` stands for the root of a volume whose files are missing.
+pub(super) fn is_missing(node: NodeId) -> bool {
+    node.slot().is_some() && node.ino().0 == 0
+}
+
+/// What a volume looks like whose files are missing: a directory that nobody
+/// can enter. It can be seen, and removed by command.
+pub(super) fn missing_attr(node: NodeId) -> Attr {
+    Attr {
+        mode: libc::S_IFDIR,
+        ..super::ops::dots_entry(node).attr
+    }
+}
+
+/// The entry of a volume's root directory.
+fn volume_entry(fs: &FileSystem, volume: &Volume, name: &OsStr) -> OpResult<Entry> {
+    let _as = crate::sys::creds::Acting::daemon();
+    match fs.volume_root(volume) {
+        Ok(root) => fs.entry(volume, NodeId::ROOT, name, root),
+        Err(OpError::Host(nix::errno::Errno::ENOENT)) => {
+            let node = NodeId::missing(volume.slot);
+            let place = Place {
+                parent: NodeId::ROOT,
+                name: name.to_owned(),
+            };
+            fs.nodes.remember(node, Way::Place(0, Box::new(place)));
+            Ok(Entry {
+                attr: missing_attr(node),
+                generation: Generation::new(volume.serial, 0),
+                keep_attr: false,
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn lookup(fs: &FileSystem, name: &OsStr) -> OpResult<Found> {
+    if name == control_tree::NAME {
+        return Ok(Found::Entry(control_tree::entry(control_tree::DIR)));
+    }
+    if name.len() > crate::model::VolumeName::MAX_BYTES {
+        return Err(OpError::Host(nix::errno::Errno::ENAMETOOLONG));
+    }
+    // What cannot be a volume's name is simply not there.
+    let volume = volume_name(name)
+        .ok()
+        .and_then(|name| fs.store.volume(&name));
+    match volume {
+        Some(volume) => Ok(Found::Entry(volume_entry(fs, &volume, name)?)),
+        None => Ok(Found::Nothing),
+    }
+}
+
+/// Runs a change of a volume that a request asked for; why it is refused is
+/// kept for the caller to read in `.volfs/last_error`.
+fn change<T>(fs: &FileSystem, caller: Caller, run: impl FnOnce() -> OpResult<T>) -> OpResult<T> {
+    let result = observer::in_request(run);
+    if let Err(error) = &result {
+        fs.last_errors.set(caller.uid, error.to_string());
+    }
+    result
+}
+
+pub(super) fn mkdir(fs: &FileSystem, caller: Caller, name: &OsStr, mode: u32) -> OpResult<Entry> {
+    change(fs, caller, || {
+        if name == control_tree::NAME {
+            return Err(OpError::Host(nix::errno::Errno::EEXIST));
+        }
+        let mut spec = VolumeSpec::directory(volume_name(name)?);
+        spec.limits = fs.options.default_limits;
+        spec.owner = Some(Owner {
+            uid: caller.uid,
+            gid: caller.gid,
+            mode: mode & 0o7777,
+        });
+        fs.store.create(&spec)?;
+        let volume = fs.store.volume(&spec.name).ok_or(OpError::VolumeGone)?;
+        volume_entry(fs, &volume, name)
+    })
+}
+
+pub(super) fn rmdir(fs: &FileSystem, caller: Caller, name: &OsStr) -> OpResult<()> {
+    change(fs, caller, || {
+        if name == control_tree::NAME {
+            return Err(OpError::ControlTree);
+        }
+        let name = volume_name(name)?;
+        match (fs.store.remove(&name, Removal::Empty), fs.options.rmdir) {
+            (Err(VolumeError::NotEmpty { .. }), RmdirPolicy::Trash) => {
+                Ok(fs.store.remove(&name, Removal::Trash)?)
+            }
+            (result, RmdirPolicy::Empty | RmdirPolicy::Trash) => Ok(result?),
+        }
+    })
+}
+
+pub(super) fn rename(
+    fs: &FileSystem,
+    caller: Caller,
+    name: &OsStr,
+    new_name: &OsStr,
+    flags: u32,
+) -> OpResult<()> {
+    change(fs, caller, || {
+        if name == control_tree::NAME || new_name == control_tree::NAME {
+            return Err(OpError::ControlTree);
+        }
+        let (from, to) = (volume_name(name)?, volume_name(new_name)?);
+        match flags {
+            0 | libc::RENAME_NOREPLACE => {
+                fs.store.rename(&from, &to)?;
+            }
+            libc::RENAME_EXCHANGE => fs.store.exchange(&from, &to)?,
+            _ => return Err(OpError::Host(nix::errno::Errno::EINVAL)),
+        }
+        Ok(())
+    })
+}
+
+fn dot(cookie: u64) -> Listed<'static> {
+    Listed {
+        node: NodeId::ROOT,
+        next: cookie,
+        kind: libc::DT_DIR,
+        name: OsStr::new(if cookie == 1 { "." } else { ".." }),
+    }
+}
+
+/// Calls `each` for the volumes after `offset` with each one's cookie, until
+/// it says that the reply is full.
+fn each_volume(
+    fs: &FileSystem,
+    offset: u64,
+    mut each: impl FnMut(u64, &OsStr, &Volume) -> OpResult<bool>,
+) -> OpResult<()> {
+    let mut after = i64::try_from(offset.saturating_sub(DOTS)).map_or(Serial(i64::MAX), Serial);
+    loop {
+        let page = fs.store.volumes_after(Some(after), PAGE);
+        for (name, volume) in &page {
+            let cookie = volume.serial.0.unsigned_abs() + DOTS;
+            if each(cookie, OsStr::new(name.as_str()), volume)? {
+                return Ok(());
+            }
+            after = volume.serial;
+        }
+        if page.len() < PAGE {
+            return Ok(());
+        }
+    }
+}
+
+pub(super) fn readdir(
+    fs: &FileSystem,
+    offset: u64,
+    add: &mut dyn FnMut(&Listed<'_>) -> bool,
+) -> OpResult<()> {
+    for cookie in offset + 1..=DOTS {
+        if add(&dot(cookie)) {
+            return Ok(());
+        }
+    }
+    each_volume(fs, offset, |next, name, volume| {
+        let node = match fs.volume_root(volume) {
+            Ok(root) => fs.node_id(volume, &crate::sys::node::stat(root)?)?,
+            Err(_) => NodeId::missing(volume.slot),
+        };
+        Ok(add(&Listed {
+            node,
+            next,
+            kind: libc::DT_DIR,
+            name,
+        }))
+    })
+}
+
+pub(super) fn readdirplus(
+    fs: &FileSystem,
+    offset: u64,
+    add: &mut dyn FnMut(&ListedPlus<'_>) -> bool,
+) -> OpResult<()> {
+    for cookie in offset + 1..=DOTS {
+        let listed = dot(cookie);
+        if add(&ListedPlus {
+            next: cookie,
+            name: listed.name,
+            entry: super::ops::dots_entry(NodeId::ROOT),
+        }) {
+            return Ok(());
+        }
+    }
+    each_volume(fs, offset, |next, name, volume| {
+        let entry = volume_entry(fs, volume, name)?;
+        let full = add(&ListedPlus { next, name, entry });
+        if full {
+            fs.nodes.forget(entry.attr.node, 1);
+        }
+        Ok(full)
+    })
+}

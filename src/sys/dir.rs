@@ -1,0 +1,72 @@
+//! Reading a directory: `getdents64(2)` into a buffer of the caller's.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+
+use super::{Result, check};
+
+/// One entry of a directory (`struct linux_dirent64`).
+#[derive(Clone, Copy, Debug)]
+pub struct HostDirEntry<'a> {
+    /// Inode number (`d_ino`).
+    pub ino: u64,
+    /// Where the next entry starts, for `lseek(2)` (`d_off`).
+    pub next: u64,
+    /// File type (`d_type`: `DT_REG`, …; `DT_UNKNOWN` on some file systems).
+    pub kind: u8,
+    /// Its name.
+    pub name: &'a OsStr,
+}
+
+/// Bytes before the name in `struct linux_dirent64`.
+const NAME_OFFSET: usize = 19;
+
+/// Fills `buffer` with the next entries of the directory; an empty iterator
+/// means that there are no more.
+///
+/// # Errors
+/// As `getdents64(2)`.
+pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<Entries<'_>> {
+    // SAFETY: the pointer and the length describe a live buffer.
+    let filled = check(unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            fd.as_fd().as_raw_fd(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    })?;
+    Ok(Entries {
+        rest: &buffer[..filled.unsigned_abs() as usize],
+    })
+}
+
+/// The entries in a filled buffer.
+pub struct Entries<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = HostDirEntry<'a>;
+
+    fn next(&mut self) -> Option<HostDirEntry<'a>> {
+        let rest = self.rest;
+        let number = |at: usize| -> Option<u64> {
+            Some(u64::from_ne_bytes(rest.get(at..at + 8)?.try_into().ok()?))
+        };
+        let ino = number(0)?;
+        let next = number(8)?;
+        let reclen = u16::from_ne_bytes(rest.get(16..18)?.try_into().ok()?);
+        let kind = *rest.get(18)?;
+        let name = rest.get(NAME_OFFSET..usize::from(reclen))?;
+        let end = name.iter().position(|&byte| byte == 0)?;
+        self.rest = rest.get(usize::from(reclen)..)?;
+        Some(HostDirEntry {
+            ino,
+            next,
+            kind,
+            name: OsStr::from_bytes(&name[..end]),
+        })
+    }
+}

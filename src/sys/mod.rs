@@ -1,0 +1,23 @@
+//! Safe wrappers of the system calls that the standard library and `nix` do
+//! not offer. The only place with `unsafe` code; knows nothing of volumes.
+
+pub mod creds;
+pub mod dir;
+pub mod handle;
+pub mod node;
+pub mod process;
+pub mod xattr;
+
+use nix::errno::Errno;
+
+/// The result of a system call.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// `Err(errno)` when a system call returned -1.
+fn check<T: Copy + PartialEq + From<i8>>(value: T) -> Result<T> {
+    if value == T::from(-1) {
+        Err(Errno::last())
+    } else {
+        Ok(value)
+    }
+}

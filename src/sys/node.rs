@@ -1,0 +1,223 @@
+//! System calls on an inode that is held by an `O_PATH` descriptor.
+//!
+//! Calls that refuse `O_PATH` go through `/proc/self/fd/N`, which leads to the
+//! inode itself, also when that is a symbolic link.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{FileStat, Mode, UtimensatFlags, fstat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchownat};
+
+use super::{Result, check};
+
+/// How every name in a volume is resolved: one component, below `dir`, on the
+/// same file system, and never through a link.
+const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH
+    .union(ResolveFlag::RESOLVE_NO_SYMLINKS)
+    .union(ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    .union(ResolveFlag::RESOLVE_NO_XDEV);
+
+/// Opens `path` below `dir`; nothing in it can lead elsewhere. With
+/// `O_PATH | O_NOFOLLOW` a symbolic link at the end is opened itself.
+///
+/// # Errors
+/// `ENOENT`; `ELOOP` for a link on the way; `EXDEV` where it would leave `dir`.
+pub fn open_beneath(dir: impl AsFd, path: &OsStr, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .mode(mode)
+        .resolve(BENEATH);
+    loop {
+        // EAGAIN: a rename elsewhere raced with the walk (openat2(2)).
+        match openat2(dir.as_fd(), path, how) {
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Opens the inode itself, of whatever type, without opening its contents.
+///
+/// # Errors
+/// As [`open_beneath`].
+pub fn open_path(dir: impl AsFd, path: &OsStr) -> Result<OwnedFd> {
+    open_beneath(dir, path, OFlag::O_PATH | OFlag::O_NOFOLLOW, Mode::empty())
+}
+
+/// The path that leads to the inode of `fd`, for calls that need a path.
+#[must_use]
+pub fn proc_path(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Opens the contents of the inode that `fd` (`O_PATH`) refers to.
+///
+/// # Errors
+/// As `open(2)`.
+pub fn reopen(fd: impl AsFd, flags: OFlag) -> Result<OwnedFd> {
+    nix::fcntl::open(
+        &proc_path(fd.as_fd()),
+        (flags - OFlag::O_NOFOLLOW) | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// The attributes of the inode.
+///
+/// # Errors
+/// As `fstat(2)`.
+pub fn stat(fd: impl AsFd) -> Result<FileStat> {
+    fstat(fd)
+}
+
+/// Sets the permission bits.
+///
+/// # Errors
+/// As `chmod(2)`.
+pub fn chmod(fd: impl AsFd, mode: Mode) -> Result<()> {
+    nix::sys::stat::fchmodat(
+        AT_FDCWD,
+        &proc_path(fd.as_fd()),
+        mode,
+        nix::sys::stat::FchmodatFlags::FollowSymlink,
+    )
+}
+
+/// Sets owner and group; `None` leaves one as it is.
+///
+/// # Errors
+/// As `chown(2)`.
+pub fn chown(fd: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    fchownat(
+        fd,
+        "",
+        uid.map(Uid::from_raw),
+        gid.map(Gid::from_raw),
+        AtFlags::AT_EMPTY_PATH,
+    )
+}
+
+/// Sets access and modification time; `TimeSpec::UTIME_NOW` and `UTIME_OMIT`
+/// mean what they mean to `utimensat(2)`.
+///
+/// # Errors
+/// As `utimensat(2)`.
+pub fn set_times(fd: impl AsFd, atime: &TimeSpec, mtime: &TimeSpec) -> Result<()> {
+    utimensat(
+        AT_FDCWD,
+        &proc_path(fd.as_fd()),
+        atime,
+        mtime,
+        UtimensatFlags::FollowSymlink,
+    )
+}
+
+/// Gives the inode of `fd` the name `name` in `dir`.
+///
+/// # Errors
+/// As `linkat(2)`.
+pub fn link(fd: impl AsFd, dir: impl AsFd, name: &OsStr) -> Result<()> {
+    match nix::unistd::linkat(fd.as_fd(), "", dir.as_fd(), name, AtFlags::AT_EMPTY_PATH) {
+        // Without CAP_DAC_READ_SEARCH (linkat(2)).
+        Err(Errno::ENOENT) => nix::unistd::linkat(
+            AT_FDCWD,
+            &proc_path(fd.as_fd()),
+            dir,
+            name,
+            AtFlags::AT_SYMLINK_FOLLOW,
+        ),
+        result => result,
+    }
+}
+
+/// The target of the symbolic link that `fd` (`O_PATH`) refers to, and how
+/// many bytes of `buffer` it fills.
+///
+/// # Errors
+/// As `readlink(2)`; `EINVAL` when it is not a link.
+pub fn read_link(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the path is a C string, the buffer is live and its length true.
+    let len = check(unsafe {
+        libc::readlinkat(
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+        )
+    })?;
+    Ok(len.unsigned_abs())
+}
+
+/// `renameat2(2)` with its flags as the kernel sent them.
+///
+/// # Errors
+/// As `renameat2(2)`.
+pub fn rename(
+    from_dir: impl AsFd,
+    from: &OsStr,
+    to_dir: impl AsFd,
+    to: &OsStr,
+    flags: u32,
+) -> Result<()> {
+    nix::fcntl::renameat2(
+        from_dir,
+        from,
+        to_dir,
+        to,
+        nix::fcntl::RenameFlags::from_bits_retain(flags),
+    )
+}
+
+/// `fallocate(2)` with its mode as the kernel sent it.
+///
+/// # Errors
+/// As `fallocate(2)`; `EFBIG` when a number is above `i64::MAX`.
+pub fn fallocate(fd: impl AsFd, mode: i32, offset: u64, len: u64) -> Result<()> {
+    let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+    let len = i64::try_from(len).map_err(|_| Errno::EFBIG)?;
+    nix::fcntl::fallocate(
+        fd,
+        nix::fcntl::FallocateFlags::from_bits_retain(mode),
+        offset,
+        len,
+    )
+}
+
+/// `lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`, or any other `whence`.
+///
+/// # Errors
+/// As `lseek(2)`; `ENXIO` past the end.
+pub fn seek(fd: impl AsFd, offset: i64, whence: i32) -> Result<i64> {
+    // SAFETY: plain numbers and a live descriptor.
+    check(unsafe { libc::lseek64(fd.as_fd().as_raw_fd(), offset, whence) })
+}
+
+/// Flags of `statx(2)` that are never asked from the file system's server.
+///
+/// The device and inode number of what `path` leads to, as the kernel has them
+/// cached: asking our own mount would wait for ourselves. `None` when it cannot
+/// be had.
+#[must_use]
+pub fn cached_identity(path: &std::path::Path) -> Option<(u64, u64)> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: all-zero bytes are a valid `statx` buffer.
+    let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a C string and the buffer is live.
+    let result = unsafe {
+        libc::statx(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT,
+            libc::STATX_INO,
+            &raw mut buffer,
+        )
+    };
+    let device = libc::makedev(buffer.stx_dev_major, buffer.stx_dev_minor);
+    (result == 0).then_some((device, buffer.stx_ino))
+}

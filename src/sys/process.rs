@@ -1,0 +1,47 @@
+//! What `/proc` says about other processes.
+
+/// The supplementary groups of a process; empty when it cannot be seen.
+#[must_use]
+pub fn groups_of(pid: u32) -> Vec<u32> {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return Vec::new();
+    };
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Groups:"))
+        .map(|list| {
+            list.split_whitespace()
+                .filter_map(|n| n.parse().ok())
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+/// The command name of a process (`/proc/PID/comm`).
+#[must_use]
+pub fn command_of(pid: i32) -> Option<String> {
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(comm.trim_end().to_owned())
+}
+
+/// Raises the soft limit of open descriptors to the hard limit, and returns
+/// the limit in effect.
+pub fn raise_descriptor_limit() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 1024;
+    };
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        return hard;
+    }
+    soft
+}
+
+/// Takes over a descriptor that the kernel has just made for this process,
+/// such as one that came over a socket.
+#[must_use]
+pub fn adopt(fd: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
+    use std::os::fd::FromRawFd;
+    // SAFETY: by this function's contract nothing else owns the descriptor.
+    unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }
+}
