@@ -39,6 +39,24 @@ const ALLOWED: &[Allowed] = &[
         reason: "the FUSE library has no tmpfile request; programs fall back to a named file",
     },
     Allowed {
+        case: "COLLAPSE_RANGE and INSERT_RANGE",
+        label: "FallocateFlags(COLLAPSE_RANGE)",
+        on_volume: "EOPNOTSUPP",
+        reason: "the kernel's FUSE client refuses these two modes itself",
+    },
+    Allowed {
+        case: "COLLAPSE_RANGE and INSERT_RANGE",
+        label: "FallocateFlags(INSERT_RANGE)",
+        on_volume: "EOPNOTSUPP",
+        reason: "the kernel's FUSE client refuses these two modes itself",
+    },
+    Allowed {
+        case: "seek",
+        label: "Start(4611686018427387904)",
+        on_volume: "4611686018427387904",
+        reason: "lseek does not ask the file system; FUSE's largest offset is the kernel's",
+    },
+    Allowed {
         case: "devices",
         label: "open a character device",
         on_volume: "EACCES",
@@ -73,6 +91,6 @@ families! {
 }
 
 families! {
-    with_devices, &["-o", "dev"], &[];
-    lookup nodes
+    with_devices, &["-o", "dev"], super::ALLOWED;
+    nodes open
 }

@@ -62,8 +62,12 @@ pub const CASES: &[Case] = &[
     ("ZERO_RANGE with KEEP_SIZE", |d, t| {
         try_mode(d, t, F::ZERO_RANGE | F::KEEP_SIZE)
     }),
-    ("COLLAPSE_RANGE", |d, t| try_mode(d, t, F::COLLAPSE_RANGE)),
-    ("INSERT_RANGE", |d, t| try_mode(d, t, F::INSERT_RANGE)),
+    ("COLLAPSE_RANGE and INSERT_RANGE", |d, t| {
+        for flags in [F::COLLAPSE_RANGE, F::INSERT_RANGE] {
+            let file = d.file("f", &[b'x'; 65_536]);
+            t.note(format!("{flags:?}"), fallocate(&file, flags, 4096, 4096));
+        }
+    }),
     ("UNSHARE_RANGE", |d, t| try_mode(d, t, F::UNSHARE_RANGE)),
     ("modes that exclude each other or do not exist", |d, t| {
         try_mode(d, t, F::ZERO_RANGE | F::PUNCH_HOLE);

@@ -115,6 +115,10 @@ fn differences(case: &str, expected: &Trace, got: &Trace, allowed: &[Allowed]) -
         let show = |line: Option<&(String, String)>| {
             line.map_or("nothing".into(), |(label, seen)| format!("{label}: {seen}"))
         };
+        // The acts whose result is seen here.
+        for before in expected.lines[..i].iter().rev().take(2).rev() {
+            let _ = writeln!(text, "          {}", show(Some(before)));
+        }
         let _ = writeln!(text, "  host:   {}", show(host));
         let _ = writeln!(text, "  volume: {}", show(volume));
         if host.map(|h| &h.0) != volume.map(|v| &v.0) {

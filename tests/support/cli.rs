@@ -132,6 +132,16 @@ impl Volfs {
         names
     }
 
+    /// Who uses a volume, as `volfs inspect` tells.
+    pub fn holders(&self, name: &str) -> Vec<serde_json::Value> {
+        let text = self.ok(&["inspect", "--json", name]);
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let holders = answer[0]["holders"].as_array();
+        holders
+            .unwrap_or_else(|| panic!("no holders in {text}"))
+            .clone()
+    }
+
     /// `volfs ls --json`.
     pub fn list(&self) -> Vec<serde_json::Value> {
         let text = self.ok(&["ls", "--json"]);

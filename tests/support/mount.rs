@@ -139,7 +139,10 @@ impl Mount {
 
     /// The directory of the store that holds a volume's files.
     pub fn host_path(&self, volume: &str) -> PathBuf {
-        PathBuf::from(self.volfs().ok(&["path", volume]).trim_end())
+        let all = self.volfs().list();
+        let found = all.iter().find(|v| v["name"] == volume);
+        let found = found.unwrap_or_else(|| panic!("no volume {volume:?} in {all:?}"));
+        PathBuf::from(found["path"].as_str().unwrap())
     }
 
     /// The daemon's process id.
