@@ -135,12 +135,7 @@ fn help_and_version_are_no_errors() {
     ] {
         let help = volfs.ok(&[command, "--help"]);
         assert!(help.contains(&format!("Usage: volfs {command}")), "{help}");
-        let example = if command == "doctor" {
-            "missing"
-        } else {
-            "Examples:"
-        };
-        assert!(help.contains(example), "{command} --help has no examples");
+        assert!(help.contains("Examples:"), "{command} --help");
         assert!(
             help.lines().all(|line| line.chars().count() <= 100),
             "{help}"
@@ -221,4 +216,31 @@ fn the_log_is_silent_unless_asked() {
     assert_eq!((answer.code, answer.err.as_str()), (Some(0), ""));
     let loud = volfs.env("RUST_LOG", "trace").run(&["ls", "-q"]);
     assert_eq!(loud.code, Some(0));
+}
+
+#[test]
+fn doctor_makes_a_lost_catalogue_anew() {
+    let (dir, volfs) = fixture();
+    volfs.ok(&["create", "a", "b", "--label", "k=v", "--quota", "1G"]);
+    volfs.ok(&["rm", "b"]);
+    for name in ["meta.db", "meta.db-wal", "meta.db-shm"] {
+        let _ = fs::remove_file(dir.join("store").join(name));
+    }
+    let said = volfs.fails(1, &["ls"]);
+    assert!(said.contains("volfs doctor --rebuild-catalogue"), "{said}");
+    let said = volfs.run(&["doctor"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.out.contains("--rebuild-catalogue"), "{}", said.out);
+    let said = volfs.ok(&["doctor", "--rebuild-catalogue"]);
+    assert!(said.contains("1 volume under their own names"), "{said}");
+    let a = &volfs.list()[0];
+    assert_eq!(a["name"], "a");
+    assert_eq!(a["limits"]["bytes"], 1 << 30);
+    assert_eq!(a["labels"], serde_json::json!([["k", "v"]]));
+    fs::write(dir.join("store/meta.db"), "not a database, by any means").unwrap();
+    assert_eq!(json_error(&volfs, 1, &["ls"])["code"], "catalogue");
+    let done = super::json(&volfs, &["doctor", "--rebuild-catalogue"]);
+    assert_eq!((&done["volumes"], &done["trashed"]), (&1.into(), &1.into()));
+    assert!(fs::exists(done["kept"].as_str().unwrap()).unwrap());
+    assert_eq!(volfs.names(), ["a"]);
 }
