@@ -17,7 +17,7 @@ use super::reconcile::compare_manifest;
 use super::reserve::Reserve;
 use super::volume::Volume;
 use crate::meta::{self, Catalogue};
-use crate::model::{Kind, Serial, Slot, VolumeName, VolumeSpec};
+use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 
 /// How a store is opened.
 #[derive(Clone, Debug, Default)]
