@@ -16,6 +16,7 @@ use nix::sys::stat::{FileStat, Mode};
 
 use super::charge::SizeLocks;
 use super::control_tree::OpenTexts;
+use super::counting::Counting;
 use super::error::{OpError, OpResult};
 use super::handles::Handles;
 use super::host::Host;
@@ -42,6 +43,7 @@ pub struct FileSystem {
     pub(super) last_errors: LastErrors,
     pub(super) open_texts: OpenTexts,
     pub(super) size_locks: SizeLocks,
+    pub(super) counting: Counting,
     /// `st_dev` of the mount, once it is mounted.
     device: OnceLock<u64>,
     /// The file system that all directory volumes are on.
@@ -96,6 +98,7 @@ impl FileSystem {
             last_errors: LastErrors::default(),
             open_texts: OpenTexts::default(),
             size_locks: SizeLocks::default(),
+            counting: Counting::default(),
             device: OnceLock::new(),
             host: Arc::new(host),
             volumes_dir,
