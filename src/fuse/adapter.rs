@@ -420,7 +420,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -432,7 +432,7 @@ impl Filesystem for Adapter {
     ) {
         let clears_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let result = self.run(Op::Write, ino, |fs| {
-            fs.write(node(ino), Fh(fh.0), offset, data, clears_bits)
+            fs.write(caller(req), node(ino), Fh(fh.0), offset, data, clears_bits)
         });
         match result {
             // No request is larger than MAX_WRITE.

@@ -5,6 +5,7 @@
 //! project's own types.
 
 mod adapter;
+mod charge;
 mod control_tree;
 mod convert;
 pub mod error;

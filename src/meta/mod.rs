@@ -5,13 +5,16 @@
 
 mod account;
 mod catalogue;
+mod change;
 mod error;
+mod load;
 mod quota;
 mod row;
 mod schema;
 
 pub use account::{Account, OverLimit, Reservation, Resource};
-pub use catalogue::{Catalogue, UsageRow};
+pub use catalogue::Catalogue;
+pub use change::UsageRow;
 pub use error::{Error, Result};
 pub use quota::{BLOCK, Inode, charge, grow, round_up};
 pub use row::{DiskRow, State, VolumeRow};

@@ -127,7 +127,7 @@ fn exact(whole: &str, fraction: &str, shift: u32) -> Option<Exact> {
         let scale = 10_u128.pow(u32::try_from(digits.len()).ok()?);
         let scaled = digits.parse::<u128>().ok()? << shift;
         part = scaled / scale;
-        if shift == 0 && scaled % scale != 0 {
+        if shift == 0 && !scaled.is_multiple_of(scale) {
             return Some(Exact::Fraction);
         }
     }

@@ -65,9 +65,18 @@ impl Flatten {
                 self.queue.push(name);
             }
         }
+        let mut patience = 100;
         while let Some(name) = self.queue.pop() {
             self.empty(&name)?;
-            unlinkat(self.top.as_fd(), name.as_c_str(), UnlinkatFlags::RemoveDir)?;
+            match unlinkat(self.top.as_fd(), name.as_c_str(), UnlinkatFlags::RemoveDir) {
+                Ok(()) => {}
+                // Somebody who still has it open has put something there.
+                Err(Errno::ENOTEMPTY | Errno::EEXIST) if patience > 0 => {
+                    patience -= 1;
+                    self.queue.push(name);
+                }
+                Err(errno) => return Err(errno),
+            }
         }
         Ok(())
     }
@@ -82,11 +91,7 @@ impl Flatten {
             }
             other => other?,
         };
-        let entries = match names(&mut dir) {
-            Ok(entries) => entries,
-            Err(errno) => return Err(errno),
-        };
-        for entry in entries {
+        for entry in names(&mut dir)? {
             let removed = match remove(dir.as_fd(), &entry) {
                 // Readable, but neither writable nor searchable.
                 Err(Errno::EACCES) => {
@@ -127,10 +132,9 @@ impl Flatten {
         }
     }
 
-    /// Gives the owner all rights. Only directories come here, and nobody else
-    /// changes the tree, so that following a link cannot happen.
+    /// Gives the owner all rights.
     fn unlock(&self, dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
-        fchmodat(dir, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)
+        fchmodat(dir, name, Mode::S_IRWXU, FchmodatFlags::NoFollowSymlink)
     }
 }
 

@@ -130,6 +130,12 @@ impl Index {
         }
     }
 
+    /// Sees to it that no later [`claim_place`](Self::claim_place) gives these.
+    pub(super) fn reserve(&mut self, serial: Serial, slot: Slot) {
+        self.last_serial = self.last_serial.max(serial.0);
+        self.taken.insert(slot);
+    }
+
     pub(super) fn give_up_slot(&mut self, slot: Slot) {
         self.taken.remove(&slot);
     }
@@ -181,9 +187,9 @@ impl Index {
         self.trash.insert(volume.serial, Arc::clone(volume));
     }
 
-    /// The volume cannot be restored any more. Says whether it could be.
-    pub(super) fn take_from_trash(&mut self, volume: &Volume) -> bool {
-        self.trash.remove(&volume.serial).is_some()
+    /// The volume cannot be restored any more.
+    pub(super) fn take_from_trash(&mut self, volume: &Volume) {
+        self.trash.remove(&volume.serial);
     }
 }
 

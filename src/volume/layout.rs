@@ -71,6 +71,10 @@ impl Layout {
         self.root.join("lock")
     }
 
+    pub(super) fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
+    }
+
     pub(super) fn place(&self, place: Place) -> PathBuf {
         self.root.join(place.name())
     }

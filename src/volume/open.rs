@@ -14,8 +14,9 @@ use crate::meta::Catalogue;
 
 /// What may be in a directory that becomes a store: what a daemon leaves before
 /// the store is made, and what the root of a fresh file system holds.
-const HARMLESS: [&str; 7] = [
+const HARMLESS: [&str; 8] = [
     "lock",
+    "reserve",
     "tmp",
     "trash",
     "volumes",

@@ -39,8 +39,7 @@ pub(super) fn reconcile(layout: &Layout, catalogue: &mut Catalogue) -> Result<In
             State::Live | State::Trash => {}
             State::Purging | State::Rmdir => cut.push((row.id, row.serial, row.state)),
         }
-        if row.state == State::Live && !row.manifest_current && found.volumes.ids.contains(&row.id)
-        {
+        if !row.manifest_current {
             stale.push(row.clone());
         }
         index.load(Volume::new(row));
@@ -176,18 +175,14 @@ fn finish_removals(
     Ok(())
 }
 
+/// Writes the `volume.json` files anew that may differ from their rows.
 fn renew_manifests(layout: &Layout, catalogue: &mut Catalogue, stale: &[VolumeRow]) {
     let mut current = Vec::new();
     for row in stale {
-        let home = layout.home(Place::Volumes, row.id);
-        let wanted = Manifest::of(row);
-        if Manifest::read(&home).is_ok_and(|found| found == wanted) {
-            current.push(row.serial);
-            continue;
-        }
-        log::info!("{home:?}: volume.json is written anew from the catalogue");
-        match wanted.replace(&home) {
-            Ok(()) => current.push(row.serial),
+        match compare_manifest(layout, row) {
+            Ok(_) => current.push(row.serial),
+            // A volume whose files are missing; that has been said.
+            Err(Error::Io { errno, .. }) if errno == libc::ENOENT => {}
             Err(error) => log::warn!("volume {:?}: {error}", row.name),
         }
     }
@@ -197,6 +192,24 @@ fn renew_manifests(layout: &Layout, catalogue: &mut Catalogue, stale: &[VolumeRo
         // They are compared again at the next start, and that is all.
         log::warn!("{error}");
     }
+}
+
+/// Compares a volume's `volume.json` with its row, and writes it anew if it
+/// differs or is not there. Says whether it had to.
+pub(super) fn compare_manifest(layout: &Layout, row: &VolumeRow) -> Result<bool> {
+    let place = match row.state {
+        State::Live => Place::Volumes,
+        State::Trash => Place::Trash,
+        State::Purging | State::Rmdir => return Ok(false),
+    };
+    let home = layout.home(place, row.id);
+    let wanted = Manifest::of(row);
+    if Manifest::read(&home).is_ok_and(|found| found == wanted) {
+        return Ok(false);
+    }
+    wanted.replace(&home)?;
+    log::info!("{home:?}: volume.json has been written anew from the catalogue");
+    Ok(true)
 }
 
 /// Directories without a row get one, in the trash: whoever they belong to can

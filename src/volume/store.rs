@@ -9,18 +9,15 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::api::{Change, Removal, TrashedVolume, VolumeInfo, Volumes};
-use super::build::Build;
 use super::error::{Error, Holder, Result};
 use super::index::Index;
 use super::layout::{Layout, Place};
 use super::lock::StoreLock;
+use super::reconcile::compare_manifest;
+use super::reserve::Reserve;
 use super::volume::Volume;
-use crate::failpoint;
-use crate::meta::{Catalogue, DiskRow, State, VolumeRow};
-use crate::model::{
-    DiskFormat, DiskFsType, InvalidSpec, Kind, Limits, Serial, Slot, Timestamp, Usage, VolumeId,
-    VolumeName, VolumeSpec,
-};
+use crate::meta::{self, Catalogue};
+use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 
 /// How a store is opened.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +59,8 @@ pub struct Store {
     // Never held over anything that waits.
     pub(super) index: RwLock<Index>,
     observer: RwLock<Option<Arc<dyn Observer>>>,
+    // `None` in a store that is only looked at.
+    reserve: Option<Reserve>,
     // Last, so that the catalogue is closed before another process may come.
     _lock: Option<StoreLock>,
 }
@@ -82,8 +81,10 @@ impl Store {
         index: Index,
         lock: Option<StoreLock>,
     ) -> Self {
+        let reserve = catalogue.as_ref().map(|_| Reserve::new(layout.reserve()));
         Self {
             layout,
+            reserve,
             life: Mutex::new(()),
             gone: Mutex::new(Vec::new()),
             catalogue: catalogue.map(Mutex::new),
@@ -181,39 +182,26 @@ impl Store {
         }
     }
 
-    /// Exchanges the names of two volumes, in one transaction.
+    /// Compares every `volume.json` with the catalogue, and writes anew those
+    /// that differ. The start of a store does so for those that a crash may
+    /// have left behind; this finds what was changed by hand, too, and reads
+    /// a file for every volume. Returns the volumes whose file was written.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
-    pub fn exchange(&self, a: &VolumeName, b: &VolumeName) -> Result<()> {
+    /// [`Error::ReadOnly`]. Files that cannot be written are in the log.
+    pub fn check_manifests(&self) -> Result<Vec<VolumeName>> {
         self.writable()?;
-        let _life = self.life.lock();
-        let (first, second) = {
-            let index = self.index.read();
-            (index.find(a)?, index.find(b)?)
-        };
-        if a == b {
-            return Ok(());
+        let mut renewed = Vec::new();
+        for (name, volume) in self.volumes_after(None, usize::MAX) {
+            // For each anew, so that other changes are not held up.
+            let _life = self.life.lock();
+            match compare_manifest(&self.layout, &volume.row()) {
+                Ok(true) => renewed.push(name),
+                Ok(false) => {}
+                Err(error) => log::warn!("volume {name:?}: {error}"),
+            }
         }
-        let now = Timestamp::now();
-        self.catalogue()?
-            .exchange((first.serial, a), (second.serial, b), now)?;
-        failpoint::hit("rename.committed");
-        {
-            let mut index = self.index.write();
-            set_name(&mut index, &first, b, now);
-            set_name(&mut index, &second, a, now);
-        }
-        self.tell(|observer| {
-            observer.vanished(a, &first);
-            observer.vanished(b, &second);
-            observer.appeared(b, &first);
-            observer.appeared(a, &second);
-        });
-        self.renew_manifest(&first);
-        failpoint::hit("rename.manifest");
-        self.renew_manifest(&second);
-        Ok(())
+        Ok(renewed)
     }
 
     pub(super) fn writable(&self) -> Result<()> {
@@ -226,6 +214,30 @@ impl Store {
             None => Err(Error::ReadOnly {
                 store: self.dir().to_owned(),
             }),
+        }
+    }
+
+    /// Commits a change that ends in less space being used: on a full file
+    /// system with the help of what has been kept back for that.
+    pub(super) fn commit_removal(
+        &self,
+        change: impl Fn(&mut Catalogue) -> meta::Result<()>,
+    ) -> Result<()> {
+        let mut catalogue = self.catalogue()?;
+        match change(&mut catalogue) {
+            Err(meta::Error::System { errno, .. })
+                if errno == libc::ENOSPC && self.reserve.as_ref().is_some_and(Reserve::release) =>
+            {
+                Ok(change(&mut catalogue)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Keeps space back again after something has been deleted.
+    pub(super) fn refill_reserve(&self) {
+        if let Some(reserve) = &self.reserve {
+            reserve.refill();
         }
     }
 
@@ -263,14 +275,6 @@ impl Drop for NameClaim<'_> {
     }
 }
 
-fn set_name(index: &mut Index, volume: &Arc<Volume>, name: &VolumeName, now: Timestamp) {
-    let mut row = (*volume.row()).clone();
-    row.name.clone_from(name);
-    row.updated = now;
-    volume.set_row(row);
-    index.rename(volume, name);
-}
-
 impl Drop for Store {
     fn drop(&mut self) {
         if self.catalogue.is_some()
@@ -283,22 +287,8 @@ impl Drop for Store {
 
 impl Volumes for Store {
     fn create(&self, spec: &VolumeSpec) -> Result<VolumeInfo> {
-        spec.check()?;
-        self.writable()?;
-        let claim = self.claim_name(&spec.name)?;
-        let place = self.index.write().claim_place();
-        let Some((serial, slot)) = place else {
-            return Err(Error::BadStore {
-                store: self.dir().to_owned(),
-                why: format!("it holds {} volumes already, trash included", Slot::MAX),
-            });
-        };
-        let made = self.make(spec, serial, slot);
-        if made.is_err() {
-            self.index.write().give_up_slot(slot);
-        }
-        drop(claim);
-        made.map(|volume| volume.info(&self.layout))
+        let volume = self.create_volume(spec)?;
+        Ok(volume.info(&self.layout))
     }
 
     fn get(&self, name: &VolumeName) -> Result<VolumeInfo> {
@@ -312,24 +302,7 @@ impl Volumes for Store {
     }
 
     fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<VolumeInfo> {
-        self.writable()?;
-        let _life = self.life.lock();
-        let volume = self.index.read().find(from)?;
-        if from == to {
-            return Ok(volume.info(&self.layout));
-        }
-        let claim = self.claim_name(to)?;
-        let now = Timestamp::now();
-        self.catalogue()?.rename(volume.serial, to, now)?;
-        failpoint::hit("rename.committed");
-        set_name(&mut self.index.write(), &volume, to, now);
-        drop(claim);
-        self.tell(|observer| {
-            observer.vanished(from, &volume);
-            observer.appeared(to, &volume);
-        });
-        self.renew_manifest(&volume);
-        failpoint::hit("rename.manifest");
+        let volume = self.rename_volume(from, to)?;
         Ok(volume.info(&self.layout))
     }
 
@@ -338,14 +311,7 @@ impl Volumes for Store {
     }
 
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
-        self.writable()?;
-        let _life = self.life.lock();
-        let volume = self.index.read().find(name)?;
-        let row = changed(&volume.row(), change)?;
-        self.catalogue()?.save_settings(&row)?;
-        volume.account().set_limits(row.limits);
-        volume.set_row(row);
-        self.renew_manifest(&volume);
+        let volume = self.change_volume(name, change)?;
         Ok(volume.info(&self.layout))
     }
 
@@ -372,75 +338,4 @@ impl Volumes for Store {
     fn empty_trash(&self, which: Option<&str>) -> Result<usize> {
         self.purge_trash(which)
     }
-}
-
-impl Store {
-    /// Makes a volume whose name, serial and slot are claimed.
-    fn make(&self, spec: &VolumeSpec, serial: Serial, slot: Slot) -> Result<Arc<Volume>> {
-        let row = new_row(spec, serial, slot);
-        // Outside all locks: any number of volumes are built at a time.
-        let mut build = Build::new(&self.layout, &row, spec.owner)?;
-        build.publish()?;
-        let _life = self.life.lock();
-        self.catalogue()?.insert([&row])?;
-        build.keep();
-        failpoint::hit("create.committed");
-        let volume = Arc::new(Volume::new(row));
-        self.index.write().appear(&spec.name, &volume);
-        self.tell(|observer| observer.appeared(&spec.name, &volume));
-        Ok(volume)
-    }
-}
-
-fn new_row(spec: &VolumeSpec, serial: Serial, slot: Slot) -> VolumeRow {
-    let now = Timestamp::now();
-    VolumeRow {
-        serial,
-        id: VolumeId::random(),
-        slot,
-        name: spec.name.clone(),
-        kind: spec.kind,
-        state: State::Live,
-        limits: spec.limits,
-        disk: spec.size.map(|size| DiskRow {
-            size,
-            format: DiskFormat::Raw,
-            fstype: DiskFsType::Ext4,
-            guest_written: false,
-        }),
-        labels: spec.labels.clone(),
-        pinned: false,
-        orphan: false,
-        created: now,
-        updated: now,
-        trashed: None,
-        used: Usage::default(),
-        usage_clean: true,
-        manifest_current: true,
-    }
-}
-
-fn changed(row: &VolumeRow, change: &Change) -> Result<VolumeRow> {
-    let mut row = row.clone();
-    let limits = Limits {
-        bytes: change.quota_bytes.unwrap_or(row.limits.bytes),
-        inodes: change.quota_inodes.unwrap_or(row.limits.inodes),
-    };
-    limits.check()?;
-    if row.kind == Kind::Disk && limits != Limits::default() {
-        return Err(InvalidSpec::DiskWithQuota.into());
-    }
-    row.limits = limits;
-    for key in &change.unset_labels {
-        row.labels.unset(key);
-    }
-    for (key, value) in &change.set_labels {
-        if key.is_empty() {
-            return Err(InvalidSpec::LabelKey.into());
-        }
-        row.labels.set(key, value);
-    }
-    row.pinned = change.pinned.unwrap_or(row.pinned);
-    row.updated = Timestamp::now();
-    Ok(row)
 }

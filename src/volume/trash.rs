@@ -83,8 +83,7 @@ impl Store {
     fn bury(&self, volume: &Arc<Volume>, state: State) -> Result<()> {
         let now = Timestamp::now();
         let name = volume.name();
-        self.catalogue()?
-            .set_state(&[volume.serial], state, None, now)?;
+        self.commit_removal(|it| it.set_state(&[volume.serial], state, None, now))?;
         failpoint::hit("remove.committed");
         self.set_state_in_memory(volume, state, now);
         {
@@ -113,8 +112,7 @@ impl Store {
             return Err(Error::NotEmpty { name: name.clone() });
         }
         let now = Timestamp::now();
-        self.catalogue()?
-            .set_state(&[volume.serial], State::Rmdir, None, now)?;
+        self.commit_removal(|it| it.set_state(&[volume.serial], State::Rmdir, None, now))?;
         failpoint::hit("remove.committed");
         let emptied = self
             .layout
@@ -166,6 +164,7 @@ impl Store {
             delete_tree(&self.layout.home(place, volume.id))?;
         }
         failpoint::hit("remove.purged");
+        self.refill_reserve();
         let mut gone = self.gone.lock();
         gone.push((volume.serial, volume.slot));
         if gone.len() >= DROP_TOGETHER {
@@ -191,7 +190,7 @@ impl Store {
         self.layout.sync(Place::Volumes)?;
         self.layout.sync(Place::Trash)?;
         let serials: Vec<_> = gone.iter().map(|(serial, _)| *serial).collect();
-        self.catalogue()?.forget(&serials)?;
+        self.commit_removal(|it| it.forget(&serials))?;
         let mut index = self.index.write();
         for (_, slot) in gone.drain(..) {
             index.give_up_slot(slot);
@@ -242,36 +241,46 @@ impl Store {
 
     pub(super) fn purge_trash(&self, which: Option<&str>) -> Result<usize> {
         self.writable()?;
-        let doomed = {
-            let _life = self.life.lock();
-            let doomed: Vec<Arc<Volume>> = match which {
-                Some(which) => vec![self.index.read().find_in_trash(which)?],
-                None => self.index.read().trash().map(Arc::clone).collect(),
-            };
-            let serials: Vec<_> = doomed.iter().map(|volume| volume.serial).collect();
-            let now = Timestamp::now();
-            self.catalogue()?
-                .set_state(&serials, State::Purging, None, now)?;
-            for volume in &doomed {
-                self.set_state_in_memory(volume, State::Purging, now);
-                self.index.write().take_from_trash(volume);
-            }
-            doomed
+        let doomed: Vec<Arc<Volume>> = match which {
+            Some(which) => vec![self.index.read().find_in_trash(which)?],
+            None => self.index.read().trash().map(Arc::clone).collect(),
         };
-        failpoint::hit("trash.purge");
         let mut first = None;
         let mut deleted = 0;
-        for volume in &doomed {
-            match self.delete_for_good(volume) {
-                Ok(()) => deleted += 1,
-                // The others go on; the next start tries this one again.
-                Err(error) => {
-                    log::error!("volume {:?} in the trash: {error}", volume.name());
-                    first = first.or(Some(error));
+        // In small steps, so that a full file system has room for each.
+        for some in doomed.chunks(DROP_TOGETHER) {
+            for volume in self.doom(some)? {
+                match self.delete_for_good(&volume) {
+                    Ok(()) => deleted += 1,
+                    // The others go on; the next start tries this one again.
+                    Err(error) => {
+                        log::error!("volume {:?} in the trash: {error}", volume.name());
+                        first = first.or(Some(error));
+                    }
                 }
             }
         }
         first.map_or(Ok(deleted), Err)
+    }
+
+    /// Commits that volumes in the trash are to be deleted; returns those that
+    /// nobody has restored meanwhile.
+    fn doom(&self, volumes: &[Arc<Volume>]) -> Result<Vec<Arc<Volume>>> {
+        let _life = self.life.lock();
+        let doomed: Vec<_> = volumes
+            .iter()
+            .filter(|volume| volume.row().state == State::Trash)
+            .map(Arc::clone)
+            .collect();
+        let serials: Vec<_> = doomed.iter().map(|volume| volume.serial).collect();
+        let now = Timestamp::now();
+        self.commit_removal(|it| it.set_state(&serials, State::Purging, None, now))?;
+        failpoint::hit("trash.purge");
+        for volume in &doomed {
+            self.set_state_in_memory(volume, State::Purging, now);
+            self.index.write().take_from_trash(volume);
+        }
+        Ok(doomed)
     }
 
     fn set_state_in_memory(&self, volume: &Volume, state: State, now: Timestamp) {

@@ -1,0 +1,82 @@
+//! Reading the whole catalogue, and finding out whether it is sound.
+
+use super::catalogue::Catalogue;
+use super::error::{Error, Result};
+use super::row::{self, VolumeRow};
+use crate::model::Serial;
+
+impl Catalogue {
+    /// All volumes in order of creation. Reads and checks the whole file.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for what SQLite finds corrupt and for a value that
+    /// this program does not know, with table, id and value.
+    pub fn load(&self) -> Result<Vec<VolumeRow>> {
+        // Rows first: what is wrong with one is better said by its column
+        // than by the check of the file.
+        let mut rows = self.load_rows()?;
+        self.load_labels(&mut rows)?;
+        let verdict: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|e| self.error(&e))?;
+        if verdict == "ok" {
+            Ok(rows)
+        } else {
+            Err(self.damaged(verdict))
+        }
+    }
+
+    fn load_rows(&self) -> Result<Vec<VolumeRow>> {
+        let text = format!("SELECT {} FROM volume ORDER BY serial", row::COLUMNS);
+        let mut statement = self.connection.prepare(&text).map_err(|e| self.error(&e))?;
+        let mut found = statement.query([]).map_err(|e| self.error(&e))?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next().map_err(|e| self.error(&e))? {
+            rows.push(row::read(row).map_err(|why| self.damaged(why))?);
+        }
+        Ok(rows)
+    }
+
+    fn load_labels(&self, rows: &mut [VolumeRow]) -> Result<()> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT serial, key, value FROM label ORDER BY serial, position")
+            .map_err(|e| self.error(&e))?;
+        let mut found = statement.query([]).map_err(|e| self.error(&e))?;
+        while let Some(label) = found.next().map_err(|e| self.error(&e))? {
+            let read = || -> rusqlite::Result<(i64, String, String)> {
+                Ok((label.get(0)?, label.get(1)?, label.get(2)?))
+            };
+            let (serial, key, value) = read().map_err(|e| self.error(&e))?;
+            let Ok(place) = rows.binary_search_by_key(&Serial(serial), |row| row.serial) else {
+                return Err(self.damaged(format!(
+                    "table label, serial {serial}, key {key:?}: no such volume"
+                )));
+            };
+            rows[place].labels.set(key, value);
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, why: String) -> Error {
+        Error::Damaged {
+            path: self.path.clone(),
+            why,
+        }
+    }
+
+    /// The highest serial that was ever given to a volume, 0 at first.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn last_serial(&self) -> Result<Serial> {
+        self.connection
+            .query_row(
+                "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'volume'",
+                [],
+                |row| row.get(0).map(Serial),
+            )
+            .map_err(|e| self.error(&e))
+    }
+}

@@ -1,0 +1,117 @@
+//! What can be changed of a volume while it is there: its name and settings.
+//! Its files stay where they are, so that it may be in use.
+
+use std::sync::Arc;
+
+use super::api::Change;
+use super::error::Result;
+use super::index::Index;
+use super::store::Store;
+use super::volume::Volume;
+use crate::failpoint;
+use crate::meta::VolumeRow;
+use crate::model::{InvalidSpec, Kind, Limits, Timestamp, VolumeName};
+
+impl Store {
+    pub(super) fn rename_volume(&self, from: &VolumeName, to: &VolumeName) -> Result<Arc<Volume>> {
+        self.writable()?;
+        let _life = self.life.lock();
+        let volume = self.index.read().find(from)?;
+        if from == to {
+            return Ok(volume);
+        }
+        let claim = self.claim_name(to)?;
+        let now = Timestamp::now();
+        self.catalogue()?.rename(volume.serial, to, now)?;
+        failpoint::hit("rename.committed");
+        set_name(&mut self.index.write(), &volume, to, now);
+        drop(claim);
+        self.tell(|observer| {
+            observer.vanished(from, &volume);
+            observer.appeared(to, &volume);
+        });
+        self.renew_manifest(&volume);
+        failpoint::hit("rename.manifest");
+        Ok(volume)
+    }
+
+    /// Exchanges the names of two volumes, in one transaction.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn exchange(&self, a: &VolumeName, b: &VolumeName) -> Result<()> {
+        self.writable()?;
+        let _life = self.life.lock();
+        let (first, second) = {
+            let index = self.index.read();
+            (index.find(a)?, index.find(b)?)
+        };
+        if a == b {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        self.catalogue()?
+            .exchange((first.serial, a), (second.serial, b), now)?;
+        failpoint::hit("rename.committed");
+        {
+            let mut index = self.index.write();
+            set_name(&mut index, &first, b, now);
+            set_name(&mut index, &second, a, now);
+        }
+        self.tell(|observer| {
+            observer.vanished(a, &first);
+            observer.vanished(b, &second);
+            observer.appeared(b, &first);
+            observer.appeared(a, &second);
+        });
+        self.renew_manifest(&first);
+        failpoint::hit("rename.manifest");
+        self.renew_manifest(&second);
+        Ok(())
+    }
+
+    pub(super) fn change_volume(&self, name: &VolumeName, change: &Change) -> Result<Arc<Volume>> {
+        self.writable()?;
+        let _life = self.life.lock();
+        let volume = self.index.read().find(name)?;
+        let row = changed(&volume.row(), change)?;
+        self.catalogue()?.save_settings(&row)?;
+        volume.account().set_limits(row.limits);
+        volume.set_row(row);
+        self.renew_manifest(&volume);
+        Ok(volume)
+    }
+}
+
+fn set_name(index: &mut Index, volume: &Arc<Volume>, name: &VolumeName, now: Timestamp) {
+    let mut row = (*volume.row()).clone();
+    row.name.clone_from(name);
+    row.updated = now;
+    volume.set_row(row);
+    index.rename(volume, name);
+}
+
+fn changed(row: &VolumeRow, change: &Change) -> Result<VolumeRow> {
+    let mut row = row.clone();
+    let limits = Limits {
+        bytes: change.quota_bytes.unwrap_or(row.limits.bytes),
+        inodes: change.quota_inodes.unwrap_or(row.limits.inodes),
+    };
+    limits.check()?;
+    if row.kind == Kind::Disk && limits != Limits::default() {
+        return Err(InvalidSpec::DiskWithQuota.into());
+    }
+    row.limits = limits;
+    for key in &change.unset_labels {
+        row.labels.unset(key);
+    }
+    for (key, value) in &change.set_labels {
+        if key.is_empty() {
+            return Err(InvalidSpec::LabelKey.into());
+        }
+        row.labels.set(key, value);
+    }
+    row.pinned = change.pinned.unwrap_or(row.pinned);
+    row.updated = Timestamp::now();
+    Ok(row)
+}

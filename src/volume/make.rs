@@ -1,0 +1,76 @@
+//! The beginning of a volume: its row, and the order in which it comes about.
+
+use std::sync::Arc;
+
+use super::build::Build;
+use super::error::{Error, Result};
+use super::store::Store;
+use super::volume::Volume;
+use crate::failpoint;
+use crate::meta::{DiskRow, State, VolumeRow};
+use crate::model::{DiskFormat, DiskFsType, Serial, Slot, Timestamp, Usage, VolumeId, VolumeSpec};
+
+impl Store {
+    pub(super) fn create_volume(&self, spec: &VolumeSpec) -> Result<Arc<Volume>> {
+        spec.check()?;
+        self.writable()?;
+        let claim = self.claim_name(&spec.name)?;
+        let place = self.index.write().claim_place();
+        let Some((serial, slot)) = place else {
+            return Err(Error::BadStore {
+                store: self.dir().to_owned(),
+                why: format!("it holds {} volumes already, trash included", Slot::MAX),
+            });
+        };
+        let made = self.make(spec, serial, slot);
+        if made.is_err() {
+            self.index.write().give_up_slot(slot);
+        }
+        drop(claim);
+        made
+    }
+
+    /// Makes a volume whose name, serial and slot are claimed.
+    fn make(&self, spec: &VolumeSpec, serial: Serial, slot: Slot) -> Result<Arc<Volume>> {
+        let row = new_row(spec, serial, slot);
+        // Outside all locks: any number of volumes are built at a time.
+        let mut build = Build::new(&self.layout, &row, spec.owner)?;
+        build.publish()?;
+        let _life = self.life.lock();
+        self.catalogue()?.insert([&row])?;
+        build.keep();
+        failpoint::hit("create.committed");
+        let volume = Arc::new(Volume::new(row));
+        self.index.write().appear(&spec.name, &volume);
+        self.tell(|observer| observer.appeared(&spec.name, &volume));
+        Ok(volume)
+    }
+}
+
+fn new_row(spec: &VolumeSpec, serial: Serial, slot: Slot) -> VolumeRow {
+    let now = Timestamp::now();
+    VolumeRow {
+        serial,
+        id: VolumeId::random(),
+        slot,
+        name: spec.name.clone(),
+        kind: spec.kind,
+        state: State::Live,
+        limits: spec.limits,
+        disk: spec.size.map(|size| DiskRow {
+            size,
+            format: DiskFormat::Raw,
+            fstype: DiskFsType::Ext4,
+            guest_written: false,
+        }),
+        labels: spec.labels.clone(),
+        pinned: false,
+        orphan: false,
+        created: now,
+        updated: now,
+        trashed: None,
+        used: Usage::default(),
+        usage_clean: true,
+        manifest_current: true,
+    }
+}
