@@ -1,0 +1,22 @@
+//! What every integration test needs: a store and a mount that clean up after
+//! themselves, the binary under test as a command, other users, and a look at
+//! what is left over. It drives the built binary and does not link the crate.
+
+// Each test binary compiles this module and uses its own part of it.
+#![allow(dead_code, unused_imports)]
+
+pub mod cli;
+pub mod dir;
+pub mod map;
+pub mod mount;
+pub mod proc;
+pub mod run;
+pub mod user;
+pub mod wait;
+
+pub use cli::{Answer, Volfs};
+pub use dir::TestDir;
+pub use mount::{Mount, MountBuilder};
+pub use run::{output, run, run_in};
+pub use user::{User, as_user};
+pub use wait::{poll, wait_for};
