@@ -63,26 +63,17 @@ pub(super) fn set_time(time: TimeOrNow) -> SetTime {
     }
 }
 
+/// The time that the kernel sent. Where its seconds are negative `fuser` takes
+/// the nanoseconds off as well, although they count forward; so what it gives
+/// is not the instant, but has the kernel's two numbers in it.
 fn from_system_time(time: SystemTime) -> Time {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => Time {
-            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            nanoseconds: since.subsec_nanos(),
-        },
-        Err(before) => {
-            let before = before.duration();
-            let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
-            match before.subsec_nanos() {
-                0 => Time {
-                    seconds: -seconds,
-                    nanoseconds: 0,
-                },
-                nanos => Time {
-                    seconds: -seconds - 1,
-                    nanoseconds: 1_000_000_000 - nanos,
-                },
-            }
-        }
+    let (distance, sign) = match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => (since, 1),
+        Err(before) => (before.duration(), -1),
+    };
+    Time {
+        seconds: sign * i64::try_from(distance.as_secs()).unwrap_or(i64::MAX),
+        nanoseconds: distance.subsec_nanos(),
     }
 }
 
@@ -105,19 +96,14 @@ mod tests {
 
     #[test]
     fn times_before_the_epoch() {
-        for (seconds, nanoseconds) in [
-            (0, 0),
-            (-1, 500_000_000),
-            (-1, 0),
-            (-7, 1),
-            (9, 999_999_999),
-        ] {
-            let time = Time {
-                seconds,
-                nanoseconds,
-            };
-            assert_eq!(from_system_time(system_time(time)), time);
-        }
+        // As `fuser` turns the kernel's (-1 s, 999,999,999 ns) into an instant.
+        let sent = UNIX_EPOCH - Duration::new(1, 999_999_999);
+        let time = Time {
+            seconds: -1,
+            nanoseconds: 999_999_999,
+        };
+        assert_eq!(from_system_time(sent), time);
+        assert_eq!(system_time(time), UNIX_EPOCH - Duration::from_nanos(1));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 
+use crate::meta::OverLimit;
 use crate::model::InvalidName;
 use crate::volume::Error as VolumeError;
 
@@ -52,8 +53,8 @@ pub enum OpError {
     )]
     HiddenAllocation,
     /// The volume's limit is reached.
-    #[error("the quota of the volume is used up")]
-    OverQuota,
+    #[error(transparent)]
+    OverQuota(OverLimit),
 }
 
 /// The result of an operation.
@@ -82,7 +83,7 @@ impl OpError {
             Self::BadName | Self::PropertyValue(_) => Errno::EINVAL,
             Self::NoProperty => Errno::ENODATA,
             Self::HiddenAllocation => Errno::EOPNOTSUPP,
-            Self::OverQuota => Errno::ENOSPC,
+            Self::OverQuota(_) => Errno::ENOSPC,
         }
     }
 }

@@ -14,7 +14,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode};
 
+use super::charge::SizeLocks;
 use super::control_tree::OpenTexts;
+use super::counting::Counting;
 use super::error::{OpError, OpResult};
 use super::handles::Handles;
 use super::host::Host;
@@ -40,6 +42,8 @@ pub struct FileSystem {
     pub(super) kernel: Kernel,
     pub(super) last_errors: LastErrors,
     pub(super) open_texts: OpenTexts,
+    pub(super) size_locks: SizeLocks,
+    pub(super) counting: Counting,
     /// `st_dev` of the mount, once it is mounted.
     device: OnceLock<u64>,
     /// The file system that all directory volumes are on.
@@ -93,6 +97,8 @@ impl FileSystem {
             kernel: Kernel::default(),
             last_errors: LastErrors::default(),
             open_texts: OpenTexts::default(),
+            size_locks: SizeLocks::default(),
+            counting: Counting::default(),
             device: OnceLock::new(),
             host: Arc::new(host),
             volumes_dir,
@@ -291,11 +297,6 @@ impl FileSystem {
             .handles
             .inode(node)
             .is_some_and(|inode| inode.writers() > 0 && inode.is_passthrough())
-    }
-
-    /// Whether the mount refuses changes.
-    pub(super) fn is_read_only(&self) -> bool {
-        self.options.read_only || self.store.is_read_only()
     }
 
     /// Whether the caller may set limits and other properties of a volume.

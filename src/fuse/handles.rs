@@ -61,6 +61,9 @@ struct OpenState {
     opens: usize,
     backing: Option<Backing>,
     cached: bool,
+    /// The size that the volume's account knows, while the kernel writes to
+    /// the host's file by itself.
+    charged: Option<u64>,
     /// Its last name is gone; its charge is given back with the last close.
     unlinked: bool,
 }
@@ -77,13 +80,37 @@ impl OpenInode {
     pub fn is_passthrough(&self) -> bool {
         self.state.lock().backing.is_some()
     }
+
+    /// Whether its last name is gone.
+    #[must_use]
+    pub fn is_unlinked(&self) -> bool {
+        self.state.lock().unlinked
+    }
+
+    /// The size that the volume's account knows, where that can differ from
+    /// the host's: while the kernel writes by itself.
+    #[must_use]
+    pub fn charged_size(&self) -> Option<u64> {
+        self.state.lock().charged
+    }
+
+    /// The account knows the size `size` from now on.
+    pub fn set_charged_size(&self, size: u64) {
+        let mut state = self.state.lock();
+        if state.backing.is_some() {
+            state.charged = Some(size);
+        }
+    }
 }
+
+type ByFh = HashMap<Fh, Arc<Handle>>;
+type ByNode = HashMap<NodeId, Arc<OpenInode>>;
 
 /// All open files.
 pub struct Handles {
-    by_fh: Box<[RwLock<HashMap<Fh, Arc<Handle>>>]>,
+    by_fh: Box<[RwLock<ByFh>]>,
     /// Locked before an [`OpenInode`]'s state.
-    by_node: Box<[Mutex<HashMap<NodeId, Arc<OpenInode>>>]>,
+    by_node: Box<[Mutex<ByNode>]>,
     next: AtomicU64,
     len: AtomicUsize,
     passthrough: AtomicUsize,
@@ -107,7 +134,7 @@ impl Default for Handles {
 pub struct Opening<'a> {
     handles: &'a Handles,
     node: NodeId,
-    shard: parking_lot::MutexGuard<'a, HashMap<NodeId, Arc<OpenInode>>>,
+    shard: parking_lot::MutexGuard<'a, ByNode>,
 }
 
 /// What an open inode already is.
@@ -135,13 +162,15 @@ impl Opening<'_> {
         }
     }
 
-    /// The inode is open once more, with this data path.
+    /// The inode is open once more, with this data path; `size` is its size
+    /// now, with its size lock held.
     pub fn commit(
         mut self,
         volume: Arc<Volume>,
         flags: OFlag,
         file: Option<OwnedFd>,
         path: &DataPath,
+        size: u64,
     ) -> Fh {
         let inode = Arc::clone(self.shard.entry(self.node).or_insert_with(|| {
             Arc::new(OpenInode {
@@ -157,6 +186,7 @@ impl Opening<'_> {
                 DataPath::Direct => {}
                 DataPath::Passthrough(backing) => {
                     state.backing.get_or_insert_with(|| backing.clone());
+                    state.charged.get_or_insert(size);
                     self.handles.passthrough.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -180,8 +210,6 @@ impl Opening<'_> {
 
 /// What a close left behind.
 pub struct Closed {
-    /// The handle that was closed.
-    pub handle: Arc<Handle>,
     /// It was the last of an inode that has no name any more.
     pub last_of_unlinked: bool,
     /// It was the last that could write.
@@ -189,11 +217,11 @@ pub struct Closed {
 }
 
 impl Handles {
-    fn shard(&self, fh: Fh) -> &RwLock<HashMap<Fh, Arc<Handle>>> {
+    fn shard(&self, fh: Fh) -> &RwLock<ByFh> {
         &self.by_fh[(fh.0 % SHARDS as u64) as usize]
     }
 
-    fn node_shard(&self, node: NodeId) -> &Mutex<HashMap<NodeId, Arc<OpenInode>>> {
+    fn node_shard(&self, node: NodeId) -> &Mutex<ByNode> {
         &self.by_node[(node.raw() % SHARDS as u64) as usize]
     }
 
@@ -263,7 +291,6 @@ impl Handles {
         drop(shard);
         drop(backing);
         Some(Closed {
-            handle,
             last_of_unlinked,
             last_writer,
         })
@@ -273,12 +300,6 @@ impl Handles {
     #[must_use]
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
-    }
-
-    /// Whether no file is open.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// How many of them the kernel reads and writes by itself.

@@ -5,13 +5,16 @@
 //! project's own types.
 
 mod adapter;
+mod charge;
 mod control_tree;
 mod convert;
+mod counting;
 pub mod error;
 pub mod fs;
 mod handles;
 mod holders;
 mod host;
+mod housekeeping;
 mod init;
 pub mod kernel;
 mod last_error;

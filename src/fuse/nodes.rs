@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::node::NodeId;
+use super::types::Attr;
 use crate::sys::handle::HostHandle;
 
 const SHARDS: usize = 64;
@@ -51,6 +52,9 @@ impl Way {
 struct Node {
     lookups: u64,
     way: Way,
+    /// What it was when its last name went: it may still be referred to, by a
+    /// working directory or an O_PATH descriptor that holds nothing here.
+    gone: Option<Box<Attr>>,
 }
 
 /// All nodes that the kernel holds.
@@ -84,9 +88,17 @@ impl NodeTable {
             Some(known) => {
                 known.lookups = known.lookups.saturating_add(1);
                 known.way = way;
+                known.gone = None;
             }
             None => {
-                shard.insert(node, Node { lookups: 1, way });
+                shard.insert(
+                    node,
+                    Node {
+                        lookups: 1,
+                        way,
+                        gone: None,
+                    },
+                );
                 self.len.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -133,16 +145,24 @@ impl NodeTable {
         }
     }
 
+    /// The last name of `node` is gone; these were its attributes.
+    pub fn set_gone(&self, node: NodeId, attr: Attr) {
+        if let Some(known) = self.shard(node).lock().get_mut(&node) {
+            known.gone = Some(Box::new(attr));
+        }
+    }
+
+    /// The last attributes of a node that has no name any more.
+    #[must_use]
+    pub fn gone(&self, node: NodeId) -> Option<Attr> {
+        let shard = self.shard(node).lock();
+        shard.get(&node)?.gone.as_deref().copied()
+    }
+
     /// How many nodes the kernel holds.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
-    }
-
-    /// Whether the kernel holds none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

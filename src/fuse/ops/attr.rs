@@ -32,7 +32,17 @@ impl FileSystem {
         let open = fh.and_then(|fh| self.handles.get(fh));
         let stat = match open.as_ref().and_then(|handle| handle.file.as_ref()) {
             Some(file) => node::stat(file)?,
-            None => node::stat(self.open_node(node)?.1)?,
+            None => {
+                let (at, fd) = match self.open_node(node) {
+                    Ok(opened) => opened,
+                    // Still referred to, by a working directory or O_PATH.
+                    Err(error) => return self.nodes.gone(node).map(|a| (a, true)).ok_or(error),
+                };
+                if !self.keeps_attr(node) {
+                    self.settle_passthrough(&at, &fd)?;
+                }
+                node::stat(fd)?
+            }
         };
         Ok((Attr::from_host(node, &stat), self.keeps_attr(node)))
     }
@@ -55,6 +65,7 @@ impl FileSystem {
             return Err(OpError::ControlTree);
         }
         let (at, fd) = self.open_node(node)?;
+        self.about_to_change(&at.volume)?;
         if let Some(size) = set.size {
             self.set_size(caller, &at, fh, size)?;
         }
@@ -80,6 +91,10 @@ impl FileSystem {
         if caller.is_root() || node::stat(fd)?.st_mode & libc::S_ISGID == 0 {
             return Ok(Acting::daemon());
         }
+        self.as_member(caller)
+    }
+
+    fn as_member(&self, caller: Caller) -> OpResult<Acting> {
         let groups = crate::sys::process::groups_of(caller.pid);
         // The kernel has checked ownership; the caller's user id would only
         // make the host refuse what CAP_CHOWN allows.
@@ -89,29 +104,49 @@ impl FileSystem {
     fn set_size(&self, caller: Caller, at: &Located, fh: Option<Fh>, size: u64) -> OpResult<()> {
         let size = i64::try_from(size).map_err(|_| OpError::Host(nix::errno::Errno::EFBIG))?;
         let open = fh.and_then(|fh| self.handles.get(fh));
-        let _as = self.as_writer(caller);
         match open
             .as_ref()
             .filter(|h| h.writes())
             .and_then(|h| h.file.as_ref())
         {
-            Some(file) => nix::unistd::ftruncate(file, size)?,
+            Some(file) => self.truncate(caller, at, file, size),
             None => {
                 let file = self.open_located(at, OFlag::O_WRONLY)?;
-                nix::unistd::ftruncate(file, size)?;
+                self.truncate(caller, at, &file, size)
             }
         }
-        Ok(())
     }
 
-    /// Credentials for a change of contents: a caller without CAP_FSETID
-    /// clears set-user-id and set-group-id bits with it.
-    pub(super) fn as_writer(&self, caller: Caller) -> Acting {
+    /// Sets the size of an open file, within the volume's limits.
+    pub(super) fn truncate(
+        &self,
+        caller: Caller,
+        at: &Located,
+        file: &OwnedFd,
+        size: i64,
+    ) -> OpResult<()> {
+        let sizing = self.sizing(at, file)?;
+        let room = sizing.reserve(size.unsigned_abs())?;
+        let result = {
+            let _as = self.as_writer(caller, sizing.mode())?;
+            nix::unistd::ftruncate(file, size)
+        };
+        sizing.settle(Some(room), file);
+        Ok(result?)
+    }
+
+    /// Credentials for a change of contents of a file with this mode: a caller
+    /// without CAP_FSETID clears set-user-id and set-group-id bits with it.
+    pub(super) fn as_writer(&self, caller: Caller, mode: u32) -> OpResult<Acting> {
         if caller.is_root() {
-            Acting::daemon()
-        } else {
-            Acting::without_fsetid()
+            return Ok(Acting::daemon());
         }
+        // Without group execution the bit stays for members of the group
+        // (setattr_should_drop_sgid, fs/attr.c).
+        if mode & libc::S_ISGID != 0 && mode & libc::S_IXGRP == 0 {
+            return self.as_member(caller);
+        }
+        Ok(Acting::without_fsetid())
     }
 }
 

@@ -1,13 +1,16 @@
 //! Contents through the daemon: read, write, fsync.
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::fuse::control_tree;
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::FileSystem;
 use crate::fuse::node::NodeId;
+use crate::fuse::ops::open::HostFile;
 use crate::fuse::types::{Caller, Fh};
 use crate::sys::creds::Acting;
+use crate::sys::node;
 
 impl FileSystem {
     /// Reads into `buffer` from `offset`; less than its length only at the
@@ -28,7 +31,7 @@ impl FileSystem {
             match nix::sys::uio::pread(&file, &mut buffer[filled..], at) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
-                Err(nix::errno::Errno::EINTR) => {}
+                Err(Errno::EINTR) => {}
                 Err(_) if filled > 0 => break,
                 Err(errno) => return Err(errno.into()),
             }
@@ -45,6 +48,7 @@ impl FileSystem {
     /// What the host says to `pwrite(2)` when nothing was written.
     pub fn write(
         &self,
+        caller: Caller,
         node: NodeId,
         fh: Fh,
         offset: u64,
@@ -52,19 +56,45 @@ impl FileSystem {
         clears_bits: bool,
     ) -> OpResult<usize> {
         let file = self.file_of(node, fh)?;
-        let _as = if clears_bits {
-            Acting::without_fsetid()
-        } else {
-            Acting::daemon()
+        let at = self.locate(node)?;
+        let end = offset.saturating_add(data.len() as u64);
+        let as_caller = |mode| {
+            if clears_bits {
+                self.as_writer(caller, mode)
+            } else {
+                Ok(Acting::daemon())
+            }
         };
+        {
+            let _lock = self.size_locks.shared(node);
+            let stat = node::stat(&file)?;
+            if end <= stat.st_size.unsigned_abs() {
+                let _as = as_caller(stat.st_mode)?;
+                return self.write_all(&file, offset, data);
+            }
+        }
+        let sizing = self.sizing(&at, &file)?;
+        let (room, allowed_end) = sizing.reserve_up_to(end);
+        // As a full disk would: what fits is written.
+        let fits = allowed_end.saturating_sub(offset).min(data.len() as u64) as usize;
+        let result = if fits == 0 && !data.is_empty() {
+            Err(Errno::ENOSPC.into())
+        } else {
+            let _as = as_caller(sizing.mode())?;
+            self.write_all(&file, offset, &data[..fits])
+        };
+        sizing.settle(Some(room), &file);
+        result
+    }
+
+    fn write_all(&self, file: &HostFile, offset: u64, data: &[u8]) -> OpResult<usize> {
         let mut written = 0;
         while written < data.len() {
-            let at =
-                i64::try_from(offset + written as u64).map_err(|_| nix::errno::Errno::EFBIG)?;
-            match nix::sys::uio::pwrite(&file, &data[written..], at) {
+            let at = i64::try_from(offset + written as u64).map_err(|_| Errno::EFBIG)?;
+            match nix::sys::uio::pwrite(file, &data[written..], at) {
                 Ok(0) => break,
                 Ok(more) => written += more,
-                Err(nix::errno::Errno::EINTR) => {}
+                Err(Errno::EINTR) => {}
                 Err(_) if written > 0 => break,
                 Err(errno) => return Err(errno.into()),
             }
@@ -82,11 +112,15 @@ impl FileSystem {
             return Ok(());
         }
         let file = self.file_of(node, fh)?;
-        Ok(if data_only {
-            nix::unistd::fdatasync(file)?
+        if !self.keeps_attr(node) {
+            self.settle_passthrough(&self.locate(node)?, &file)?;
+        }
+        let synced = if data_only {
+            nix::unistd::fdatasync(file)
         } else {
-            nix::unistd::fsync(file)?
-        })
+            nix::unistd::fsync(file)
+        };
+        Ok(synced?)
     }
 
     /// Makes the entries of a directory durable.

@@ -19,6 +19,7 @@ impl FileSystem {
             return Err(OpError::CrossVolume);
         }
         let (_, fd) = self.open_node(node)?;
+        self.about_to_change(&dir.at.volume)?;
         node::link(&fd, &dir.fd, component(name)?)?;
         self.entry(&dir.at.volume, parent, name, fd)
     }

@@ -9,6 +9,7 @@ use crate::fuse::fs::{FileSystem, OpenDir, component};
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::{Caller, Entry};
+use crate::meta::Inode;
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
@@ -27,7 +28,11 @@ impl FileSystem {
         umask: u32,
         rdev: u64,
     ) -> OpResult<Entry> {
-        self.make(parent, name, |dir| {
+        let inode = match mode & SFlag::S_IFMT.bits() {
+            0 | libc::S_IFREG => Inode::File { size: 0 },
+            _ => Inode::Other,
+        };
+        self.make(parent, name, inode, |dir| {
             let _as = Acting::maker(caller.uid, caller.gid, umask);
             let kind = SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits());
             mknodat(&dir.fd, name, kind, permissions(mode), rdev)
@@ -49,7 +54,7 @@ impl FileSystem {
         if parent == NodeId::ROOT {
             return root::mkdir(self, caller, name, mode & !umask);
         }
-        self.make(parent, name, |dir| {
+        self.make(parent, name, Inode::Directory, |dir| {
             let _as = Acting::maker(caller.uid, caller.gid, umask);
             mkdirat(&dir.fd, name, permissions(mode))
         })
@@ -66,7 +71,7 @@ impl FileSystem {
         name: &OsStr,
         target: &OsStr,
     ) -> OpResult<Entry> {
-        self.make(parent, name, |dir| {
+        self.make(parent, name, Inode::Other, |dir| {
             let _as = Acting::maker(caller.uid, caller.gid, 0);
             nix::unistd::symlinkat(target, &dir.fd, name)
         })
@@ -77,11 +82,14 @@ impl FileSystem {
         &self,
         parent: NodeId,
         name: &OsStr,
+        inode: Inode,
         make: impl FnOnce(&OpenDir) -> nix::Result<()>,
     ) -> OpResult<Entry> {
         let dir = self.dir_to_change(parent)?;
         component(name)?;
+        let room = self.room_for(&dir.at.volume, inode)?;
         make(&dir)?;
+        room.commit();
         let fd = node::open_path(&dir.fd, name)?;
         self.entry(&dir.at.volume, parent, name, fd)
     }

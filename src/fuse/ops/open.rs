@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use crate::fuse::charge::inode_of;
 use crate::fuse::control_tree;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located, component};
@@ -15,6 +16,7 @@ use crate::fuse::handles::{Handle, Mode as InodeMode, can_write};
 use crate::fuse::node::NodeId;
 use crate::fuse::passthrough::{Backing, Register};
 use crate::fuse::types::{Caller, DataPath, Entry, Fh, Opened};
+use crate::meta::{Inode, charge};
 use crate::sys::creds::Acting;
 use crate::sys::node;
 use crate::volume::Volume;
@@ -34,6 +36,22 @@ impl AsFd for HostFile {
                 Some(file) => file.as_fd(),
                 None => unreachable!("only handles with a file are shared"),
             },
+        }
+    }
+}
+
+/// The host's file on its way to a handle.
+enum HostOpen {
+    /// The inode alone: enough for the kernel to use the file by itself.
+    Path(OwnedFd),
+    /// Opened for reading or writing.
+    File(OwnedFd),
+}
+
+impl HostOpen {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Path(fd) | Self::File(fd) => fd.as_fd(),
         }
     }
 }
@@ -64,16 +82,25 @@ impl FileSystem {
         }
         let at = self.locate(node)?;
         let flags = self.with_noatime(flags);
-        let passes = self.passes_through(&at.volume);
-        let file = {
-            let _as = self.as_writer(caller);
-            if passes && !flags.contains(OFlag::O_TRUNC) {
-                self.open_located(&at, OFlag::O_PATH)?
-            } else {
-                self.open_located(&at, host_flags(flags))?
-            }
+        if flags.contains(OFlag::O_TRUNC) {
+            let file = self.open_located(&at, OFlag::O_WRONLY)?;
+            self.truncate(caller, &at, &file, 0)?;
+        }
+        if can_write(flags) {
+            self.about_to_change(&at.volume)?;
+        }
+        let file = if self.passes_through(&at.volume) {
+            HostOpen::Path(self.open_located(&at, OFlag::O_PATH)?)
+        } else {
+            HostOpen::File(self.open_located(&at, host_flags(flags))?)
         };
-        self.finish_open(&at, flags, file, passes, register)
+        let opened = self.finish_open(&at, flags, file, register)?;
+        if can_write(flags) && matches!(opened.path, DataPath::Passthrough(_)) {
+            // What the kernel has cached goes stale with the first write
+            // through a mapping.
+            self.kernel.attr_changed(at.node);
+        }
+        Ok(opened)
     }
 
     /// Decides the data path of an open, and makes the handle.
@@ -81,38 +108,42 @@ impl FileSystem {
         &self,
         at: &Located,
         flags: OFlag,
-        file: OwnedFd,
-        passes: bool,
+        file: HostOpen,
         register: &dyn Register,
     ) -> OpResult<Opened> {
+        let _lock = self.size_locks.exclusive(at.node);
+        let stat = node::stat(file.fd())?;
         let opening = self.handles.opening(at.node);
-        let path = match opening.mode() {
+        let mode = opening.mode();
+        if stat.st_nlink == 0 && matches!(mode, InodeMode::Closed) {
+            // Its last name went while this was on its way, and its charge
+            // with it.
+            return Err(Errno::ESTALE.into());
+        }
+        // Asked again with the inode locked: a limit may just have been set.
+        // A write to a file with such a bit clears it or not by what the
+        // caller may, which the kernel's own use of the file cannot tell.
+        let has_set_id = stat.st_mode & (libc::S_ISUID | libc::S_ISGID) != 0;
+        let passes = self.passes_through(&at.volume) && !has_set_id;
+        let path = match mode {
             InodeMode::Passthrough(backing) if passes || !can_write(flags) => {
                 DataPath::Passthrough(backing)
             }
             InodeMode::Passthrough(_) => DataPath::Direct,
             InodeMode::Cached => DataPath::Cached,
             InodeMode::Closed if passes => self
-                .register(&file, register)
+                .register(file.fd(), register)
                 .map_or(DataPath::Cached, DataPath::Passthrough),
             InodeMode::Closed => DataPath::Cached,
         };
-        let by_kernel = matches!(path, DataPath::Passthrough(_));
-        let file = if by_kernel {
-            None
-        } else if passes {
-            // Only O_PATH so far.
-            let flags = host_flags(flags) - OFlag::O_TRUNC;
-            Some(node::reopen(file, flags)?)
-        } else {
-            Some(file)
+        let file = match (&path, file) {
+            (DataPath::Passthrough(_), _) => None,
+            (_, HostOpen::File(file)) => Some(file),
+            (_, HostOpen::Path(path)) => Some(node::reopen(path, host_flags(flags))?),
         };
-        let fh = opening.commit(Arc::clone(&at.volume), flags, file, &path);
-        if by_kernel && can_write(flags) {
-            // What the kernel has cached goes stale with the first write
-            // through a mapping.
-            self.kernel.attr_changed(at.node);
-        }
+        let volume = Arc::clone(&at.volume);
+        let size = stat.st_size.unsigned_abs();
+        let fh = opening.commit(volume, flags, file, &path, size);
         Ok(Opened { fh, path })
     }
 
@@ -133,6 +164,7 @@ impl FileSystem {
     ) -> OpResult<(Entry, Opened)> {
         let dir = self.dir_to_change(parent)?;
         let flags = self.with_noatime(flags);
+        let room = self.room_for(&dir.at.volume, Inode::File { size: 0 })?;
         let made = {
             let _as = Acting::maker(caller.uid, caller.gid, umask);
             // Always exclusive: the kernel asks only for names that it knows
@@ -140,17 +172,17 @@ impl FileSystem {
             node::open_beneath(
                 &dir.fd,
                 component(name)?,
-                (host_flags(flags) - OFlag::O_TRUNC) | OFlag::O_CREAT | OFlag::O_EXCL,
+                host_flags(flags) | OFlag::O_CREAT | OFlag::O_EXCL,
                 Mode::from_bits_truncate(mode & 0o7777),
             )?
         };
+        room.commit();
         let mut entry = self.entry(&dir.at.volume, parent, name, &made)?;
         let at = Located {
             volume: dir.at.volume,
             node: entry.attr.node,
         };
-        let passes = self.passes_through(&at.volume);
-        let opened = self.finish_create(&at, flags, made, passes, register);
+        let opened = self.finish_open(&at, flags, HostOpen::File(made), register);
         if opened.is_err() {
             self.nodes.forget(at.node, 1);
         }
@@ -158,35 +190,53 @@ impl FileSystem {
         Ok((entry, opened?))
     }
 
-    fn finish_create(
-        &self,
-        at: &Located,
-        flags: OFlag,
-        file: OwnedFd,
-        passes: bool,
-        register: &dyn Register,
-    ) -> OpResult<Opened> {
-        let opening = self.handles.opening(at.node);
-        let path = match passes.then(|| self.register(&file, register)).flatten() {
-            Some(backing) => DataPath::Passthrough(backing),
-            None => DataPath::Cached,
-        };
-        let file = (!matches!(path, DataPath::Passthrough(_))).then_some(file);
-        let fh = opening.commit(Arc::clone(&at.volume), flags, file, &path);
-        Ok(Opened { fh, path })
-    }
-
     /// Closes `fh`.
     pub fn release(&self, fh: Fh) {
         if control_tree::release(self, fh) {
             return;
         }
+        let Some(handle) = self.handles.get(fh) else {
+            return;
+        };
+        let at = Located {
+            volume: Arc::clone(&handle.volume),
+            node: handle.node,
+        };
+        // The kernel's own file can be looked at only until it is closed.
+        let by_kernel = handle.file.is_none();
+        let own = (by_kernel && (handle.writes() || handle.inode.is_unlinked()))
+            .then(|| self.open_located(&at, OFlag::O_PATH));
+        if let Some(file) = &own {
+            let settled = file
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|file| self.settle_passthrough(&at, file));
+            if let Err(error) = settled {
+                log::warn!(
+                    "usage of volume {} is no longer exact: {error}",
+                    at.volume.name()
+                );
+                at.volume.account().distrust();
+            }
+        }
+        let _lock = self.size_locks.exclusive(at.node);
         let Some(closed) = self.handles.close(fh) else {
             return;
         };
-        if closed.last_writer && closed.handle.file.is_none() {
+        if closed.last_of_unlinked {
+            let own = own.and_then(Result::ok);
+            let stat = handle.file.as_ref().or(own.as_ref()).map(node::stat);
+            match stat {
+                Some(Ok(stat)) => {
+                    let charge = charge(inode_of(&stat));
+                    at.volume.account().release(charge.bytes, charge.inodes);
+                }
+                _ => at.volume.account().distrust(),
+            }
+        }
+        if closed.last_writer && by_kernel {
             // Times and allocated blocks as the kernel left them on the host.
-            self.kernel.attr_changed(closed.handle.node);
+            self.kernel.attr_changed(at.node);
         }
     }
 
@@ -197,11 +247,11 @@ impl FileSystem {
     }
 
     /// Gives the host's file to the kernel; `None` where it refuses.
-    fn register(&self, file: &OwnedFd, register: &dyn Register) -> Option<Backing> {
+    fn register(&self, file: BorrowedFd<'_>, register: &dyn Register) -> Option<Backing> {
         // The kernel writes with these credentials: as for any caller that
         // may not keep them, writes clear set-user-id bits.
         let _as = Acting::without_fsetid();
-        match register.register(file.as_fd()) {
+        match register.register(file) {
             Ok(backing) => Some(backing),
             Err(error) => {
                 if self.kernel.refuse_passthrough() {

@@ -5,11 +5,12 @@ use std::ffi::OsStr;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::fuse::error::OpResult;
-use crate::fuse::fs::{FileSystem, component};
+use crate::fuse::fs::{FileSystem, OpenDir, component};
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::Caller;
 use crate::sys::creds::Acting;
+use crate::sys::node;
 
 impl FileSystem {
     /// Removes a name of a file. The file lives on while it is open.
@@ -18,9 +19,7 @@ impl FileSystem {
     /// What the host says; EPERM at the root of the mount.
     pub fn unlink(&self, parent: NodeId, name: &OsStr) -> OpResult<()> {
         let dir = self.dir_to_change(parent)?;
-        let _as = Acting::daemon();
-        unlinkat(&dir.fd, component(name)?, UnlinkatFlags::NoRemoveDir)?;
-        Ok(())
+        self.remove(&dir, name, UnlinkatFlags::NoRemoveDir)
     }
 
     /// Removes an empty directory; at the root of the mount, a volume.
@@ -32,8 +31,17 @@ impl FileSystem {
             return root::rmdir(self, caller, name);
         }
         let dir = self.dir_to_change(parent)?;
+        self.remove(&dir, name, UnlinkatFlags::RemoveDir)
+    }
+
+    fn remove(&self, dir: &OpenDir, name: &OsStr, flags: UnlinkatFlags) -> OpResult<()> {
         let _as = Acting::daemon();
-        unlinkat(&dir.fd, component(name)?, UnlinkatFlags::RemoveDir)?;
+        let fd = node::open_path(&dir.fd, component(name)?)?;
+        let victim = self.node_id(&dir.at.volume, &node::stat(&fd)?)?;
+        self.about_to_change(&dir.at.volume)?;
+        let lock = self.size_locks.exclusive(victim);
+        unlinkat(&dir.fd, name, flags)?;
+        self.name_removed(&dir.at.volume, victim, &fd, lock);
         Ok(())
     }
 }

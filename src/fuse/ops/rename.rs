@@ -1,12 +1,14 @@
 //! Moving names: rename, with NOREPLACE, EXCHANGE and WHITEOUT.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, OpenDir, component};
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::Caller;
+use crate::meta::Inode;
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
@@ -31,15 +33,27 @@ impl FileSystem {
         }
         let from = self.dir_to_change(parent)?;
         let to = self.dir_to_change(new_parent)?;
-        // RENAME_WHITEOUT makes a device node, which is its maker's.
-        let _as = Acting::maker(caller.uid, caller.gid, 0);
-        node::rename(
-            &from.fd,
-            component(name)?,
-            &to.fd,
-            component(new_name)?,
-            flags,
-        )?;
+        self.about_to_change(&from.at.volume)?;
+        let whiteout = if flags & libc::RENAME_WHITEOUT == 0 {
+            None
+        } else {
+            Some(self.room_for(&from.at.volume, Inode::Other)?)
+        };
+        let victim = self.victim(&to, component(new_name)?, flags)?;
+        let lock = victim
+            .as_ref()
+            .map(|(node, _)| self.size_locks.exclusive(*node));
+        {
+            // RENAME_WHITEOUT makes a device node, which is its maker's.
+            let _as = Acting::maker(caller.uid, caller.gid, 0);
+            node::rename(&from.fd, component(name)?, &to.fd, new_name, flags)?;
+        }
+        if let Some(whiteout) = whiteout {
+            whiteout.commit();
+        }
+        if let (Some((node, fd)), Some(lock)) = (victim, lock) {
+            self.name_removed(&to.at.volume, node, &fd, lock);
+        }
         if !self.host().has_handles() {
             self.note_place(&to, new_name);
             if flags & libc::RENAME_EXCHANGE != 0 {
@@ -47,6 +61,26 @@ impl FileSystem {
             }
         }
         Ok(())
+    }
+
+    /// What a rename to `name` in `dir` will take the name of.
+    fn victim(
+        &self,
+        dir: &OpenDir,
+        name: &OsStr,
+        flags: u32,
+    ) -> OpResult<Option<(NodeId, OwnedFd)>> {
+        if flags & (libc::RENAME_EXCHANGE | libc::RENAME_NOREPLACE) != 0 {
+            return Ok(None);
+        }
+        match node::open_path(&dir.fd, name) {
+            Ok(fd) => {
+                let node = self.node_id(&dir.at.volume, &node::stat(&fd)?)?;
+                Ok(Some((node, fd)))
+            }
+            // Whatever else is wrong with the name, the rename will say.
+            Err(_) => Ok(None),
+        }
     }
 
     /// What `name` in `dir` leads to is found there from now on.

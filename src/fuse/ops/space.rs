@@ -1,6 +1,8 @@
 //! Space in files: fallocate, lseek, copy_file_range.
 
-use crate::fuse::error::OpResult;
+use nix::errno::Errno;
+
+use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::node::NodeId;
 use crate::fuse::types::{Caller, Fh};
@@ -24,8 +26,27 @@ impl FileSystem {
     /// What the host says to `fallocate(2)`.
     pub fn fallocate(&self, caller: Caller, at: FileRange, len: u64, mode: i32) -> OpResult<()> {
         let file = self.file_of(at.node, at.fh)?;
-        let _as = self.as_writer(caller);
-        Ok(node::fallocate(file, mode, at.offset, len)?)
+        let located = self.locate(at.node)?;
+        let sizing = self.sizing(&located, &file)?;
+        let end = at.offset.saturating_add(len);
+        let most = if mode & libc::FALLOC_FL_INSERT_RANGE != 0 {
+            sizing.old().saturating_add(len)
+        } else if mode & libc::FALLOC_FL_KEEP_SIZE != 0 {
+            let allocates = mode & libc::FALLOC_FL_PUNCH_HOLE == 0;
+            if allocates && end > sizing.old() && located.volume.limits().bytes.is_some() {
+                return Err(OpError::HiddenAllocation);
+            }
+            sizing.old()
+        } else {
+            sizing.old().max(end)
+        };
+        let room = sizing.reserve(most)?;
+        let result = {
+            let _as = self.as_writer(caller, sizing.mode())?;
+            node::fallocate(&file, mode, at.offset, len)
+        };
+        sizing.settle(Some(room), &file);
+        Ok(result?)
     }
 
     /// Finds data or holes (`SEEK_DATA`, `SEEK_HOLE`).
@@ -54,17 +75,28 @@ impl FileSystem {
         const MOST: u64 = 1 << 30;
         let source = self.file_of(from.node, from.fh)?;
         let target = self.file_of(to.node, to.fh)?;
-        let _as = self.as_writer(caller);
-        let offset = |offset: u64| i64::try_from(offset).map_err(|_| nix::errno::Errno::EFBIG);
+        let offset = |offset: u64| i64::try_from(offset).map_err(|_| Errno::EFBIG);
         let (mut from_at, mut to_at) = (offset(from.offset)?, offset(to.offset)?);
-        let len = usize::try_from(len.min(MOST)).unwrap_or(usize::MAX);
-        let copied = nix::fcntl::copy_file_range(
-            &source,
-            Some(&mut from_at),
-            &target,
-            Some(&mut to_at),
-            len,
-        )?;
-        Ok(copied)
+        let there = node::stat(&source)?.st_size.unsigned_abs();
+        let len = len.min(MOST).min(there.saturating_sub(from.offset));
+        let located = self.locate(to.node)?;
+        let sizing = self.sizing(&located, &target)?;
+        let (room, allowed_end) = sizing.reserve_up_to(sizing.old().max(to.offset + len));
+        let fits = allowed_end.saturating_sub(to.offset).min(len);
+        let result = if fits == 0 && len > 0 {
+            Err(Errno::ENOSPC)
+        } else {
+            let _as = self.as_writer(caller, sizing.mode())?;
+            let fits = usize::try_from(fits).unwrap_or(usize::MAX);
+            nix::fcntl::copy_file_range(
+                &source,
+                Some(&mut from_at),
+                &target,
+                Some(&mut to_at),
+                fits,
+            )
+        };
+        sizing.settle(Some(room), &target);
+        Ok(result?)
     }
 }

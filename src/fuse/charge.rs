@@ -1,0 +1,214 @@
+//! Keeping a volume's account while its files change: what is charged before
+//! an operation, and what is settled after it.
+//!
+//! Every change of a file's size happens between [`FileSystem::sizing`] and
+//! [`Sizing::settle`], under the inode's lock, so that the account moves by
+//! exactly what the size moved.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::sys::stat::{FileStat, SFlag};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::error::{OpError, OpResult};
+use super::fs::{FileSystem, Located};
+use super::handles::OpenInode;
+use super::node::NodeId;
+use super::types::Attr;
+use crate::meta::{Inode, Reservation, charge, round_up};
+use crate::model::Bytes;
+use crate::sys::node;
+use crate::volume::Volume;
+
+const SHARDS: usize = 1024;
+
+/// One lock per inode, shared by inodes of equal hash: shared for a write
+/// inside the file, exclusive for what may change its size or take its last
+/// name. Held over the host call that does it, for that reason.
+///
+/// Lock order: this, then open files, then the account. Never two of these.
+pub(super) struct SizeLocks {
+    shards: Box<[RwLock<()>]>,
+}
+
+impl Default for SizeLocks {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::new(())).collect(),
+        }
+    }
+}
+
+impl SizeLocks {
+    fn shard(&self, node: NodeId) -> &RwLock<()> {
+        &self.shards[(node.raw() % SHARDS as u64) as usize]
+    }
+
+    pub(super) fn shared(&self, node: NodeId) -> RwLockReadGuard<'_, ()> {
+        self.shard(node).read()
+    }
+
+    pub(super) fn exclusive(&self, node: NodeId) -> RwLockWriteGuard<'_, ()> {
+        self.shard(node).write()
+    }
+}
+
+/// What an inode is charged.
+pub(super) fn inode_of(stat: &FileStat) -> Inode {
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFREG => Inode::File {
+            size: stat.st_size.unsigned_abs(),
+        },
+        SFlag::S_IFDIR => Inode::Directory,
+        _ => Inode::Other,
+    }
+}
+
+/// A regular file whose size may change, locked.
+pub(super) struct Sizing<'a> {
+    volume: &'a Volume,
+    /// The size that the account knows.
+    old: u64,
+    mode: u32,
+    inode: Option<Arc<OpenInode>>,
+    _lock: RwLockWriteGuard<'a, ()>,
+}
+
+impl FileSystem {
+    /// The volume's contents are about to change: the catalogue must know
+    /// before, so that a crash is followed by a count.
+    pub(super) fn about_to_change(&self, volume: &Volume) -> OpResult<()> {
+        Ok(self.store.mark_dirty(volume)?)
+    }
+
+    /// Room for one more inode.
+    pub(super) fn room_for<'a>(
+        &self,
+        volume: &'a Volume,
+        inode: Inode,
+    ) -> OpResult<Reservation<'a>> {
+        self.about_to_change(volume)?;
+        let charge = charge(inode);
+        volume
+            .account()
+            .reserve(charge.bytes, charge.inodes)
+            .map_err(OpError::OverQuota)
+    }
+
+    /// Locks a file for a change of its size.
+    pub(super) fn sizing<'a>(&'a self, at: &'a Located, file: impl AsFd) -> OpResult<Sizing<'a>> {
+        self.about_to_change(&at.volume)?;
+        let lock = self.size_locks.exclusive(at.node);
+        let stat = node::stat(file)?;
+        let size = stat.st_size.unsigned_abs();
+        let inode = self.handles.inode(at.node);
+        let charged = inode.as_ref().and_then(|inode| inode.charged_size());
+        Ok(Sizing {
+            volume: &at.volume,
+            old: charged.unwrap_or(size),
+            mode: stat.st_mode,
+            inode,
+            _lock: lock,
+        })
+    }
+
+    /// Takes into account what the kernel has written to the host's file by
+    /// itself.
+    pub(super) fn settle_passthrough(&self, at: &Located, file: impl AsFd) -> OpResult<()> {
+        let sizing = self.sizing(at, file.as_fd())?;
+        sizing.settle(None, file);
+        Ok(())
+    }
+
+    /// An inode may have lost its last name by a call that has just returned;
+    /// `lock` was taken before it. Its charge is given back now, or with its
+    /// last close.
+    pub(super) fn name_removed(
+        &self,
+        volume: &Volume,
+        node: NodeId,
+        fd: &OwnedFd,
+        lock: RwLockWriteGuard<'_, ()>,
+    ) {
+        match node::stat(fd) {
+            // A directory has no other name; btrfs leaves its link count at 1.
+            Ok(stat) if stat.st_nlink == 0 || inode_of(&stat) == Inode::Directory => {
+                if !self.handles.unlinked(node) {
+                    let charge = charge(inode_of(&stat));
+                    volume.account().release(charge.bytes, charge.inodes);
+                }
+                let mut attr = Attr::from_host(node, &stat);
+                attr.nlink = 0;
+                self.nodes.set_gone(node, attr);
+            }
+            Ok(_) => {}
+            Err(_) => volume.account().distrust(),
+        }
+        drop(lock);
+    }
+}
+
+impl Sizing<'_> {
+    /// The size before the change.
+    pub(super) fn old(&self) -> u64 {
+        self.old
+    }
+
+    /// Its type and permission bits.
+    pub(super) fn mode(&self) -> u32 {
+        self.mode
+    }
+
+    /// Room for the file to grow to `new` bytes, all or nothing.
+    pub(super) fn reserve(&self, new: u64) -> OpResult<Reservation<'_>> {
+        self.volume
+            .account()
+            .reserve(Bytes(self.growth(new)), 0)
+            .map_err(OpError::OverQuota)
+    }
+
+    /// Room for the file to grow towards `new` bytes, and how far it may.
+    pub(super) fn reserve_up_to(&self, new: u64) -> (Reservation<'_>, u64) {
+        let wanted = self.growth(new);
+        let reservation = self.volume.account().reserve_up_to(Bytes(wanted));
+        let granted = reservation.amount().bytes.0;
+        let end = if granted == wanted {
+            new
+        } else {
+            round_up(self.old) + granted
+        };
+        (reservation, end)
+    }
+
+    fn growth(&self, new: u64) -> u64 {
+        round_up(new).saturating_sub(round_up(self.old))
+    }
+
+    /// The change is done, or has failed: the account moves by what the size
+    /// has moved.
+    pub(super) fn settle(&self, reserved: Option<Reservation<'_>>, file: impl AsFd) {
+        let account = self.volume.account();
+        let Ok(stat) = node::stat(file) else {
+            account.distrust();
+            return;
+        };
+        let new = stat.st_size.unsigned_abs();
+        let (before, after) = (round_up(self.old), round_up(new));
+        let grown = after.saturating_sub(before);
+        let mut covered = 0;
+        if let Some(reserved) = reserved {
+            covered = grown.min(reserved.amount().bytes.0);
+            reserved.commit_part(Bytes(covered), 0);
+        }
+        if grown > covered {
+            account.add_settled(Bytes(grown - covered), 0);
+        }
+        if before > after {
+            account.release(Bytes(before - after), 0);
+        }
+        if let Some(inode) = &self.inode {
+            inode.set_charged_size(new);
+        }
+    }
+}
