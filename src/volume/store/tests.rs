@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
-use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage};
+use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage, VolumeId};
 use crate::volume::Hold;
 
 struct Scratch {
@@ -442,4 +442,67 @@ fn trees_that_resist_are_deleted() {
     store.remove(&name("v"), Removal::Purge).unwrap();
     assert_eq!(fs::read_dir(store.dir().join("trash")).unwrap().count(), 0);
     assert!(scratch.dir.path().join("outside/file").exists());
+}
+
+#[test]
+fn rmdir_loses_no_file_that_is_made_meanwhile() {
+    use std::os::fd::AsFd;
+
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::Mode;
+
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let (mut kept, mut removed) = (0, 0);
+    for round in 0..400 {
+        let volume = make(&store, "v");
+        // An open directory, as the mount has: it goes where the volume goes.
+        let dir = fs::File::open(store.data_dir(&volume)).unwrap();
+        let start = std::sync::Barrier::new(2);
+        let (made, gone) = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                start.wait();
+                for _ in 0..round * 40 {
+                    std::hint::spin_loop();
+                }
+                let flags = OFlag::O_CREAT | OFlag::O_WRONLY;
+                openat(dir.as_fd(), "file", flags, Mode::S_IRWXU).is_ok()
+            });
+            start.wait();
+            let gone = store.remove(&name("v"), Removal::Empty).is_ok();
+            (writer.join().unwrap(), gone)
+        });
+        assert_ne!(made, gone, "either the file or the removal");
+        if gone {
+            removed += 1;
+            continue;
+        }
+        kept += 1;
+        assert!(store.data_dir(&volume).join("file").exists());
+        assert!(store.trash().unwrap().is_empty());
+        store.remove(&name("v"), Removal::Purge).unwrap();
+    }
+    assert!(kept > 0 && removed > 0, "{kept} kept, {removed} removed");
+}
+
+#[test]
+fn an_orphan_that_is_no_volume_is_not_restored() {
+    let scratch = Scratch::new();
+    drop(scratch.open());
+    let id = VolumeId::random();
+    let path = scratch
+        .dir
+        .path()
+        .join("store/volumes")
+        .join(id.to_string());
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("letter"), "").unwrap();
+    let store = scratch.open();
+    let restored = store.restore(&id.to_string(), None);
+    assert!(matches!(restored, Err(Error::FilesMissing { .. })));
+    assert!(store.list().unwrap().is_empty());
+    let home = store.layout.home(Place::Trash, id);
+    assert!(home.join("letter").exists());
+    // Names are free again after a refusal.
+    make(&store, &format!("orphan-{id}"));
 }
