@@ -4,7 +4,7 @@
 //! Needs the feature `failpoints`; the process is this test binary again.
 #![cfg(feature = "failpoints")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -306,51 +306,59 @@ fn empty_the_trash() {
 
 #[test]
 fn what_the_start_does_can_itself_be_cut() {
-    // Every start after a crash is killed too, as long as there is something
-    // to finish: "remove.purged" is reached by the command only.
-    let scene = Scene::new();
-    for failpoint in ["remove.committed", "create.renamed", "remove.moved"] {
-        let command = match failpoint {
-            "create.renamed" => "create more".to_owned(),
-            other => format!(
-                "rm {}",
-                if other == "remove.moved" {
-                    "empty"
-                } else {
-                    "full"
-                }
-            ),
+    // What is cut first, and where the start that would finish it is cut.
+    for (command, first, then) in [
+        ("create new", "create.built", "start.cleared"),
+        ("create new", "create.renamed", "start.adopted"),
+        ("rm full", "remove.committed", "start.moved"),
+        ("purge full", "remove.committed", "start.moved"),
+        ("purge full", "remove.moved", "start.deleted"),
+        ("rmdir empty", "remove.committed", "start.moved"),
+        ("rmdir empty", "remove.moved", "start.deleted"),
+        ("restore gone back", "restore.committed", "start.moved"),
+    ] {
+        let scene = Scene::new();
+        // The first start takes in the directory that has no row.
+        drop(scene.reopen());
+        scene.kill_at(command, first);
+        scene.kill_at("create never", then);
+        let store = scene.reopen();
+        let words: Vec<_> = command.split(' ').collect();
+        let mut expected = Model {
+            live: set(&["keep", "full", "empty"]),
+            trash: set(&["gone"]),
         };
-        scene.kill_at(&command, failpoint);
+        if words[0] != "create" {
+            expected.step(&words);
+        }
+        assert_eq!(Model::of(&store), expected, "{command} {first} {then}");
     }
-    let store = scene.reopen();
-    assert_eq!(trashed(&store), set(&["empty", "full", "gone"]));
 }
 
 /// Names that lead to volumes, and names in the trash, as the acknowledged
 /// commands have made them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Model {
-    live: BTreeMap<String, ()>,
-    trash: BTreeMap<String, ()>,
+    live: BTreeSet<String>,
+    trash: BTreeSet<String>,
 }
 
 impl Model {
     fn step(&mut self, words: &[&str]) {
         match *words {
-            ["create", new] => drop(self.live.insert(new.into(), ())),
+            ["create", new] => drop(self.live.insert(new.into())),
             ["rename", old, new] => {
                 self.live.remove(old);
-                self.live.insert(new.into(), ());
+                self.live.insert(new.into());
             }
             ["rmdir" | "purge", old] => drop(self.live.remove(old)),
             ["rm", old] => {
                 self.live.remove(old);
-                self.trash.insert(old.into(), ());
+                self.trash.insert(old.into());
             }
             ["restore", old, new] => {
                 self.trash.remove(old);
-                self.live.insert(new.into(), ());
+                self.live.insert(new.into());
             }
             ["empty-trash"] => self.trash.clear(),
             _ => panic!("{words:?}"),
@@ -358,10 +366,9 @@ impl Model {
     }
 
     fn of(store: &Store) -> Self {
-        let map = |names: BTreeSet<String>| names.into_iter().map(|name| (name, ())).collect();
         Self {
-            live: map(live(store)),
-            trash: map(trashed(store)),
+            live: live(store),
+            trash: trashed(store),
         }
     }
 }

@@ -27,4 +27,3 @@ pub use error::{Error, Hold, Holder, Result};
 pub use in_memory::Volume;
 pub use rebuild::Rebuilt;
 pub use store::{Observer, Store, StoreOptions};
-#[cfg(test)]

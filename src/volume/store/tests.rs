@@ -1,5 +1,6 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Instant;
 
 use super::*;
 use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage, VolumeId};
@@ -437,7 +438,7 @@ fn trees_that_resist_are_deleted() {
     fs::write(scratch.dir.path().join("outside/file"), "").unwrap();
     std::os::unix::fs::symlink(scratch.dir.path().join("outside"), data.join("link")).unwrap();
     for dir in ["a/b/c", "a/b", "a"] {
-        fs::set_permissions(data.join(dir), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(data.join(dir), fs::Permissions::from_mode(0o000)).unwrap();
     }
     store.remove(&name("v"), Removal::Purge).unwrap();
     assert_eq!(fs::read_dir(store.dir().join("trash")).unwrap().count(), 0);
@@ -454,22 +455,30 @@ fn rmdir_loses_no_file_that_is_made_meanwhile() {
     let scratch = Scratch::new();
     let store = scratch.open();
     let (mut kept, mut removed) = (0, 0);
+    // How long a removal takes: the file comes at every moment of one.
+    let mut time = std::time::Duration::from_millis(1);
     for round in 0..400 {
         let volume = make(&store, "v");
         // An open directory, as the mount has: it goes where the volume goes.
         let dir = fs::File::open(store.data_dir(&volume)).unwrap();
         let start = std::sync::Barrier::new(2);
+        let last = time;
         let (made, gone) = std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 start.wait();
-                for _ in 0..round * 40 {
+                let begun = Instant::now();
+                while begun.elapsed() < last * (round % 40) / 20 {
                     std::hint::spin_loop();
                 }
                 let flags = OFlag::O_CREAT | OFlag::O_WRONLY;
                 openat(dir.as_fd(), "file", flags, Mode::S_IRWXU).is_ok()
             });
             start.wait();
+            let begun = Instant::now();
             let gone = store.remove(&name("v"), Removal::Empty).is_ok();
+            if gone {
+                time = begun.elapsed();
+            }
             (writer.join().unwrap(), gone)
         });
         assert_ne!(made, gone, "either the file or the removal");
