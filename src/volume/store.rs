@@ -159,10 +159,7 @@ impl Store {
     /// # Errors
     /// [`Error::FilesMissing`]: somebody has removed them by hand.
     pub fn check_files(&self, volume: &Volume) -> Result<()> {
-        let path = match volume.kind {
-            Kind::Directory => self.data_dir(volume),
-            Kind::Disk => self.layout.image(Place::Volumes, volume.id),
-        };
+        let path = self.contents(Place::Volumes, volume);
         match path.symlink_metadata() {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -175,10 +172,15 @@ impl Store {
     pub(super) fn files_missing(&self, volume: &Volume) -> Error {
         Error::FilesMissing {
             name: volume.name(),
-            path: match volume.kind {
-                Kind::Directory => self.data_dir(volume),
-                Kind::Disk => self.layout.image(Place::Volumes, volume.id),
-            },
+            path: self.contents(Place::Volumes, volume),
+        }
+    }
+
+    /// What a volume of its kind cannot be without.
+    pub(super) fn contents(&self, place: Place, volume: &Volume) -> PathBuf {
+        match volume.kind {
+            Kind::Directory => self.layout.data(place, volume.id),
+            Kind::Disk => self.layout.image(place, volume.id),
         }
     }
 

@@ -1,8 +1,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Instant;
 
 use super::*;
-use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage};
+use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage, VolumeId};
 use crate::volume::Hold;
 
 struct Scratch {
@@ -437,9 +438,80 @@ fn trees_that_resist_are_deleted() {
     fs::write(scratch.dir.path().join("outside/file"), "").unwrap();
     std::os::unix::fs::symlink(scratch.dir.path().join("outside"), data.join("link")).unwrap();
     for dir in ["a/b/c", "a/b", "a"] {
-        fs::set_permissions(data.join(dir), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(data.join(dir), fs::Permissions::from_mode(0o000)).unwrap();
     }
     store.remove(&name("v"), Removal::Purge).unwrap();
     assert_eq!(fs::read_dir(store.dir().join("trash")).unwrap().count(), 0);
     assert!(scratch.dir.path().join("outside/file").exists());
+}
+
+#[test]
+fn rmdir_loses_no_file_that_is_made_meanwhile() {
+    use std::os::fd::AsFd;
+
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::Mode;
+
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let (mut kept, mut removed) = (0, 0);
+    // How long a removal takes: the file comes at every moment of one.
+    let mut time = std::time::Duration::from_millis(1);
+    for round in 0..400 {
+        let volume = make(&store, "v");
+        // An open directory, as the mount has: it goes where the volume goes.
+        let dir = fs::File::open(store.data_dir(&volume)).unwrap();
+        let start = std::sync::Barrier::new(2);
+        let last = time;
+        let (made, gone) = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                start.wait();
+                let begun = Instant::now();
+                while begun.elapsed() < last * (round % 40) / 20 {
+                    std::hint::spin_loop();
+                }
+                let flags = OFlag::O_CREAT | OFlag::O_WRONLY;
+                openat(dir.as_fd(), "file", flags, Mode::S_IRWXU).is_ok()
+            });
+            start.wait();
+            let begun = Instant::now();
+            let gone = store.remove(&name("v"), Removal::Empty).is_ok();
+            if gone {
+                time = begun.elapsed();
+            }
+            (writer.join().unwrap(), gone)
+        });
+        assert_ne!(made, gone, "either the file or the removal");
+        if gone {
+            removed += 1;
+            continue;
+        }
+        kept += 1;
+        assert!(store.data_dir(&volume).join("file").exists());
+        assert!(store.trash().unwrap().is_empty());
+        store.remove(&name("v"), Removal::Purge).unwrap();
+    }
+    assert!(kept > 0 && removed > 0, "{kept} kept, {removed} removed");
+}
+
+#[test]
+fn an_orphan_that_is_no_volume_is_not_restored() {
+    let scratch = Scratch::new();
+    drop(scratch.open());
+    let id = VolumeId::random();
+    let path = scratch
+        .dir
+        .path()
+        .join("store/volumes")
+        .join(id.to_string());
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("letter"), "").unwrap();
+    let store = scratch.open();
+    let restored = store.restore(&id.to_string(), None);
+    assert!(matches!(restored, Err(Error::FilesMissing { .. })));
+    assert!(store.list().unwrap().is_empty());
+    let home = store.layout.home(Place::Trash, id);
+    assert!(home.join("letter").exists());
+    // Names are free again after a refusal.
+    make(&store, &format!("orphan-{id}"));
 }
