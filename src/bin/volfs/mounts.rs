@@ -80,8 +80,9 @@ fn unescape(field: &[u8]) -> OsString {
 }
 
 /// Whether a file system is mounted there whose daemon has died (ENOTCONN).
+/// Asked by `statfs`: the kernel may remember the attributes of its root.
 pub fn is_stale(path: &Path) -> bool {
-    std::fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+    nix::sys::statfs::statfs(path).is_err_and(|errno| errno == nix::errno::Errno::ENOTCONN)
 }
 
 /// `path` without symbolic links and dots, also when it is the root of a stale
