@@ -29,22 +29,27 @@ impl Drop for Helper {
     }
 }
 
-/// mount(8) with the built program first in the search path.
+/// mount(8), which looks for programs in the system's directories only.
 fn mount(arguments: &[&str]) -> Output {
+    support::output(Command::new("mount").args(arguments))
+}
+
+/// mount.fuse3(8) as mount(8) calls it, with the built program in the search
+/// path, as an installed one is.
+fn mount_fuse3(arguments: &[&str]) -> Output {
     let directory = Path::new(support::cli::BINARY).parent().unwrap();
-    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", directory.display());
     support::output(
-        Command::new("mount")
+        Command::new("/sbin/mount.fuse3")
             .args(arguments)
-            .env("PATH", format!("{}:{path}", directory.display())),
+            .env("PATH", path),
     )
 }
 
-fn mounted(place: &Place, arguments: &[&str]) {
-    let output = mount(arguments);
+fn mounted(place: &Place, output: &Output) {
     assert!(
         output.status.success(),
-        "mount {arguments:?}: {}",
+        "{}",
         String::from_utf8_lossy(&output.stderr)
     );
     let (kind, source) = proc::mount_on(&place.mountpoint).unwrap();
@@ -72,27 +77,23 @@ fn mount_8_in_all_its_ways() {
     let at = place.at().to_owned();
 
     // Without a helper of our own: mount.fuse3 starts `volfs STORE MNT -o …`.
-    mounted(&place, &["-t", "fuse.volfs", &store, &at]);
+    let output = mount_fuse3(&[&store, &at, "-t", "fuse.volfs", "-o", "rw"]);
+    mounted(&place, &output);
     place.umount();
-    mounted(
-        &place,
-        &[
-            "-t",
-            "fuse",
-            &format!("volfs#{store}"),
-            &at,
-            "-o",
-            "ro,nosuid,nodev",
-        ],
-    );
+    let source = format!("volfs#{store}");
+    let output = mount_fuse3(&[&source, &at, "-o", "ro,nosuid,nodev"]);
+    mounted(&place, &output);
     let flags = options(&place);
     assert!(flags.starts_with("ro,nosuid,nodev"), "{flags}");
+    place.umount();
+    let source = format!("{}#{store}", support::cli::BINARY);
+    mounted(&place, &mount(&["-t", "fuse", &source, &at]));
     place.umount();
 
     let helper = Helper::install();
     mounted(
         &place,
-        &["-t", "fuse.volfs", "-o", "noexec,rmdir=trash", &store, &at],
+        &mount(&["-t", "fuse.volfs", "-o", "noexec,rmdir=trash", &store, &at]),
     );
     assert!(options(&place).contains("noexec"));
     support::run(Command::new("umount").arg(&at));
@@ -102,7 +103,7 @@ fn mount_8_in_all_its_ways() {
     let fstab: PathBuf = place.dir.join("fstab");
     let line = format!("{store} {at} fuse.volfs defaults,_netdev,nofail,x-systemd.automount 0 0\n");
     fs::write(&fstab, line).unwrap();
-    mounted(&place, &["-a", "--fstab", fstab.to_str().unwrap()]);
+    mounted(&place, &mount(&["-a", "--fstab", fstab.to_str().unwrap()]));
     let again = mount(&["-t", "fuse.volfs", &store, &at]);
     assert_eq!(again.status.code(), Some(32), "mount(8): mount failure");
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
@@ -122,7 +123,7 @@ fn mount_8_in_all_its_ways() {
     );
     mounted(
         &place,
-        &["-t", "fuse.volfs", "-s", "-o", "frobnicate", &store, &at],
+        &mount(&["-t", "fuse.volfs", "-s", "-o", "frobnicate", &store, &at]),
     );
     place.umount();
     let fake = mount(&["-f", "-t", "fuse.volfs", &store, &at]);

@@ -23,7 +23,6 @@ fn with_a_daemon_as_without() {
     let (served, direct) = (Place::new(), Place::new());
     served.mount(&[]);
     for line in [
-        "ls",
         "create a b c --quota 1G --label k=v --label l=",
         "create a",
         "create d --owner 1:2 --mode 1777 --quota-inodes 3",

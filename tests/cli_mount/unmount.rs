@@ -139,4 +139,13 @@ fn a_place_inside_or_beside_a_mount_is_none() {
     place.volfs.ok(&["umount", bound.to_str().unwrap()]);
     assert!(place.is_mounted(), "only the bind mount is gone");
     assert!(proc::mount_on(&bound).is_none());
+    support::run(
+        Command::new("mount")
+            .arg("--bind")
+            .args([&place.mountpoint, &bound]),
+    );
+    let said = place.volfs.fails(1, &["umount", place.at()]);
+    assert!(said.contains(bound.to_str().unwrap()), "{said}");
+    place.volfs.ok(&["umount", bound.to_str().unwrap()]);
+    place.umount();
 }

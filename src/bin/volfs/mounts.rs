@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use volfs::fuse::mount::FS_TYPE;
+use volfs::fuse::mount::{self, FS_TYPE};
 use volfs::fuse::mountinfo::{self, MountInfo};
 
 use crate::failure::{Failure, Outcome};
@@ -34,9 +34,9 @@ pub fn around(path: &Path) -> Outcome<Option<MountInfo>> {
         .max_by_key(|mount| mount.mountpoint.as_os_str().len()))
 }
 
-/// Whether a file system is mounted there whose daemon has died (ENOTCONN).
+/// Whether a file system is mounted there whose daemon has died.
 pub fn is_stale(path: &Path) -> bool {
-    std::fs::metadata(path).is_err_and(|error| is_disconnected(&error))
+    mount::is_disconnected(path)
 }
 
 fn is_disconnected(error: &io::Error) -> bool {

@@ -36,7 +36,12 @@ impl UmountArgs {
         let mount = find(&mountpoint)?;
         let store = &mount.source;
         match daemon_of(&mount)? {
-            Some(daemon) => end(&daemon, self.lazy, &mountpoint)?,
+            Some(daemon) => {
+                if !self.lazy {
+                    refuse_elsewhere(&mount)?;
+                }
+                end(&daemon, self.lazy, &mountpoint)?;
+            }
             None => detach(&mountpoint, self.lazy)?,
         }
         if context.output.is_json() {
@@ -86,6 +91,25 @@ fn daemon_of(mount: &MountInfo) -> Outcome<Option<Client>> {
     };
     let serves = daemon.status()?.mountpoint == mount.mountpoint;
     Ok(serves.then_some(daemon))
+}
+
+/// A bind mount of the whole mount keeps the daemon running, unseen.
+fn refuse_elsewhere(mount: &MountInfo) -> Outcome {
+    let elsewhere = mounts::all()?
+        .into_iter()
+        .find(|other| other.device == mount.device && other.root == mount.root && other != mount);
+    match elsewhere {
+        None => Ok(()),
+        Some(other) => Err(Failure::with_detail(
+            "mount-busy",
+            serde_json::json!({ "mountpoint": mount.mountpoint.to_string_lossy() }),
+            format!(
+                "{} is bind-mounted on {} as well; unmount that first, or use --lazy",
+                mount.mountpoint.display(),
+                other.mountpoint.display()
+            ),
+        )),
+    }
 }
 
 /// Asks the daemon, and waits until it has ended.
