@@ -161,7 +161,8 @@ fn open_flags(path: &DataPath) -> FopenFlags {
     // No flush: the host has nothing to say at a close that it has not said.
     FopenFlags::FOPEN_NOFLUSH
         | match path {
-            DataPath::Cached => FopenFlags::FOPEN_KEEP_CACHE,
+            DataPath::Cached { keep: true } => FopenFlags::FOPEN_KEEP_CACHE,
+            DataPath::Cached { keep: false } => FopenFlags::empty(),
             DataPath::Direct => {
                 FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
             }
@@ -172,7 +173,7 @@ fn open_flags(path: &DataPath) -> FopenFlags {
 fn backing_id(opened: &Opened) -> Option<&BackingId> {
     match &opened.path {
         DataPath::Passthrough(backing) => backing.0.downcast_ref(),
-        DataPath::Cached | DataPath::Direct => None,
+        DataPath::Cached { .. } | DataPath::Direct => None,
     }
 }
 
