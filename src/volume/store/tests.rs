@@ -253,7 +253,6 @@ fn usage_over_clean_and_unclean_stops() {
     drop(store);
 
     let store = scratch.open();
-    let volume = store.volume(&name("v")).unwrap();
     assert!(!store.get(&name("v")).unwrap().used_is_exact);
     // An orderly end does not make figures exact that are not.
     store.settle().unwrap();
