@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::protocol::{Call, Failure, Reply, Request, Status};
+use super::protocol::{Call, Failure, Refusal, Reply, Request, Status};
 use super::{SOCKET_NAME, socket};
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{Change, Error, Holder, Removal, Result, TrashedVolume, VolumeInfo, Volumes};
@@ -86,7 +86,7 @@ impl Client {
 
     fn lost(&self, error: &io::Error) -> Error {
         if nobody_there(error) {
-            return self.unusable("it has ended; mount the store again with 'volfs mount'");
+            return self.gone("it has ended; mount the store again with 'volfs mount'");
         }
         self.unusable(&error.to_string())
     }
@@ -95,6 +95,23 @@ impl Client {
         Error::Daemon {
             socket: self.socket.clone(),
             why: why.to_owned(),
+            gone: false,
+        }
+    }
+
+    fn gone(&self, why: &str) -> Error {
+        Error::Daemon {
+            socket: self.socket.clone(),
+            why: why.to_owned(),
+            gone: true,
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Error {
+        let why = refusal.to_string();
+        match refusal {
+            Refusal::Ending => self.gone(&why),
+            _ => self.unusable(&why),
         }
     }
 
@@ -103,7 +120,7 @@ impl Client {
         self.call(call).map_err(|failure| match failure {
             Failure::Volume(error) => error,
             Failure::Unmount(refused) => self.unusable(&refused.to_string()),
-            Failure::Refused(refusal) => self.unusable(&refusal.to_string()),
+            Failure::Refused(refusal) => self.refused(&refusal),
         })
     }
 
@@ -114,7 +131,7 @@ impl Client {
         match reply {
             Reply::Ok(value) => Ok(value),
             Reply::Error(described) => match described.error {
-                Failure::Refused(refusal) => Err(self.unusable(&refusal.to_string()).into()),
+                Failure::Refused(refusal) => Err(self.refused(&refusal).into()),
                 failure => Err(failure),
             },
         }
@@ -137,7 +154,9 @@ impl Client {
             return Ok(reply);
         }
         Err(match (sent, received) {
-            (Err(error), _) | (_, Err(error)) if !nobody_there(&error) => self.lost(&error),
+            // A line without its end is not acted on.
+            (Err(error), _) => self.lost(&error),
+            (_, Err(error)) if !nobody_there(&error) => self.lost(&error),
             _ => self.unusable(
                 "it ended before it replied; whether the change was made shows 'volfs ls'",
             ),

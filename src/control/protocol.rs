@@ -197,6 +197,9 @@ pub enum Refusal {
         /// The caller.
         uid: u32,
     },
+    /// The daemon takes no more requests.
+    #[error("it is ending")]
+    Ending,
     /// Too many connections at once.
     #[error("it already serves {connections} connections; try again")]
     TooManyConnections {

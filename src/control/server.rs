@@ -114,7 +114,8 @@ impl Drop for Server {
         }
         self.shared.changed.notify_all();
         drop(connections);
-        // Wakes accept(2), which then fails.
+        // Wakes accept(2), which fails when no connection is left that was
+        // made before; those are told that there is no more to be had.
         let _ = nix::sys::socket::shutdown(
             self.shared.listener.as_raw_fd(),
             nix::sys::socket::Shutdown::Both,
@@ -188,7 +189,8 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
         }
     }
     if connections.stopping {
-        return Ok(());
+        drop(connections);
+        return connection::refuse(&stream, Refusal::Ending);
     }
     connections.last_key += 1;
     let key = connections.last_key;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use fuser::{Session, SessionACL};
 use parking_lot::Mutex;
@@ -251,16 +252,25 @@ impl Mounted {
                 });
             }
         }
-        match mount::unmount(&self.mountpoint, lazy) {
-            Ok(()) => Ok(()),
-            Err(mount::UnmountFailure::Busy) => Err(UnmountError::Busy {
-                mountpoint: self.mountpoint.clone(),
-                holders: holders::of_mount(&self.fs),
-            }),
-            Err(mount::UnmountFailure::Other(why)) => Err(UnmountError::Refused {
-                mountpoint: self.mountpoint.clone(),
-                why,
-            }),
+        let deadline = Instant::now() + BUSY_GRACE;
+        loop {
+            let holders = match mount::unmount(&self.mountpoint, lazy) {
+                Ok(()) => return Ok(()),
+                Err(mount::UnmountFailure::Busy) => holders::of_mount(&self.fs),
+                Err(mount::UnmountFailure::Other(why)) => {
+                    return Err(UnmountError::Refused {
+                        mountpoint: self.mountpoint.clone(),
+                        why,
+                    });
+                }
+            };
+            if !holders.is_empty() || Instant::now() > deadline {
+                return Err(UnmountError::Busy {
+                    mountpoint: self.mountpoint.clone(),
+                    holders,
+                });
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -278,6 +288,10 @@ impl Mounted {
             .unwrap_or_else(|_| Err(io::Error::other("a serving thread panicked")))
     }
 }
+
+/// How long a mount may be busy without anybody to be seen: a path walk of a
+/// process that looks at all mounts holds it for a moment.
+const BUSY_GRACE: Duration = Duration::from_secs(1);
 
 /// Threads that serve requests. More than there are processors, because a
 /// thread that waits for the disk in fsync must not keep others waiting.

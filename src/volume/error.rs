@@ -133,6 +133,9 @@ pub enum Error {
         socket: PathBuf,
         /// What happened.
         why: String,
+        /// Whether it is gone and has certainly not looked at the request, so
+        /// that the same can be asked of the store itself.
+        gone: bool,
     },
 }
 

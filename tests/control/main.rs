@@ -435,6 +435,33 @@ fn the_reply_to_unmount_arrives_although_the_server_ends() {
 }
 
 #[test]
+fn a_client_that_comes_at_the_end_knows_that_nothing_was_done() {
+    for _ in 0..20 {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        let (tell, told) = mpsc::channel();
+        let asker = std::thread::spawn(move || {
+            for number in 0.. {
+                let spec = directory(&format!("v{number}"));
+                if number == 3 {
+                    tell.send(()).unwrap();
+                }
+                match client.create(&spec) {
+                    Ok(_) => {}
+                    Err(Error::Daemon { gone: true, .. }) => return number,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            unreachable!("the server ends")
+        });
+        told.recv().unwrap();
+        drop(fixture.server.take());
+        let made = asker.join().unwrap();
+        assert_eq!(fixture.volumes.list().unwrap().len(), made);
+    }
+}
+
+#[test]
 fn the_end_does_not_wait_for_silent_clients() {
     let mut fixture = Fixture::new();
     let mut silent = fixture.raw();

@@ -106,13 +106,15 @@ pub fn kill(pid: i32) {
     );
 }
 
-/// Whether a process exists and is not a zombie.
+/// Whether a process exists and has a thread that is not a zombie: the last
+/// one closes its files.
 pub fn is_alive(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit(')')
-            .next()
-            .is_some_and(|s| !s.starts_with(" Z"))
-    })
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let zombie = stat.rsplit(')').next().is_some_and(|s| s.starts_with(" Z"));
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    !zombie || threads() > 1
 }
 
 /// Open descriptors of a process.

@@ -24,8 +24,12 @@ pub(super) fn serve(place: &Place, stream: &UnixStream) {
         stream,
         buffer: Vec::new(),
     };
-    while !place.is_stopping() {
+    loop {
         let outcome = match lines.next() {
+            Ok(Some(_)) if place.is_stopping() => {
+                let _ = refuse(stream, Refusal::Ending);
+                return;
+            }
             Ok(Some(line)) => send(stream, &answer(&place.shared, &line)),
             Ok(None) => return,
             Err(Stop::Refused(refusal)) => {

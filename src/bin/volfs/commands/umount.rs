@@ -11,6 +11,7 @@ use volfs::fuse::mountinfo::MountInfo;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::mounts;
+use crate::open;
 
 /// How long a daemon may take to end after its mount is gone.
 const END_PATIENCE: Duration = Duration::from_secs(60);
@@ -86,11 +87,9 @@ fn find(mountpoint: &Path) -> Outcome<MountInfo> {
 /// The daemon that serves exactly this mount; `None` for a stale mount, and
 /// for a bind mount of a live one.
 fn daemon_of(mount: &MountInfo) -> Outcome<Option<Client>> {
-    let Some(daemon) = Client::connect(&mount.source)? else {
-        return Ok(None);
-    };
-    let serves = daemon.status()?.mountpoint == mount.mountpoint;
-    Ok(serves.then_some(daemon))
+    Ok(open::daemon_of(&mount.source)?
+        .filter(|(_, status)| status.mountpoint == mount.mountpoint)
+        .map(|(daemon, _)| daemon))
 }
 
 /// A bind mount of the whole mount keeps the daemon running, unseen.
@@ -138,21 +137,27 @@ fn end(daemon: &Client, lazy: bool, mountpoint: &Path) -> Outcome {
 
 /// A process, told apart from a later one with the same id.
 struct Process {
-    stat: PathBuf,
+    directory: PathBuf,
     started: Option<String>,
 }
 
 impl Process {
     fn of(pid: i32) -> Self {
-        let stat = PathBuf::from(format!("/proc/{pid}/stat"));
-        let started = state_and_start(&stat).map(|(_, started)| started);
-        Self { stat, started }
+        let directory = PathBuf::from(format!("/proc/{pid}"));
+        let started = state_and_start(&directory).map(|(_, started)| started);
+        Self { directory, started }
     }
 
-    /// Whether it still runs. A zombie has given up its locks and files.
+    /// Whether it still runs. A zombie has given up its locks and files when
+    /// its last thread has ended.
     fn is_running(&self) -> bool {
-        match state_and_start(&self.stat) {
-            Some((state, started)) => Some(started) == self.started && state != "Z" && state != "X",
+        match state_and_start(&self.directory) {
+            Some((_, started)) if Some(&started) != self.started.as_ref() => false,
+            Some((state, _)) if state == "Z" || state == "X" => {
+                std::fs::read_dir(self.directory.join("task"))
+                    .is_ok_and(|threads| threads.count() > 1)
+            }
+            Some(_) => true,
             None => false,
         }
     }
@@ -160,8 +165,8 @@ impl Process {
 
 /// Fields 3 and 22 of `/proc/PID/stat` (proc_pid_stat(5)); the command in
 /// field 2 may hold anything but ends with the last parenthesis.
-fn state_and_start(stat: &Path) -> Option<(String, String)> {
-    let text = std::fs::read_to_string(stat).ok()?;
+fn state_and_start(directory: &Path) -> Option<(String, String)> {
+    let text = std::fs::read_to_string(directory.join("stat")).ok()?;
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
     let state = fields.next()?.to_owned();

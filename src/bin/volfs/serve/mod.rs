@@ -9,8 +9,9 @@ mod signals;
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
-use volfs::control::{Client, SOCKET_NAME, Server};
+use volfs::control::{Client, SOCKET_NAME, Server, Status};
 use volfs::fuse::Mounted;
 use volfs::volume::{Error, Store, StoreOptions};
 
@@ -20,6 +21,7 @@ use self::signals::Signals;
 use crate::commands::mount::options::MountPlan;
 use crate::failure::{Failure, Outcome};
 use crate::mounts;
+use crate::open::{PATIENCE, pause};
 use crate::output::Output;
 
 /// What ends a daemon.
@@ -96,7 +98,7 @@ impl Running {
             read_only: plan.options.read_only,
             create: !plan.options.read_only,
         };
-        let store = Arc::new(Store::open(&plan.store, &options).map_err(|e| who_has_it(e, plan))?);
+        let store = Arc::new(open_store(plan, &options)?);
         opened();
         let (tell, ends) = mpsc::channel();
         // Before the mount: a signal in between must not leave a stale one.
@@ -210,17 +212,36 @@ fn refuse_mounted(plan: &MountPlan) -> Outcome {
     ))
 }
 
-/// Adds to "locked" where the daemon that has the store shows it.
-fn who_has_it(error: Error, plan: &MountPlan) -> Failure {
-    let status = match &error {
-        Error::Locked { .. } => Client::connect(&plan.store)
+/// Opens the store. One that a command changes just now, or whose daemon is
+/// just ending, is waited for; one that is mounted is not.
+fn open_store(plan: &MountPlan, options: &StoreOptions) -> Outcome<Store> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let error = match Store::open(&plan.store, options) {
+            Ok(store) => return Ok(store),
+            Err(error) => error,
+        };
+        if !matches!(error, Error::Locked { .. }) {
+            return Err(error.into());
+        }
+        let status = Client::connect(&plan.store)
             .ok()
             .flatten()
-            .and_then(|daemon| daemon.status().ok()),
-        _ => None,
-    };
-    let failure = Failure::from(error);
-    match (failure, status) {
+            .and_then(|daemon| daemon.status().ok());
+        let is_mounted = match &status {
+            Some(status) => mounts::on(&status.mountpoint)?.is_some_and(|m| mounts::is_volfs(&m)),
+            None => false,
+        };
+        if is_mounted || Instant::now() > deadline {
+            return Err(who_has_it(error, status));
+        }
+        pause();
+    }
+}
+
+/// Adds to "locked" where the daemon that has the store shows it.
+fn who_has_it(error: Error, status: Option<Status>) -> Failure {
+    match (Failure::from(error), status) {
         (Failure::Told(mut report), Some(status)) => {
             let mountpoint = status.mountpoint.display();
             report.message += &format!(
