@@ -165,6 +165,12 @@ fn a_read_only_mount_changes_nothing() {
     let said = place.volfs.fails(1, &["create", "b"]);
     assert!(said.contains("read-only"), "{said}");
     assert_eq!(place.volfs.names(), ["a"]);
+    let second = place.dir.mkdir("second");
+    let second = second.to_str().unwrap();
+    place.volfs.ok(&["mount", "--read-only", second]);
+    place.volfs.ok(&["umount", second]);
+    place.umount();
+    assert!(!place.volfs.store().join("control.sock").exists());
 }
 
 #[test]

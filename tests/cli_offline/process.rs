@@ -244,3 +244,63 @@ fn doctor_makes_a_lost_catalogue_anew() {
     assert!(fs::exists(done["kept"].as_str().unwrap()).unwrap());
     assert_eq!(volfs.names(), ["a"]);
 }
+
+#[test]
+fn a_store_on_a_read_only_file_system_can_be_looked_at() {
+    let (dir, volfs) = fixture();
+    volfs.ok(&["create", "a"]);
+    let store = dir.join("store");
+    let mount = |options: &[&str]| {
+        support::run(
+            std::process::Command::new("mount")
+                .args(options)
+                .arg(&store),
+        );
+    };
+    mount(&["--bind", store.to_str().unwrap()]);
+    let unmount = Unmount(&store);
+    mount(&["-o", "remount,bind,ro"]);
+    assert_eq!(volfs.names(), ["a"]);
+    volfs.ok(&["inspect", "a"]);
+    for arguments in [&["create", "b"][..], &["rm", "a"], &["set", "a", "--pin"]] {
+        let said = volfs.fails(1, arguments);
+        assert!(said.contains("read-only"), "{said}");
+    }
+    drop(unmount);
+    assert_eq!(volfs.names(), ["a"]);
+}
+
+/// Unmounts in the end.
+struct Unmount<'a>(&'a std::path::Path);
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount(self.0);
+    }
+}
+
+#[test]
+fn a_table_fits_the_terminal_and_colours_can_be_refused() {
+    let (_dir, volfs) = fixture();
+    let label = format!("long={}", "x".repeat(200));
+    volfs.ok(&["create", "a", "--label", &label]);
+    // script(1) gives the command a terminal.
+    let on_terminal = |environment: &str| {
+        let command = format!("stty cols 90; {environment} {} ls", support::cli::BINARY);
+        support::run(
+            std::process::Command::new("script")
+                .args(["-q", "-e", "-c", &command, "/dev/null"])
+                .env("VOLFS_STORE", volfs.store()),
+        )
+    };
+    let plain = on_terminal("NO_COLOR=1");
+    assert!(!plain.contains('\u{1b}'), "{plain:?}");
+    assert_eq!(plain.lines().count(), 2, "a line each: {plain}");
+    assert!(
+        plain
+            .lines()
+            .all(|line| line.trim_end().chars().count() <= 90),
+        "{plain}"
+    );
+    assert!(on_terminal("NO_COLOR=").contains("\u{1b}[1m"));
+}

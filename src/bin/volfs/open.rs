@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use parking_lot::Mutex;
 use volfs::control::{Client, Status};
 use volfs::model::{VolumeName, VolumeSpec};
@@ -57,25 +58,17 @@ pub fn pause() {
 }
 
 fn open_directly(store: &Path, access: Access) -> Result<Store> {
-    let options = StoreOptions {
-        read_only: false,
-        create: access == Access::Create,
-    };
-    match Store::open(store, &options) {
-        Err(error) if access == Access::Read && is_read_only(&error) => Store::open(
-            store,
-            &StoreOptions {
-                read_only: true,
-                create: false,
-            },
-        ),
-        opened => opened,
-    }
+    Store::open(
+        store,
+        &StoreOptions {
+            read_only: access == Access::Read && is_on_read_only(store),
+            create: access == Access::Create,
+        },
+    )
 }
 
-fn is_read_only(error: &Error) -> bool {
-    matches!(error, Error::ReadOnly { .. })
-        || matches!(error, Error::Io { errno, .. } if *errno == libc::EROFS)
+fn is_on_read_only(store: &Path) -> bool {
+    statvfs(store).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY))
 }
 
 /// The daemon that serves the store, and what it says of itself; a daemon that

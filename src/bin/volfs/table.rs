@@ -3,7 +3,10 @@
 
 use std::io::IsTerminal;
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table,
+    presets,
+};
 use volfs::model::Timestamp;
 
 /// Whether colours may be used: on a terminal, and NO_COLOR is unset or empty
@@ -12,8 +15,9 @@ pub fn may_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// An empty table with these column heads. Those that start with `>` are
-/// aligned to the right.
+/// An empty table with these column heads. Columns whose head starts with `>`
+/// are aligned to the right; one whose head starts with `*` gives way when the
+/// terminal is narrow.
 pub fn table(heads: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -24,7 +28,7 @@ pub fn table(heads: &[&str]) -> Table {
     }
     let bold = may_colour();
     table.set_header(heads.iter().map(|head| {
-        let cell = Cell::new(head.trim_start_matches('>'));
+        let cell = Cell::new(head.trim_start_matches(['>', '*']));
         if bold {
             cell.add_attribute(Attribute::Bold)
         } else {
@@ -34,12 +38,24 @@ pub fn table(heads: &[&str]) -> Table {
     for (index, head) in heads.iter().enumerate() {
         if let Some(column) = table.column_mut(index) {
             column.set_padding((0, 2));
+            if !head.starts_with('*') {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
             if head.starts_with('>') {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
     }
     table
+}
+
+/// A row of one line: what gives way on a narrow terminal is cut, not wrapped.
+pub fn one_line(cells: Vec<Cell>) -> Row {
+    let mut row = Row::from(cells);
+    if std::io::stdout().is_terminal() {
+        row.max_height(1);
+    }
+    row
 }
 
 /// A share in per cent, yellow from 80 and red from 95.

@@ -23,10 +23,10 @@ impl LsArgs {
             return context.output.value(&list);
         }
         let mut table = table::table(&[
-            "NAME", "KIND", ">USED", ">LIMIT", ">USE%", ">INODES", "CREATED", "LABELS",
+            "NAME", "KIND", ">USED", ">LIMIT", ">USE%", ">INODES", "CREATED", "*LABELS",
         ]);
         for info in &list {
-            table.add_row(row(info));
+            table.add_row(table::one_line(row(info)));
         }
         context.output.text(table.trim_fmt());
         Ok(())

@@ -110,7 +110,13 @@ impl Running {
         )?);
         let face = Arc::new(Face::new(plan, &mounted));
         let socket = plan.store.join(SOCKET_NAME);
-        let server = match Server::start(&socket, mounted.volumes(), face) {
+        let started = if plan.options.read_only && Client::connect(&plan.store)?.is_some() {
+            // Those who only read share the lock, and the first has the socket.
+            Err(std::io::ErrorKind::AddrInUse.into())
+        } else {
+            Server::start(&socket, mounted.volumes(), face)
+        };
+        let server = match started {
             Ok(server) => Some(server),
             Err(error) if plan.options.read_only => {
                 log::warn!("there is no control socket: {error}");

@@ -131,7 +131,7 @@ impl DoctorArgs {
 }
 
 fn shown(checks: &[Check]) -> String {
-    let mut overview = table::table(&["STATE", "CHECK", "FOUND"]);
+    let mut overview = table::table(&["STATE", "CHECK", "*FOUND"]);
     let mut advice = Vec::new();
     for check in checks {
         let (text, colour) = match check.state {

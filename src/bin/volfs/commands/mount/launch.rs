@@ -99,3 +99,28 @@ impl MountedAs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_dies_without_a_word_is_told_with_its_last_lines() {
+        let store = tempfile::tempdir().unwrap();
+        let log: String = (1..=30).map(|n| format!("line {n}\n")).collect();
+        std::fs::write(log_file::path(store.path()), log).unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", "kill -9 $$"])
+            .spawn()
+            .unwrap();
+        let failure = without_a_word(&mut child, store.path());
+        let said = &failure.report().unwrap().message;
+        assert!(said.contains("signal: 9"), "{said}");
+        assert!(said.contains("daemon.log"), "{said}");
+        assert!(
+            said.ends_with("line 30") && said.contains("line 21"),
+            "{said}"
+        );
+        assert!(!said.contains("line 20"), "{said}");
+    }
+}
