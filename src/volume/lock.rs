@@ -10,8 +10,19 @@ use super::error::{Error, Result};
 /// The lock, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct StoreLock {
-    // flock(2) belongs to the open file: a forked child shares it.
-    _file: File,
+    file: File,
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Closing is not enough: flock(2) belongs to the open file, and a child
+        // that another thread forks just now has it until it executes its
+        // program. So a process that has opened a store must not fork and
+        // leave it to the child.
+        if let Err(error) = self.file.unlock() {
+            log::warn!("cannot unlock the store: {error}");
+        }
+    }
 }
 
 impl StoreLock {
@@ -39,7 +50,7 @@ impl StoreLock {
             // The note only serves the message of the next one who comes.
             log::warn!("cannot note the holder in {path:?}: {error}");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Takes the lock for reading, writing nothing. `None` when there is no
@@ -54,7 +65,7 @@ impl StoreLock {
             Err(error) => return Err(Error::io("open", path, &error)),
         };
         take(store, path, &file, file.try_lock_shared())?;
-        Ok(Some(Self { _file: file }))
+        Ok(Some(Self { file }))
     }
 }
 
