@@ -448,32 +448,61 @@ fn a_read_only_file_system() {
     store.settle().unwrap();
 }
 
-#[test]
-fn looking_changes_nothing() {
-    let scratch = Scratch::new();
-    // As after a kill: a log that has not been taken into the database, and
-    // something for the start to put right.
+/// A copy of a store as a kill leaves it: with a log beside the database.
+fn frozen(scratch: &Scratch) -> Scratch {
     let store = Store::open(&scratch.store, &USE).unwrap();
     store.rename(&name("one"), &name("uno")).unwrap();
-    let frozen = scratch.store.parent().unwrap().join("frozen");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().canonicalize().unwrap().join("frozen");
     let copied = std::process::Command::new("cp")
         .arg("-a")
-        .args([&scratch.store, &frozen])
+        .args([&scratch.store, &path])
         .status()
         .unwrap();
     assert!(copied.success());
-    drop(store);
-    fs::create_dir(frozen.join("volumes/0123456789abcdef0123456789abcdef")).unwrap();
-    let scratch = Scratch {
-        _dir: tempfile::tempdir().unwrap(),
-        store: frozen,
+    let frozen = Scratch {
+        _dir: dir,
+        store: path,
     };
-    let before = scratch.snapshot();
     assert!(
-        before
-            .iter()
-            .any(|(path, bytes)| path.ends_with("meta.db-wal") && !bytes.is_empty())
+        fs::metadata(frozen.store.join("meta.db-wal"))
+            .unwrap()
+            .len()
+            > 0
     );
+    frozen
+}
+
+#[test]
+fn all_of_a_damaged_catalogue_is_kept() {
+    let scratch = frozen(&Scratch::new());
+    let log = fs::read(scratch.store.join("meta.db-wal")).unwrap();
+    let header = vec![7; 4096];
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(scratch.catalogue())
+        .unwrap();
+    file.write_all_at(&header, 0).unwrap();
+    let rebuilt = Store::rebuild(&scratch.store).unwrap();
+    let kept = rebuilt
+        .kept
+        .unwrap()
+        .into_os_string()
+        .into_string()
+        .unwrap();
+    assert!(fs::read(&kept).unwrap().starts_with(&header));
+    assert_eq!(fs::read(format!("{kept}-wal")).unwrap(), log);
+    let store = Store::open(&scratch.store, &USE).unwrap();
+    assert!(store.get(&name("uno")).is_ok() && store.get(&name("two")).is_ok());
+}
+
+#[test]
+fn looking_changes_nothing() {
+    // Something that a start would put right.
+    let scratch = frozen(&Scratch::new());
+    let stray = "volumes/0123456789abcdef0123456789abcdef";
+    fs::create_dir(scratch.store.join(stray)).unwrap();
+    let before = scratch.snapshot();
     let store = Store::open(&scratch.store, &LOOK).unwrap();
     assert!(store.get(&name("uno")).is_ok() && store.get(&name("one")).is_err());
     assert!(store.trash().unwrap().iter().all(|it| !it.orphan));

@@ -84,11 +84,11 @@ fn canonical_without_entering(path: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-/// Whether the daemon behind a mount is gone.
+/// Whether the daemon behind a mount is gone. Asked by `statfs`: the kernel may
+/// remember the attributes of a root that nobody serves any more.
 #[must_use]
 pub fn is_disconnected(mountpoint: &Path) -> bool {
-    std::fs::symlink_metadata(mountpoint)
-        .is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+    nix::sys::statfs::statfs(mountpoint).is_err_and(|errno| errno == nix::errno::Errno::ENOTCONN)
 }
 
 /// Mounts; returns the device that requests come from.

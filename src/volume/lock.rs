@@ -122,3 +122,31 @@ fn cannot_write(store: &Path, path: &Path, error: &io::Error) -> Error {
         why: why.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_holder_and_not_with_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = StoreLock::exclusive(dir.path(), &path).unwrap();
+        // As a child has it between fork and exec.
+        let copy = lock.file.try_clone().unwrap();
+        let refused = StoreLock::exclusive(dir.path(), &path).unwrap_err();
+        let Error::Locked { holder, .. } = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(holder, this_process());
+        drop(lock);
+        drop(StoreLock::shared(dir.path(), &path).unwrap());
+        drop(copy);
+        // A reader leaves the note of the last writer; a pid that is gone is
+        // not blamed.
+        std::fs::write(&path, "pid 4194999 (gone)\n").unwrap();
+        let _reader = StoreLock::shared(dir.path(), &path).unwrap();
+        let refused = StoreLock::exclusive(dir.path(), &path).unwrap_err();
+        assert!(refused.to_string().contains("another process"), "{refused}");
+    }
+}

@@ -79,8 +79,10 @@ impl Store {
             .collect();
         // What was counted must be on disk before it is said to be exact: the
         // host's file system may lose its last seconds in a power failure.
-        let sync = File::open(self.dir()).and_then(|dir| Ok(syncfs(dir)?));
-        sync.map_err(|e| Error::io("sync", self.dir(), &e))?;
+        if rows.iter().any(|row| row.clean) {
+            let sync = File::open(self.dir()).and_then(|dir| Ok(syncfs(dir)?));
+            sync.map_err(|e| Error::io("sync", self.dir(), &e))?;
+        }
         let mut catalogue = self.catalogue()?;
         catalogue.save_usage(&rows)?;
         for (volume, row) in volumes.iter().zip(&rows) {

@@ -193,8 +193,7 @@ impl Mount {
             // A stale mount of a killed daemon is in the table too, so that
             // only an answer tells that it is the new one's.
             let mounted = proc::mount_on(mountpoint).is_some_and(|(kind, _)| kind == "fuse.volfs");
-            let answers = mounted && fs::metadata(mountpoint).is_ok();
-            answers.then_some(Ok(()))
+            (mounted && answers(mountpoint).is_ok()).then_some(Ok(()))
         });
         match ready {
             Some(Ok(())) => {}
@@ -283,6 +282,15 @@ impl Mount {
             }
         }
     }
+}
+
+/// Whether a daemon answers on a mountpoint. Attributes may be the kernel's own
+/// memory of one that is gone; `statfs` is always asked for.
+///
+/// # Errors
+/// ENOTCONN from a mount whose daemon is gone.
+pub fn answers(mountpoint: &Path) -> rustix::io::Result<()> {
+    rustix::fs::statfs(mountpoint).map(drop)
 }
 
 impl Drop for Mount {
