@@ -21,6 +21,7 @@ use nix::fcntl::OFlag;
 use super::convert::{decode_device, entry_type, file_attr, set_time};
 use super::error::OpResult;
 use super::fs::FileSystem;
+use super::handles::can_write;
 use super::init;
 use super::kernel::Notify;
 use super::node::NodeId;
@@ -42,6 +43,40 @@ const BUFFER_BYTES: usize = init::MAX_WRITE as usize;
 thread_local! {
     /// One per serving thread, so that no request allocates.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
+}
+
+/// Runs `$body`, which changes the volume of `$node`, and replies: at once, or
+/// when the volume has been counted. It waits on a thread of its own, with
+/// copies of what was borrowed from the request, so that other volumes go on.
+macro_rules! change {
+    ($adapter:ident, $node:ident, [$($borrowed:ident),*], $body:block) => {
+        match node($node).slot().filter(|&slot| $adapter.fs.counting.contains(slot)) {
+            None => $body,
+            Some(slot) => {
+                $(let $borrowed = $borrowed.to_owned();)*
+                let fs = Arc::clone(&$adapter.fs);
+                after_count(move || {
+                    fs.counting.wait_for(slot);
+                    let $adapter = &Adapter { fs };
+                    $(let $borrowed = &*$borrowed;)*
+                    $body
+                });
+            }
+        }
+    };
+}
+
+/// Stack of a thread that waits: an operation needs little.
+const WAITER_STACK_BYTES: usize = 256 << 10;
+
+fn after_count(run: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new()
+        .name("volfs-waits".into())
+        .stack_size(WAITER_STACK_BYTES);
+    if let Err(error) = thread.spawn(run) {
+        // The reply is dropped with the closure: the caller gets EIO.
+        log::error!("no thread for a change that waits for a count: {error}");
+    }
 }
 
 /// The file system as `fuser` serves it.
@@ -126,7 +161,8 @@ fn open_flags(path: &DataPath) -> FopenFlags {
     // No flush: the host has nothing to say at a close that it has not said.
     FopenFlags::FOPEN_NOFLUSH
         | match path {
-            DataPath::Cached => FopenFlags::FOPEN_KEEP_CACHE,
+            DataPath::Cached { keep: true } => FopenFlags::FOPEN_KEEP_CACHE,
+            DataPath::Cached { keep: false } => FopenFlags::empty(),
             DataPath::Direct => {
                 FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
             }
@@ -137,7 +173,7 @@ fn open_flags(path: &DataPath) -> FopenFlags {
 fn backing_id(opened: &Opened) -> Option<&BackingId> {
     match &opened.path {
         DataPath::Passthrough(backing) => backing.0.downcast_ref(),
-        DataPath::Cached | DataPath::Direct => None,
+        DataPath::Cached { .. } | DataPath::Direct => None,
     }
 }
 
@@ -225,19 +261,23 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let set = SetAttr {
-            mode,
-            uid,
-            gid,
-            size,
-            atime: atime.map(set_time),
-            mtime: mtime.map(set_time),
-        };
-        let fh = fh.map(|fh| Fh(fh.0));
-        let result = self.run(Op::Setattr, ino, |fs| {
-            fs.setattr(caller(req), node(ino), fh, &set)
+        let caller = caller(req);
+        let adapter = self;
+        change!(adapter, ino, [], {
+            let set = SetAttr {
+                mode,
+                uid,
+                gid,
+                size,
+                atime: atime.map(set_time),
+                mtime: mtime.map(set_time),
+            };
+            let fh = fh.map(|fh| Fh(fh.0));
+            let result = adapter.run(Op::Setattr, ino, |fs| {
+                fs.setattr(caller, node(ino), fh, &set)
+            });
+            Adapter::reply_attr(reply, result);
         });
-        Self::reply_attr(reply, result);
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -259,11 +299,15 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let result = self.run(Op::Mknod, parent, |fs| {
-            let rdev = decode_device(rdev);
-            fs.mknod(caller(req), node(parent), name, mode, umask, rdev)
+        let caller = caller(req);
+        let adapter = self;
+        change!(adapter, parent, [name], {
+            let result = adapter.run(Op::Mknod, parent, |fs| {
+                let rdev = decode_device(rdev);
+                fs.mknod(caller, node(parent), name, mode, umask, rdev)
+            });
+            Adapter::reply_entry(reply, result);
         });
-        Self::reply_entry(reply, result);
     }
 
     fn mkdir(
@@ -275,22 +319,31 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let result = self.run(Op::Mkdir, parent, |fs| {
-            fs.mkdir(caller(req), node(parent), name, mode, umask)
+        let caller = caller(req);
+        let adapter = self;
+        change!(adapter, parent, [name], {
+            let result = adapter.run(Op::Mkdir, parent, |fs| {
+                fs.mkdir(caller, node(parent), name, mode, umask)
+            });
+            Adapter::reply_entry(reply, result);
         });
-        Self::reply_entry(reply, result);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self.run(Op::Unlink, parent, |fs| fs.unlink(node(parent), name));
-        Self::reply_empty(reply, result);
+        let adapter = self;
+        change!(adapter, parent, [name], {
+            let result = adapter.run(Op::Unlink, parent, |fs| fs.unlink(node(parent), name));
+            Adapter::reply_empty(reply, result);
+        });
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self.run(Op::Rmdir, parent, |fs| {
-            fs.rmdir(caller(req), node(parent), name)
+        let caller = caller(req);
+        let adapter = self;
+        change!(adapter, parent, [name], {
+            let result = adapter.run(Op::Rmdir, parent, |fs| fs.rmdir(caller, node(parent), name));
+            Adapter::reply_empty(reply, result);
         });
-        Self::reply_empty(reply, result);
     }
 
     fn symlink(
@@ -301,10 +354,14 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let result = self.run(Op::Symlink, parent, |fs| {
-            fs.symlink(caller(req), node(parent), link_name, target.as_os_str())
+        let caller = caller(req);
+        let adapter = self;
+        change!(adapter, parent, [link_name, target], {
+            let result = adapter.run(Op::Symlink, parent, |fs| {
+                fs.symlink(caller, node(parent), link_name, target.as_os_str())
+            });
+            Adapter::reply_entry(reply, result);
         });
-        Self::reply_entry(reply, result);
     }
 
     fn rename(
@@ -317,11 +374,15 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let result = self.run(Op::Rename, parent, |fs| {
-            let (from, to) = ((node(parent), name), (node(newparent), newname));
-            fs.rename(caller(req), from, to, flags.bits())
+        let caller = caller(req);
+        let adapter = self;
+        change!(adapter, parent, [name, newname], {
+            let result = adapter.run(Op::Rename, parent, |fs| {
+                let (from, to) = ((node(parent), name), (node(newparent), newname));
+                fs.rename(caller, from, to, flags.bits())
+            });
+            Adapter::reply_empty(reply, result);
         });
-        Self::reply_empty(reply, result);
     }
 
     fn link(
@@ -332,28 +393,25 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        let result = self.run(Op::Link, ino, |fs| {
-            fs.link(node(ino), node(newparent), newname)
+        let adapter = self;
+        change!(adapter, newparent, [newname], {
+            let result = adapter.run(Op::Link, ino, |fs| {
+                fs.link(node(ino), node(newparent), newname)
+            });
+            Adapter::reply_entry(reply, result);
         });
-        Self::reply_entry(reply, result);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let caller = caller(req);
         let flags = OFlag::from_bits_retain(flags.0);
-        let result = self.run(Op::Open, ino, |fs| {
-            let register = ByReply(|file: BorrowedFd<'_>| reply.open_backing(file));
-            fs.open(caller(req), node(ino), flags, &register)
-        });
-        match result {
-            Ok(opened) => {
-                let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
-                match backing_id(&opened) {
-                    Some(id) => reply.opened_passthrough(fh, flags, id),
-                    None => reply.opened(fh, flags),
-                }
-            }
-            Err(errno) => reply.error(errno),
+        let adapter = self;
+        if !can_write(flags) {
+            return adapter.reply_opened(caller, ino, flags, reply);
         }
+        change!(adapter, ino, [], {
+            adapter.reply_opened(caller, ino, flags, reply);
+        });
     }
 
     fn create(
@@ -366,33 +424,29 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let flags = OFlag::from_bits_retain(flags);
-        let result = self.run(Op::Create, parent, |fs| {
-            let register = ByReply(|file: BorrowedFd<'_>| reply.open_backing(file));
-            fs.create(
-                caller(req),
-                node(parent),
-                name,
-                mode,
-                umask,
-                flags,
-                &register,
-            )
-        });
-        match result {
-            Ok((entry, opened)) => {
-                let attr = file_attr(&entry.attr);
-                let generation = fuser::Generation(entry.generation.0);
-                let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
-                match backing_id(&opened) {
-                    Some(id) => {
-                        reply.created_passthrough(&KEEP, &attr, generation, fh, flags, id);
+        let caller = caller(req);
+        let adapter = self;
+        change!(adapter, parent, [name], {
+            let flags = OFlag::from_bits_retain(flags);
+            let result = adapter.run(Op::Create, parent, |fs| {
+                let register = ByReply(|file: BorrowedFd<'_>| reply.open_backing(file));
+                fs.create(caller, node(parent), name, mode, umask, flags, &register)
+            });
+            match result {
+                Ok((entry, opened)) => {
+                    let attr = file_attr(&entry.attr);
+                    let generation = fuser::Generation(entry.generation.0);
+                    let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
+                    match backing_id(&opened) {
+                        Some(id) => {
+                            reply.created_passthrough(&KEEP, &attr, generation, fh, flags, id);
+                        }
+                        None => reply.created(&KEEP, &attr, generation, fh, flags),
                     }
-                    None => reply.created(&KEEP, &attr, generation, fh, flags),
                 }
+                Err(errno) => reply.error(errno),
             }
-            Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn read(
@@ -430,15 +484,19 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let clears_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let result = self.run(Op::Write, ino, |fs| {
-            fs.write(caller(req), node(ino), Fh(fh.0), offset, data, clears_bits)
+        let caller = caller(req);
+        let adapter = self;
+        change!(adapter, ino, [data], {
+            let clears_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+            let result = adapter.run(Op::Write, ino, |fs| {
+                fs.write(caller, node(ino), Fh(fh.0), offset, data, clears_bits)
+            });
+            match result {
+                // No request is larger than MAX_WRITE.
+                Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
+                Err(errno) => reply.error(errno),
+            }
         });
-        match result {
-            // No request is larger than MAX_WRITE.
-            Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
-            Err(errno) => reply.error(errno),
-        }
     }
 
     fn flush(
@@ -609,11 +667,15 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let at = file_range(ino, fh, offset);
-        let result = self.run(Op::Fallocate, ino, |fs| {
-            fs.fallocate(caller(req), at, length, mode)
+        let caller = caller(req);
+        let adapter = self;
+        change!(adapter, ino, [], {
+            let at = file_range(ino, fh, offset);
+            let result = adapter.run(Op::Fallocate, ino, |fs| {
+                fs.fallocate(caller, at, length, mode)
+            });
+            Adapter::reply_empty(reply, result);
         });
-        Self::reply_empty(reply, result);
     }
 
     fn lseek(
@@ -647,19 +709,40 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let from = file_range(ino_in, fh_in, offset_in);
-        let to = file_range(ino_out, fh_out, offset_out);
-        let result = self.run(Op::CopyFileRange, ino_out, |fs| {
-            fs.copy_file_range(caller(req), from, to, len)
+        let caller = caller(req);
+        let adapter = self;
+        change!(adapter, ino_out, [], {
+            let from = file_range(ino_in, fh_in, offset_in);
+            let to = file_range(ino_out, fh_out, offset_out);
+            let result = adapter.run(Op::CopyFileRange, ino_out, |fs| {
+                fs.copy_file_range(caller, from, to, len)
+            });
+            match result {
+                Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+                Err(errno) => reply.error(errno),
+            }
         });
-        match result {
-            Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
-            Err(errno) => reply.error(errno),
-        }
     }
 }
 
 impl Adapter {
+    fn reply_opened(&self, caller: Caller, ino: INodeNo, flags: OFlag, reply: ReplyOpen) {
+        let result = self.run(Op::Open, ino, |fs| {
+            let register = ByReply(|file: BorrowedFd<'_>| reply.open_backing(file));
+            fs.open(caller, node(ino), flags, &register)
+        });
+        match result {
+            Ok(opened) => {
+                let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
+                match backing_id(&opened) {
+                    Some(id) => reply.opened_passthrough(fh, flags, id),
+                    None => reply.opened(fh, flags),
+                }
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
     /// Replies with the bytes that `get` puts into a buffer of the size that
     /// the caller has, or with their number when that is 0.
     fn reply_xattr(

@@ -92,7 +92,9 @@ fn volume_errno(error: &VolumeError) -> Errno {
     match error {
         VolumeError::Exists { .. } => Errno::EEXIST,
         VolumeError::NotFound { .. } | VolumeError::NotInTrash { .. } => Errno::ENOENT,
-        VolumeError::InUse { .. } | VolumeError::Locked { .. } => Errno::EBUSY,
+        VolumeError::InUse { .. }
+        | VolumeError::Unaccounted { .. }
+        | VolumeError::Locked { .. } => Errno::EBUSY,
         VolumeError::Pinned { .. } => Errno::EPERM,
         VolumeError::NotEmpty { .. } => Errno::ENOTEMPTY,
         VolumeError::InvalidName(InvalidName::TooLong { .. }) => Errno::ENAMETOOLONG,

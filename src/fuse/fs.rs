@@ -4,6 +4,7 @@
 //! Knows no transport: an operation takes and returns the types in
 //! [`types`](super::types).
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,9 +14,11 @@ use std::sync::{Arc, OnceLock};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode};
+use parking_lot::RwLock;
 
 use super::charge::SizeLocks;
 use super::control_tree::OpenTexts;
+use super::counting::Counting;
 use super::error::{OpError, OpResult};
 use super::handles::Handles;
 use super::host::Host;
@@ -26,7 +29,7 @@ use super::nodes::{NodeTable, Place, Way};
 use super::session::MountOptions;
 use super::stats::Stats;
 use super::types::{Attr, Caller, Entry};
-use crate::model::VolumeName;
+use crate::model::{Slot, VolumeName};
 use crate::sys::creds::Acting;
 use crate::sys::node;
 use crate::volume::{Store, Volume};
@@ -42,6 +45,9 @@ pub struct FileSystem {
     pub(super) last_errors: LastErrors,
     pub(super) open_texts: OpenTexts,
     pub(super) size_locks: SizeLocks,
+    pub(super) counting: Counting,
+    /// Volumes that got their first limit during this mount.
+    stale_caches: RwLock<HashSet<Slot>>,
     /// `st_dev` of the mount, once it is mounted.
     device: OnceLock<u64>,
     /// The file system that all directory volumes are on.
@@ -96,6 +102,8 @@ impl FileSystem {
             last_errors: LastErrors::default(),
             open_texts: OpenTexts::default(),
             size_locks: SizeLocks::default(),
+            counting: Counting::default(),
+            stale_caches: RwLock::default(),
             device: OnceLock::new(),
             host: Arc::new(host),
             volumes_dir,
@@ -294,6 +302,17 @@ impl FileSystem {
             .handles
             .inode(node)
             .is_some_and(|inode| inode.writers() > 0 && inode.is_passthrough())
+    }
+
+    /// Cached pages of files in the volume may be old from now on: it was
+    /// written by the kernel itself, and is no longer.
+    pub(super) fn distrust_cache(&self, slot: Slot) {
+        self.stale_caches.write().insert(slot);
+    }
+
+    /// Whether cached pages of the volume's files are kept over an open.
+    pub(super) fn keeps_cache(&self, slot: Slot) -> bool {
+        !self.stale_caches.read().contains(&slot)
     }
 
     /// Whether the caller may set limits and other properties of a volume.

@@ -182,7 +182,7 @@ impl Opening<'_> {
             let mut state = inode.state.lock();
             state.opens += 1;
             match path {
-                DataPath::Cached => state.cached = true,
+                DataPath::Cached { .. } => state.cached = true,
                 DataPath::Direct => {}
                 DataPath::Passthrough(backing) => {
                     state.backing.get_or_insert_with(|| backing.clone());

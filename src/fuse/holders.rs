@@ -31,18 +31,51 @@ pub(super) fn of_volume(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
     if !found.is_empty() {
         return found;
     }
-    let deadline = Instant::now() + RELEASE_GRACE;
-    while !fs.handles.in_volume(volume.slot).is_empty() {
-        if Instant::now() >= deadline {
-            return vec![Holder {
-                pid: None,
-                command: None,
-                how: Hold::OpenFile,
-            }];
-        }
-        std::thread::yield_now();
+    let still_open = || !fs.handles.in_volume(volume.slot).is_empty();
+    if stays(still_open) {
+        vec![UNSEEN]
+    } else {
+        Vec::new()
     }
-    Vec::new()
+}
+
+/// A file is open, and no process can be seen that has it.
+const UNSEEN: Holder = Holder {
+    pid: None,
+    command: None,
+    how: Hold::OpenFile,
+};
+
+/// Whether `is` stays true for longer than a close takes to reach us.
+fn stays(is: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + RELEASE_GRACE;
+    while is() {
+        if Instant::now() >= deadline {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
+}
+
+/// Who has files of the volume open that the kernel writes to by itself.
+pub(super) fn unaccounted_writers(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
+    let writes = || {
+        let open = fs.handles.in_volume(volume.slot);
+        open.iter()
+            .any(|handle| handle.writes() && handle.file.is_none())
+    };
+    // Pages that were cached before the kernel wrote by itself are old.
+    fs.distrust_cache(volume.slot);
+    if !stays(writes) {
+        return Vec::new();
+    }
+    let mut holders = of_volume(fs, volume);
+    holders.retain(|holder| holder.how == Hold::OpenFile);
+    if holders.is_empty() {
+        holders.push(UNSEEN);
+    }
+    holders
 }
 
 /// Who uses anything of the mount, other than the mount itself.

@@ -49,6 +49,13 @@ impl Observer for MountObserver {
             .unwrap_or_default()
     }
 
+    fn unaccounted_writers(&self, volume: &Volume) -> Vec<Holder> {
+        self.0
+            .upgrade()
+            .map(|fs| super::holders::unaccounted_writers(&fs, volume))
+            .unwrap_or_default()
+    }
+
     fn appeared(&self, name: &VolumeName, _volume: &Volume) {
         self.name_changed(name);
     }

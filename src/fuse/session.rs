@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::adapter::{Adapter, KernelNotifier};
 use super::fs::FileSystem;
 use super::observer::MountObserver;
-use super::{holders, mount, mountinfo};
+use super::{holders, housekeeping, mount, mountinfo};
 use crate::model::Limits;
 use crate::volume::{Holder, Store, Volumes};
 
@@ -189,6 +189,7 @@ impl Mounted {
         let mut config = fuser::Config::default();
         config.acl = acl;
         config.n_threads = Some(options.threads.unwrap_or(DEFAULT_THREADS));
+        let uncounted = housekeeping::hold_uncounted(fs);
         // The kernel's first request is answered here.
         let session = Session::from_fd(Adapter::new(Arc::clone(fs)), device, acl, config)?;
         fs.kernel
@@ -201,6 +202,7 @@ impl Mounted {
         let server = std::thread::Builder::new()
             .name("volfs-session".into())
             .spawn(move || session.run())?;
+        housekeeping::start(fs, uncounted)?;
         Ok(Self {
             mountpoint: mountpoint.to_owned(),
             fs: Arc::clone(fs),

@@ -141,7 +141,10 @@ pub struct Fh(pub u64);
 #[derive(Clone, Debug)]
 pub enum DataPath {
     /// By asking us, through its page cache.
-    Cached,
+    Cached {
+        /// What is cached from earlier opens is still good.
+        keep: bool,
+    },
     /// By asking us each time: an inode that others have open for passthrough.
     Direct,
     /// Straight from the host's file.

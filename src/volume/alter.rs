@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::api::Change;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::index::Index;
 use super::store::Store;
 use super::volume::Volume;
@@ -75,11 +75,38 @@ impl Store {
         let _life = self.life.lock();
         let volume = self.index.read().find(name)?;
         let row = changed(&volume.row(), change)?;
-        self.catalogue()?.save_settings(&row)?;
+        let before = volume.limits();
+        // In force before it is looked who writes, so that nobody slips by.
         volume.account().set_limits(row.limits);
+        let saved = self
+            .check_accounted(&volume, before)
+            .and_then(|()| Ok(self.catalogue()?.save_settings(&row)?));
+        if let Err(error) = saved {
+            volume.account().set_limits(before);
+            return Err(error);
+        }
         volume.set_row(row);
         self.renew_manifest(&volume);
         Ok(volume)
+    }
+}
+
+impl Store {
+    /// A volume that had no limit `before` may get one only while nobody
+    /// writes to it uncounted.
+    fn check_accounted(&self, volume: &Volume, before: Limits) -> Result<()> {
+        if before != Limits::default() || !volume.is_limited() {
+            return Ok(());
+        }
+        let mut holders = Vec::new();
+        self.tell(|observer| holders = observer.unaccounted_writers(volume));
+        if holders.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Unaccounted {
+            name: volume.name(),
+            holders,
+        })
     }
 }
 

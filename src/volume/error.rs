@@ -40,6 +40,14 @@ pub enum Error {
         /// Who uses it.
         holders: Vec<Holder>,
     },
+    /// A first limit cannot count what is written past it.
+    #[error("volume {name:?} cannot be limited while files in it are open for writing without a limit, by {}; close them first", holders_text(.holders))]
+    Unaccounted {
+        /// The volume.
+        name: VolumeName,
+        /// Who writes.
+        holders: Vec<Holder>,
+    },
     /// A pinned volume is never removed.
     #[error("volume {name:?} is pinned; unpin it first with 'volfs set {name} --unpin'")]
     Pinned {

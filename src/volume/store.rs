@@ -35,6 +35,9 @@ pub struct StoreOptions {
 pub trait Observer: Send + Sync {
     /// Who uses the volume now.
     fn holders(&self, volume: &Volume) -> Vec<Holder>;
+    /// Who can write to the volume without being counted as it happens. What
+    /// is opened from now on is counted.
+    fn unaccounted_writers(&self, volume: &Volume) -> Vec<Holder>;
     /// The name now leads to this volume (made, renamed to it, restored).
     fn appeared(&self, name: &VolumeName, volume: &Volume);
     /// The name leads to this volume no longer (removed, renamed away).

@@ -125,16 +125,19 @@ impl FileSystem {
         // caller may, which the kernel's own use of the file cannot tell.
         let has_set_id = stat.st_mode & (libc::S_ISUID | libc::S_ISGID) != 0;
         let passes = self.passes_through(&at.volume) && !has_set_id;
+        let cached = DataPath::Cached {
+            keep: self.keeps_cache(at.volume.slot),
+        };
         let path = match mode {
             InodeMode::Passthrough(backing) if passes || !can_write(flags) => {
                 DataPath::Passthrough(backing)
             }
             InodeMode::Passthrough(_) => DataPath::Direct,
-            InodeMode::Cached => DataPath::Cached,
+            InodeMode::Cached => cached,
             InodeMode::Closed if passes => self
                 .register(file.fd(), register)
-                .map_or(DataPath::Cached, DataPath::Passthrough),
-            InodeMode::Closed => DataPath::Cached,
+                .map_or(cached, DataPath::Passthrough),
+            InodeMode::Closed => cached,
         };
         let file = match (&path, file) {
             (DataPath::Passthrough(_), _) => None,

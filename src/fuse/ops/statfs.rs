@@ -1,13 +1,14 @@
 //! What `df` shows: statfs.
 
 use nix::fcntl::OFlag;
-use nix::sys::statvfs::fstatvfs;
+use nix::sys::statvfs::{Statvfs, fstatvfs};
 
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::FileSystem;
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::StatFs;
+use crate::model::{Limits, Usage};
 
 impl FileSystem {
     /// Size and free space of the volume that `node` is in.
@@ -15,20 +16,100 @@ impl FileSystem {
     /// # Errors
     /// What the host says to `fstatvfs(3)`.
     pub fn statfs(&self, node: NodeId) -> OpResult<StatFs> {
-        let host = if node.slot().is_none() || root::is_missing(node) {
-            fstatvfs(self.volumes_dir())?
+        if node.slot().is_none() || root::is_missing(node) {
+            return Ok(host_figures(&fstatvfs(self.volumes_dir())?));
+        }
+        let at = self.locate(node)?;
+        let host = fstatvfs(self.open_located(&at, OFlag::O_PATH)?)?;
+        let (used, limits) = at.volume.account().snapshot();
+        Ok(limited(host_figures(&host), used, limits))
+    }
+}
+
+/// The host's figures, with those of a limited volume in their place. What is
+/// used stays exact (blocks less free); what is available is the smaller of
+/// the quota's rest and the host's.
+fn limited(host: StatFs, used: Usage, limits: Limits) -> StatFs {
+    let mut fs = host;
+    if let Some(limit) = limits.bytes {
+        let unit = u64::from(fs.block_size);
+        let taken = used.bytes.0.div_ceil(unit);
+        // A limit that was lowered below what is used.
+        fs.blocks = (limit.0 / unit).max(taken);
+        fs.free = fs.blocks - taken;
+        fs.available = fs.free.min(host.available);
+    }
+    if let Some(limit) = limits.inodes {
+        fs.inodes = limit.max(used.inodes);
+        fs.free_inodes = (fs.inodes - used.inodes).min(host.free_inodes_or_many());
+    }
+    fs
+}
+
+fn host_figures(host: &Statvfs) -> StatFs {
+    StatFs {
+        block_size: u32::try_from(host.fragment_size()).unwrap_or(4096),
+        blocks: host.blocks(),
+        free: host.blocks_free(),
+        available: host.blocks_available(),
+        inodes: host.files(),
+        free_inodes: host.files_free(),
+        name_max: u32::try_from(host.name_max()).unwrap_or(255),
+    }
+}
+
+impl StatFs {
+    /// btrfs has no inode table and reports none free.
+    fn free_inodes_or_many(&self) -> u64 {
+        if self.inodes == 0 {
+            u64::MAX
         } else {
-            let at = self.locate(node)?;
-            fstatvfs(self.open_located(&at, OFlag::O_PATH)?)?
+            self.free_inodes
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Bytes;
+
+    fn host() -> StatFs {
+        StatFs {
+            block_size: 4096,
+            blocks: 1000,
+            free: 100,
+            available: 50,
+            inodes: 900,
+            free_inodes: 800,
+            name_max: 255,
+        }
+    }
+
+    fn usage(blocks: u64, inodes: u64) -> Usage {
+        Usage {
+            bytes: Bytes(blocks * 4096),
+            inodes,
+        }
+    }
+
+    #[test]
+    fn a_limit_replaces_the_hosts_figures() {
+        let limits = |blocks: u64, inodes| Limits {
+            bytes: Some(Bytes(blocks * 4096)),
+            inodes: Some(inodes),
         };
-        Ok(StatFs {
-            block_size: u32::try_from(host.fragment_size()).unwrap_or(4096),
-            blocks: host.blocks(),
-            free: host.blocks_free(),
-            available: host.blocks_available(),
-            inodes: host.files(),
-            free_inodes: host.files_free(),
-            name_max: u32::try_from(host.name_max()).unwrap_or(255),
-        })
+        let fs = limited(host(), usage(10, 3), limits(40, 8));
+        assert_eq!((fs.blocks, fs.free, fs.available), (40, 30, 30));
+        assert_eq!((fs.inodes, fs.free_inodes), (8, 5));
+        // The host has less left than the quota.
+        let fs = limited(host(), usage(10, 3), limits(400, 8));
+        assert_eq!((fs.blocks, fs.free, fs.available), (400, 390, 50));
+        // Lowered below what is used.
+        let fs = limited(host(), usage(10, 3), limits(4, 1));
+        assert_eq!((fs.blocks, fs.free, fs.available), (10, 0, 0));
+        assert_eq!((fs.inodes, fs.free_inodes), (3, 0));
+        let fs = limited(host(), usage(10, 3), Limits::default());
+        assert_eq!((fs.blocks, fs.free_inodes), (1000, 800));
     }
 }
