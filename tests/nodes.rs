@@ -1,0 +1,208 @@
+//! Node ids: the same after the kernel has forgotten them, after a new mount
+//! and for a new process; unique over volumes; told apart when the host
+//! reuses an inode. And cheap: no descriptor and little memory for each.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use support::{Mount, proc, run_in};
+
+/// Makes the kernel forget what it can.
+fn drop_caches() {
+    fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+}
+
+/// Inode number and type of everything below a directory.
+fn numbers(dir: &Path) -> BTreeMap<String, u64> {
+    let listing = run_in(dir, "find", &[".", "-printf", "%i %P\\n"]);
+    let all: BTreeMap<String, u64> = listing
+        .lines()
+        .map(|line| {
+            let (number, path) = line.split_once(' ').unwrap();
+            (path.to_owned(), number.parse().unwrap())
+        })
+        .collect();
+    assert!(all.len() > 1, "nothing in {dir:?}");
+    all
+}
+
+fn make_tree(volume: &Path) {
+    for i in 0..20 {
+        let dir = volume.join(format!("d{i}"));
+        fs::create_dir(&dir).unwrap();
+        for j in 0..20 {
+            fs::write(dir.join(j.to_string()), "x").unwrap();
+        }
+    }
+    std::os::unix::fs::symlink("d1", volume.join("link")).unwrap();
+    run_in(volume, "mkfifo", &["pipe"]);
+}
+
+#[test]
+fn numbers_stay_over_forget_unmount_and_a_killed_daemon() {
+    let mut mount = Mount::new();
+    for name in ["a", "b"] {
+        make_tree(&mount.volume(name));
+    }
+    let before = numbers(mount.path());
+    drop_caches();
+    assert_eq!(numbers(mount.path()), before, "after drop_caches");
+    mount.remount();
+    assert_eq!(numbers(mount.path()), before, "after a new mount");
+    mount.kill();
+    mount.start();
+    assert_eq!(numbers(mount.path()), before, "after a killed daemon");
+    fs::rename(mount.join("a"), mount.join("c")).unwrap();
+    let a = |path: &String| *path == "a" || path.starts_with("a/");
+    let renamed: BTreeMap<_, _> = before
+        .iter()
+        .map(|(path, &number)| match path {
+            path if a(path) => (path.replacen('a', "c", 1), number),
+            path => (path.clone(), number),
+        })
+        .collect();
+    assert_eq!(numbers(mount.path()), renamed, "after a rename");
+}
+
+#[test]
+fn numbers_are_unique_over_volumes() {
+    let mount = Mount::new();
+    for i in 0..20 {
+        make_tree(&mount.volume(&format!("v{i}")));
+    }
+    let all = numbers(mount.path());
+    let different: BTreeSet<_> = all.values().collect();
+    assert_eq!(different.len(), all.len());
+    // And readdir says the same as stat.
+    let listed = run_in(&mount.join("v3/d1"), "ls", &["-1iU"]);
+    for line in listed.lines() {
+        let (number, name) = line.trim().split_once(' ').unwrap();
+        let stat = fs::metadata(mount.join("v3/d1").join(name)).unwrap();
+        assert_eq!(stat.ino().to_string(), number);
+    }
+}
+
+#[test]
+fn handles_stay_good_when_everything_is_forgotten() {
+    let mount = Mount::new();
+    let volume = mount.volume("v");
+    make_tree(&volume);
+    let dir = fs::File::open(volume.join("d3")).unwrap();
+    let file = fs::File::open(volume.join("d3/7")).unwrap();
+    fs::rename(volume.join("d3"), volume.join("moved")).unwrap();
+    drop_caches();
+    assert_eq!(file.metadata().unwrap().len(), 1);
+    let inside = rustix::fs::statat(&dir, "7", rustix::fs::AtFlags::empty()).unwrap();
+    assert_eq!(inside.st_ino, file.metadata().unwrap().ino());
+    assert_eq!(fs::read(volume.join("moved/7")).unwrap(), b"x");
+}
+
+#[test]
+fn a_reused_host_inode_is_another_file() {
+    let mount = Mount::new();
+    let volume = mount.volume("v");
+    let host = mount.host_path("v");
+    // ext4 gives the number of a removed file to the next new one.
+    let mut reused = 0;
+    for i in 0..50 {
+        let old = volume.join(format!("old-{i}"));
+        fs::write(&old, "old content").unwrap();
+        let handle = rustix::fs::open(
+            &old,
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
+        let number = fs::metadata(host.join(format!("old-{i}"))).unwrap().ino();
+        fs::remove_file(&old).unwrap();
+        let new = volume.join(format!("new-{i}"));
+        fs::write(&new, "new").unwrap();
+        fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let again = fs::metadata(host.join(format!("new-{i}"))).unwrap().ino();
+        reused += u32::from(again == number);
+        // Whatever is said of the old one, it is never the new one's.
+        if let Ok(stat) = rustix::fs::fstat(&handle) {
+            assert_eq!(stat.st_nlink, 0, "the removed file has a link");
+            assert_eq!(stat.st_size, 11, "the removed file has the new one's size");
+        }
+        assert_eq!(fs::read(&new).unwrap(), b"new");
+        assert!(!old.exists());
+    }
+    println!("{reused} of 50 host inodes were reused");
+}
+
+#[test]
+fn the_host_reuses_inodes_behind_a_restart() {
+    let mut mount = Mount::new();
+    let volume = mount.volume("v");
+    fs::write(volume.join("f"), "first").unwrap();
+    fs::metadata(volume.join("f")).unwrap();
+    mount.stop();
+    let host = mount.host_path("v");
+    fs::remove_file(host.join("f")).unwrap();
+    fs::write(host.join("g"), "second").unwrap();
+    mount.start();
+    assert!(!volume.join("f").exists());
+    assert_eq!(fs::read(volume.join("g")).unwrap(), b"second");
+}
+
+/// `scripts/million` does the same with a million files.
+#[test]
+fn a_walk_over_50000_files_costs_no_descriptors_and_little_memory() {
+    let files: usize = std::env::var("VOLFS_TEST_WALK_FILES").map_or(50_000, |count| {
+        count.parse().expect("VOLFS_TEST_WALK_FILES is a number")
+    });
+    let mut mount = Mount::new();
+    mount.volume("big");
+    let host = mount.host_path("big");
+    mount.stop();
+    // On the host, which is faster; the walk is what is measured.
+    for dir in 0..files.div_ceil(1000) {
+        let place = host.join(format!("d{dir:04}"));
+        fs::create_dir(&place).unwrap();
+        for file in 0..1000.min(files - dir * 1000) {
+            fs::File::create(place.join(format!("file-{file:04}"))).unwrap();
+        }
+    }
+    mount.start();
+    let walk = |what: &str| {
+        let count = run_in(
+            &mount.join("big"),
+            "sh",
+            &["-c", "find . -type f -printf '%s\\n' | wc -l"],
+        );
+        assert_eq!(count.trim(), files.to_string(), "{what}");
+    };
+    // Threads and buffers are warm before the measurement begins.
+    run_in(&mount.join("big/d0000"), "ls", &["-l"]);
+    let before = proc::anonymous_memory(mount.pid());
+    walk("the first walk");
+    let descriptors = proc::descriptors(mount.pid());
+    let after = proc::anonymous_memory(mount.pid());
+    let grown = after.saturating_sub(before);
+    let each = grown / files as u64;
+    println!("{files} files: {descriptors} descriptors, {grown} bytes grown, {each} each");
+    assert!(descriptors < 1000, "{descriptors} descriptors are open");
+    assert!(each < 200, "{each} bytes of memory for each inode");
+
+    // What was forgotten is given back: walking again and again does not grow.
+    for _ in 0..3 {
+        drop_caches();
+        walk("a later walk");
+    }
+    drop_caches();
+    let later = proc::anonymous_memory(mount.pid());
+    println!(
+        "after three more walks and a last forget: {} bytes",
+        later.saturating_sub(before)
+    );
+    let allowed = grown + grown / 2 + (4 << 20);
+    assert!(
+        later.saturating_sub(before) < allowed,
+        "memory grows with every walk"
+    );
+}
