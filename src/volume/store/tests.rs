@@ -13,10 +13,6 @@ struct Notes {
 }
 
 impl Observer for Notes {
-    fn unaccounted_writers(&self, _: &Volume) -> Vec<Holder> {
-        Vec::new()
-    }
-
     fn holders(&self, _: &Volume) -> Vec<Holder> {
         self.holders.lock().clone()
     }
