@@ -19,7 +19,6 @@ mod reserve;
 mod store;
 mod trash;
 mod usage;
-
 mod walk;
 
 pub use api::{Change, DiskInfo, Removal, TrashedVolume, VolumeInfo, Volumes};
@@ -27,3 +26,6 @@ pub use error::{Error, Hold, Holder, Result};
 pub use in_memory::Volume;
 pub use rebuild::Rebuilt;
 pub use store::{Observer, Store, StoreOptions};
+
+#[cfg(test)]
+mod testing;

@@ -311,3 +311,6 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

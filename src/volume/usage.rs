@@ -148,3 +148,6 @@ fn usage_row(volume: &Volume, clean: bool) -> UsageRow {
         clean,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,13 +34,14 @@ fn deeper_than_descriptors_and_paths_go() {
     // that were closed are needed again.
     let top = tempfile::tempdir().unwrap();
     let mut dir = Dir::open(top.path(), OPEN_DIR, Mode::empty()).unwrap();
-    let depth = 1500;
+    let down = "down".repeat(8);
+    let depth = 200;
     for _ in 0..depth {
-        for name in ["branch", "down"] {
+        for name in ["branch", down.as_str()] {
             nix::sys::stat::mkdirat(dir.as_fd(), name, Mode::S_IRWXU).unwrap();
         }
         nix::sys::stat::mkdirat(dir.as_fd(), "branch/leaf", Mode::S_IRWXU).unwrap();
-        dir = Dir::openat(dir.as_fd(), "down", OPEN_DIR, Mode::empty()).unwrap();
+        dir = Dir::openat(dir.as_fd(), down.as_str(), OPEN_DIR, Mode::empty()).unwrap();
     }
     let found = count(top.path());
     crate::volume::delete::delete_tree(top.path()).unwrap();

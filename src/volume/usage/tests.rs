@@ -1,0 +1,67 @@
+use std::fs;
+
+use crate::model::Bytes;
+use crate::volume::testing::{Scratch, make, name};
+use crate::volume::{Change, Removal, Volumes};
+
+#[test]
+fn usage_over_clean_and_unclean_stops() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let volume = make(&store, "v");
+    store.mark_dirty(&volume).unwrap();
+    store.mark_dirty(&volume).unwrap();
+    fs::write(store.data_dir(&volume).join("f"), "data").unwrap();
+    volume.account().reserve(Bytes(4096), 1).unwrap().commit();
+    let used = volume.usage();
+    store.settle().unwrap();
+    drop(store);
+
+    let store = scratch.open();
+    let volume = store.volume(&name("v")).unwrap();
+    assert!(store.needs_recount().is_empty() && volume.usage_is_exact());
+    assert_eq!(volume.usage(), used);
+    store.mark_dirty(&volume).unwrap();
+    volume.account().release(Bytes(4096), 1);
+    store.save_usage().unwrap();
+    // Not settled: as after a kill.
+    drop(store);
+
+    let store = scratch.open();
+    assert!(!store.get(&name("v")).unwrap().used_is_exact);
+    // An orderly end does not make figures exact that are not.
+    store.settle().unwrap();
+    drop(store);
+
+    let store = scratch.open();
+    let volume = store.volume(&name("v")).unwrap();
+    assert_eq!(store.needs_recount().len(), 1);
+    let counted = store.recount(&volume).unwrap();
+    assert_eq!(counted, used);
+    store.set_counted(&volume, counted).unwrap();
+    assert!(store.get(&name("v")).unwrap().used_is_exact);
+    store.settle().unwrap();
+    drop(store);
+    assert!(scratch.open().needs_recount().is_empty());
+}
+
+#[test]
+fn a_restored_volume_keeps_account_and_limits() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let volume = make(&store, "v");
+    let change = Change {
+        quota_inodes: Some(Some(3)),
+        ..Change::default()
+    };
+    store.change(&name("v"), &change).unwrap();
+    store.mark_dirty(&volume).unwrap();
+    volume.account().reserve(Bytes(4096), 2).unwrap().commit();
+    store.remove(&name("v"), Removal::Trash).unwrap();
+    store.settle().unwrap();
+    drop(store);
+    let store = scratch.open();
+    let back = store.restore(&volume.id.to_string(), None).unwrap();
+    assert_eq!((back.used, back.limits.inodes), (volume.usage(), Some(3)));
+    assert!(back.used_is_exact);
+}
