@@ -92,6 +92,23 @@ pub(super) fn of_mount(fs: &FileSystem) -> Vec<Holder> {
     holders
 }
 
+/// Who has a bind mount out of the mount. umount(2) does not see them: they
+/// keep the file system alive, not its mountpoint busy.
+pub(super) fn bind_mounts(fs: &FileSystem) -> Vec<Holder> {
+    let Some(device) = fs.device() else {
+        return Vec::new();
+    };
+    let mut seen = HashSet::new();
+    processes()
+        .into_iter()
+        .filter(|&pid| {
+            std::fs::read_link(proc_file(pid, "ns/mnt")).is_ok_and(|ns| seen.insert(ns))
+                && has_bind_mount(pid, device, &|_: &str| true)
+        })
+        .map(|pid| holder(pid, Hold::BindMount))
+        .collect()
+}
+
 fn scan(
     device: u64,
     is_slot: impl Fn(Slot) -> bool,

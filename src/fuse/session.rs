@@ -242,6 +242,15 @@ impl Mounted {
     /// # Errors
     /// [`UnmountError::Busy`] when somebody uses it and `lazy` is not set.
     pub fn unmount(&self, lazy: bool) -> Result<(), UnmountError> {
+        if !lazy {
+            let holders = holders::bind_mounts(&self.fs);
+            if !holders.is_empty() {
+                return Err(UnmountError::Busy {
+                    mountpoint: self.mountpoint.clone(),
+                    holders,
+                });
+            }
+        }
         match mount::unmount(&self.mountpoint, lazy) {
             Ok(()) => Ok(()),
             Err(mount::UnmountFailure::Busy) => Err(UnmountError::Busy {

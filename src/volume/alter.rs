@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::api::Change;
 use super::error::{Error, Result};
+use super::in_memory::Volume;
 use super::index::Index;
 use super::store::Store;
-use super::volume::Volume;
 use crate::failpoint;
 use crate::meta::VolumeRow;
 use crate::model::{InvalidSpec, Kind, Limits, Timestamp, VolumeName};

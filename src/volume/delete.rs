@@ -19,6 +19,9 @@ const OPEN_DIR: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 
+/// How many names of one directory are in memory at a time.
+const SOME: usize = 8192;
+
 /// Deletes the directory `top` and all below it. What is not there is deleted.
 ///
 /// Directories that are not empty are moved up into `top` and deleted from
@@ -60,7 +63,7 @@ impl Flatten {
     }
 
     fn run(&mut self) -> nix::Result<()> {
-        for name in names(&mut self.top)? {
+        for name in names(&mut self.top, usize::MAX)? {
             if !remove(self.top.as_fd(), &name)? {
                 self.queue.push(name);
             }
@@ -91,20 +94,26 @@ impl Flatten {
             }
             other => other?,
         };
-        for entry in names(&mut dir)? {
-            let removed = match remove(dir.as_fd(), &entry) {
-                // Readable, but neither writable nor searchable.
-                Err(Errno::EACCES) => {
-                    self.unlock(self.top.as_fd(), name)?;
-                    remove(dir.as_fd(), &entry)?
+        loop {
+            let entries = names(&mut dir, SOME)?;
+            for entry in &entries {
+                let removed = match remove(dir.as_fd(), entry) {
+                    // Readable, but neither writable nor searchable.
+                    Err(Errno::EACCES) => {
+                        self.unlock(self.top.as_fd(), name)?;
+                        remove(dir.as_fd(), entry)?
+                    }
+                    other => other?,
+                };
+                if !removed {
+                    self.move_up(dir.as_fd(), entry)?;
                 }
-                other => other?,
-            };
-            if !removed {
-                self.move_up(dir.as_fd(), &entry)?;
+            }
+            // All of them are gone from here, so that the next listing goes on.
+            if entries.len() < SOME {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     fn move_up(&mut self, from: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
@@ -138,17 +147,18 @@ impl Flatten {
     }
 }
 
-/// The entries of a directory. In memory, as reading goes wrong on some file
-/// systems when entries vanish meanwhile.
-fn names(dir: &mut Dir) -> nix::Result<Vec<CString>> {
-    let mut names = Vec::new();
-    for entry in dir.iter() {
-        let name = entry?.file_name().to_owned();
-        if name.as_bytes() != b"." && name.as_bytes() != b".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
+/// The first entries of a directory, at most `most`. Read before any of them is
+/// removed, as reading goes wrong on some file systems when entries vanish.
+fn names(dir: &mut Dir, most: usize) -> nix::Result<Vec<CString>> {
+    dir.iter()
+        .filter(|entry| {
+            !entry
+                .as_ref()
+                .is_ok_and(|it| matches!(it.file_name().to_bytes(), b"." | b".."))
+        })
+        .take(most)
+        .map(|entry| entry.map(|it| it.file_name().to_owned()))
+        .collect()
 }
 
 /// Removes a file or an empty directory; `false` for a directory that holds

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::error::{Error, Result};
-use super::volume::Volume;
+use super::in_memory::Volume;
 use crate::meta::State;
 use crate::model::{Serial, Slot, Timestamp, VolumeId, VolumeName};
 

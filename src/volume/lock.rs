@@ -10,8 +10,19 @@ use super::error::{Error, Result};
 /// The lock, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct StoreLock {
-    // flock(2) belongs to the open file: a forked child shares it.
-    _file: File,
+    file: File,
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Closing is not enough: flock(2) belongs to the open file, and a child
+        // that another thread forks just now has it until it executes its
+        // program. So a process that has opened a store must not fork and
+        // leave it to the child.
+        if let Err(error) = self.file.unlock() {
+            log::warn!("cannot unlock the store: {error}");
+        }
+    }
 }
 
 impl StoreLock {
@@ -39,7 +50,7 @@ impl StoreLock {
             // The note only serves the message of the next one who comes.
             log::warn!("cannot note the holder in {path:?}: {error}");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Takes the lock for reading, writing nothing. `None` when there is no
@@ -54,7 +65,7 @@ impl StoreLock {
             Err(error) => return Err(Error::io("open", path, &error)),
         };
         take(store, path, &file, file.try_lock_shared())?;
-        Ok(Some(Self { _file: file }))
+        Ok(Some(Self { file }))
     }
 }
 
@@ -109,5 +120,33 @@ fn cannot_write(store: &Path, path: &Path, error: &io::Error) -> Error {
     Error::BadStore {
         store: store.to_owned(),
         why: why.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_holder_and_not_with_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = StoreLock::exclusive(dir.path(), &path).unwrap();
+        // As a child has it between fork and exec.
+        let copy = lock.file.try_clone().unwrap();
+        let refused = StoreLock::exclusive(dir.path(), &path).unwrap_err();
+        let Error::Locked { holder, .. } = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(holder, this_process());
+        drop(lock);
+        drop(StoreLock::shared(dir.path(), &path).unwrap());
+        drop(copy);
+        // A reader leaves the note of the last writer; a pid that is gone is
+        // not blamed.
+        std::fs::write(&path, "pid 4194999 (gone)\n").unwrap();
+        let _reader = StoreLock::shared(dir.path(), &path).unwrap();
+        let refused = StoreLock::exclusive(dir.path(), &path).unwrap_err();
+        assert!(refused.to_string().contains("another process"), "{refused}");
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::build::Build;
 use super::error::{Error, Result};
+use super::in_memory::Volume;
 use super::store::Store;
-use super::volume::Volume;
 use crate::failpoint;
 use crate::meta::{DiskRow, State, VolumeRow};
 use crate::model::{DiskFormat, DiskFsType, Serial, Slot, Timestamp, Usage, VolumeId, VolumeSpec};

@@ -108,7 +108,26 @@ impl Manifest {
                 manifest.version
             ));
         }
+        manifest.check()?;
         Ok(manifest)
+    }
+
+    /// What the catalogue would not take, somebody else has written.
+    fn check(&self) -> std::result::Result<(), String> {
+        let disk = self.kind == Kind::Disk;
+        if disk != self.disk.is_some() || disk && self.limits != Limits::default() {
+            return Err(format!("its fields do not go with the kind {}", self.kind));
+        }
+        if self.disk.as_ref().is_some_and(|it| it.size == Bytes(0)) {
+            return Err("its disk has no size".to_owned());
+        }
+        if !(1..1 << 62).contains(&self.serial.0) {
+            return Err(format!("{} is not a serial", self.serial.0));
+        }
+        if self.labels.iter().any(|(key, _)| key.is_empty()) {
+            return Err("it has a label without a key".to_owned());
+        }
+        self.limits.check().map_err(|error| error.to_string())
     }
 }
 
@@ -124,4 +143,59 @@ fn write(path: &Path, bytes: impl FnOnce(&Path) -> Result<Vec<u8>>) -> Result<()
         file.sync_all()
     };
     done().map_err(|e| Error::io("write", path, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            version: VERSION,
+            id: VolumeId::random(),
+            serial: Serial(5),
+            slot: Slot::new(5).unwrap(),
+            name: "v".parse().unwrap(),
+            kind: Kind::Directory,
+            limits: Limits {
+                bytes: Some(Bytes(1 << 20)),
+                inodes: None,
+            },
+            disk: None,
+            labels: Labels::default(),
+            pinned: true,
+            created: Timestamp::from_nanos(1),
+        }
+    }
+
+    #[test]
+    fn comes_back() {
+        let home = tempfile::tempdir().unwrap();
+        let mut written = manifest();
+        written.create(home.path()).unwrap();
+        assert_eq!(Manifest::read(home.path()).unwrap(), written);
+        written.labels.set("k", "v");
+        // What a crash has left in the middle of a replacement.
+        fs::write(home.path().join("volume.json.new"), "{").unwrap();
+        written.replace(home.path()).unwrap();
+        assert_eq!(Manifest::read(home.path()).unwrap(), written);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_does_not_serve() {
+        let home = tempfile::tempdir().unwrap();
+        let bad = |change: &dyn Fn(&mut Manifest)| {
+            let mut it = manifest();
+            change(&mut it);
+            it.replace(home.path()).unwrap();
+            Manifest::read(home.path()).unwrap_err()
+        };
+        assert!(bad(&|it| it.version = 9).contains("version 9"));
+        assert!(bad(&|it| it.kind = Kind::Disk).contains("disk"));
+        assert!(bad(&|it| it.serial = Serial(i64::MAX)).contains("serial"));
+        assert!(bad(&|it| it.limits.bytes = Some(Bytes(0))).contains("quota"));
+        fs::write(home.path().join(MANIFEST), "{\"version\": 1").unwrap();
+        assert!(Manifest::read(home.path()).is_err());
+    }
 }

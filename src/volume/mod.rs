@@ -5,6 +5,7 @@ mod api;
 mod build;
 mod delete;
 mod error;
+mod in_memory;
 mod index;
 mod layout;
 mod lock;
@@ -18,11 +19,11 @@ mod reserve;
 mod store;
 mod trash;
 mod usage;
-mod volume;
+
 mod walk;
 
 pub use api::{Change, DiskInfo, Removal, TrashedVolume, VolumeInfo, Volumes};
 pub use error::{Error, Hold, Holder, Result};
+pub use in_memory::Volume;
 pub use rebuild::Rebuilt;
 pub use store::{Observer, Store, StoreOptions};
-pub use volume::Volume;

@@ -78,23 +78,29 @@ fn find(dir: &Path, options: &StoreOptions) -> Result<std::path::PathBuf> {
 /// it.
 fn check_is_store(layout: &Layout, create: bool) -> Result<()> {
     let dir = layout.root();
-    if layout.catalogue().exists() || layout.place(Place::Volumes).is_dir() {
+    if layout.catalogue().exists() {
+        return Ok(());
+    }
+    let volumes = layout.list(Place::Volumes)?;
+    if volumes.as_ref().is_some_and(|found| !found.ids.is_empty()) {
         return Ok(());
     }
     let mut foreign = None;
     for entry in fs::read_dir(dir).map_err(|e| Error::io("list", dir, &e))? {
         let name = entry.map_err(|e| Error::io("list", dir, &e))?.file_name();
-        if !HARMLESS.iter().any(|harmless| name == **harmless) {
+        let ours = HARMLESS.iter().any(|harmless| name == **harmless)
+            || name.as_encoded_bytes().starts_with(b"meta.db");
+        if !ours {
             foreign = Some(name);
         }
     }
-    match (foreign, create) {
-        (Some(name), _) => Err(bad(
+    match foreign {
+        Some(name) => Err(bad(
             dir,
             &format!("it is no store and holds {name:?}; choose an empty directory or a new one"),
         )),
-        (None, true) => Ok(()),
-        (None, false) => Err(bad(
+        None if create || volumes.is_some() => Ok(()),
+        None => Err(bad(
             dir,
             "it is empty; name an existing store with --store, or make one with 'volfs create' or 'volfs mount'",
         )),

@@ -9,11 +9,12 @@ use std::ffi::OsString;
 
 use super::delete::delete_tree;
 use super::error::{Error, Result};
+use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Listing, Place};
 use super::manifest::Manifest;
 use super::trash::{Emptied, rmdir_contents};
-use super::volume::Volume;
+use crate::failpoint;
 use crate::meta::{Catalogue, DiskRow, State, VolumeRow};
 use crate::model::{Kind, Labels, Limits, Serial, Slot, Timestamp, Usage, VolumeId, VolumeName};
 
@@ -28,6 +29,7 @@ pub(super) fn reconcile(layout: &Layout, catalogue: &mut Catalogue) -> Result<In
             "volume {id} was being made when the store was last in use; its parts are deleted"
         );
         delete_tree(&layout.home(Place::Tmp, *id))?;
+        failpoint::hit("start.cleared");
     }
     let mut index = Index::new(last);
     let mut cut = Vec::new();
@@ -114,6 +116,7 @@ fn put_in_place(layout: &Layout, found: &Found, row: &VolumeRow) -> Result<()> {
                 row.name
             );
             layout.relocate(row.id, wrong, right)?;
+            failpoint::hit("start.moved");
         }
         (false, false) => match row.state {
             State::Live | State::Trash => say_missing(layout, row),
@@ -158,6 +161,7 @@ fn finish_removals(
             log::error!("the removal of volume {id} cannot be finished: {error}");
             continue;
         }
+        failpoint::hit("start.deleted");
         gone.push(serial);
     }
     if gone.is_empty() && cut.is_empty() {
@@ -255,6 +259,7 @@ fn adopt_orphans(
     }
     // The rows first: a crash from here on is finished by the one rule.
     catalogue.insert(&rows)?;
+    failpoint::hit("start.adopted");
     for row in rows {
         if !found.trash.ids.contains(&row.id) {
             layout.relocate(row.id, Place::Volumes, Place::Trash)?;

@@ -10,12 +10,12 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::api::{Change, Removal, TrashedVolume, VolumeInfo, Volumes};
 use super::error::{Error, Holder, Result};
+use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Place};
 use super::lock::StoreLock;
 use super::reconcile::compare_manifest;
 use super::reserve::Reserve;
-use super::volume::Volume;
 use crate::meta::{self, Catalogue};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 
@@ -162,10 +162,7 @@ impl Store {
     /// # Errors
     /// [`Error::FilesMissing`]: somebody has removed them by hand.
     pub fn check_files(&self, volume: &Volume) -> Result<()> {
-        let path = match volume.kind {
-            Kind::Directory => self.data_dir(volume),
-            Kind::Disk => self.layout.image(Place::Volumes, volume.id),
-        };
+        let path = self.contents(Place::Volumes, volume);
         match path.symlink_metadata() {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -178,10 +175,15 @@ impl Store {
     pub(super) fn files_missing(&self, volume: &Volume) -> Error {
         Error::FilesMissing {
             name: volume.name(),
-            path: match volume.kind {
-                Kind::Directory => self.data_dir(volume),
-                Kind::Disk => self.layout.image(Place::Volumes, volume.id),
-            },
+            path: self.contents(Place::Volumes, volume),
+        }
+    }
+
+    /// What a volume of its kind cannot be without.
+    pub(super) fn contents(&self, place: Place, volume: &Volume) -> PathBuf {
+        match volume.kind {
+            Kind::Directory => self.layout.data(place, volume.id),
+            Kind::Disk => self.layout.image(place, volume.id),
         }
     }
 
@@ -342,3 +344,6 @@ impl Volumes for Store {
         self.purge_trash(which)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use super::api::Removal;
 use super::delete::delete_tree;
 use super::error::{Error, Result};
+use super::in_memory::Volume;
 use super::layout::{Layout, Place};
 use super::manifest::Manifest;
 use super::store::Store;
-use super::volume::Volume;
 use crate::failpoint;
 use crate::meta::State;
 use crate::model::{Kind, Timestamp, VolumeId, VolumeName};
@@ -208,9 +208,15 @@ impl Store {
         let volume = self.index.read().find_in_trash(which)?;
         let name = new_name.cloned().unwrap_or_else(|| volume.name());
         let claim = self.claim_name(&name)?;
-        let home = self.layout.home(Place::Trash, volume.id);
-        if !home.exists() && !self.layout.home(Place::Volumes, volume.id).exists() {
-            return Err(Error::FilesMissing { name, path: home });
+        // A move that failed may have left it in the other place.
+        if self
+            .contents(Place::Trash, &volume)
+            .symlink_metadata()
+            .is_err()
+            && self.check_files(&volume).is_err()
+        {
+            let path = self.contents(Place::Trash, &volume);
+            return Err(Error::FilesMissing { name, path });
         }
         let now = Timestamp::now();
         self.catalogue()?

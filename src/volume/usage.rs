@@ -12,8 +12,8 @@ use std::sync::Arc;
 use nix::unistd::syncfs;
 
 use super::error::{Error, Result};
+use super::in_memory::Volume;
 use super::store::Store;
-use super::volume::Volume;
 use super::walk::count;
 use crate::meta::UsageRow;
 use crate::model::{Kind, Usage};
@@ -30,13 +30,15 @@ impl Store {
         if volume.is_dirty() {
             return Ok(());
         }
-        let mut catalogue = self.catalogue()?;
-        // Somebody may have been first while this waited.
-        if !volume.is_dirty() {
-            catalogue.mark_usage_dirty(volume.serial)?;
-            volume.set_dirty(true);
-        }
-        Ok(())
+        // A volume on a full file system is changed to make room, too.
+        self.commit_removal(|catalogue| {
+            // Somebody may have been first while this waited for the catalogue.
+            if !volume.is_dirty() {
+                catalogue.mark_usage_dirty(volume.serial)?;
+                volume.set_dirty(true);
+            }
+            Ok(())
+        })
     }
 
     /// Saves the usage of volumes that have changed, for those who look at the
@@ -46,6 +48,7 @@ impl Store {
     /// The catalogue cannot be written.
     pub fn save_usage(&self) -> Result<()> {
         self.drop_gone()?;
+        self.refill_reserve();
         let rows: Vec<_> = self
             .dirty_volumes()
             .iter()
@@ -76,8 +79,10 @@ impl Store {
             .collect();
         // What was counted must be on disk before it is said to be exact: the
         // host's file system may lose its last seconds in a power failure.
-        let sync = File::open(self.dir()).and_then(|dir| Ok(syncfs(dir)?));
-        sync.map_err(|e| Error::io("sync", self.dir(), &e))?;
+        if rows.iter().any(|row| row.clean) {
+            let sync = File::open(self.dir()).and_then(|dir| Ok(syncfs(dir)?));
+            sync.map_err(|e| Error::io("sync", self.dir(), &e))?;
+        }
         let mut catalogue = self.catalogue()?;
         catalogue.save_usage(&rows)?;
         for (volume, row) in volumes.iter().zip(&rows) {

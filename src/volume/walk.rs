@@ -104,21 +104,24 @@ impl Walk<'_> {
 
     /// Counts what is in one directory; returns the directories in it.
     fn look(&mut self, dir: &mut Dir) -> nix::Result<Vec<CString>> {
-        let mut names = Vec::new();
-        for entry in dir.iter() {
-            let name = entry?.file_name().to_owned();
-            if !matches!(name.as_bytes(), b"." | b"..") {
-                names.push(name);
-            }
-        }
+        // The descriptor again, as the iterator has the directory to itself.
+        let here = dir
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|e| Errno::try_from(e).unwrap_or(Errno::EMFILE))?;
         let mut below = Vec::new();
-        for name in names {
-            match fstatat(dir.as_fd(), name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        for entry in dir.iter() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            match fstatat(here.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
                 // A mount is another file system's business.
                 Ok(stat) if stat.st_dev != self.device => {}
                 Ok(stat) => {
                     if self.count(&stat) {
-                        below.push(name);
+                        below.push(name.to_owned());
                     }
                 }
                 Err(Errno::ENOENT) => {}

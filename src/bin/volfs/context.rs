@@ -50,6 +50,13 @@ impl Context {
         };
         Ok(Self { store, output })
     }
+
+    /// Steps out of the working directory, so that this process is not one of
+    /// those that keep a volume or a mount in use. All paths are absolute.
+    pub fn leave_directory() {
+        // Where it cannot be left it is listed as in use, which is true.
+        let _ = std::env::set_current_dir("/");
+    }
 }
 
 /// The store's directory as an absolute path that can be said in JSON.

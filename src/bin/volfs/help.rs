@@ -104,5 +104,10 @@ Examples:
 
 /// `volfs doctor --help`.
 pub const DOCTOR: &str = "\
+Examples:
+  volfs doctor
+  volfs doctor --json | jq '.checks[] | select(.state != \"ok\")'
+  volfs doctor --rebuild-catalogue
+
 Every check is ok, degraded (it works with something missing, and says what)
 or missing (a mount would fail; exit code 1).";

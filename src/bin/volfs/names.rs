@@ -27,14 +27,22 @@ pub fn volume_name(name: &OsStr) -> Outcome<VolumeName> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitArgument<T>(pub Option<T>);
 
+/// Reads a size. The options that take one let a leading hyphen through, so
+/// that a negative size is called that and not an unknown option.
+pub fn size(text: &str) -> Result<Bytes, String> {
+    if text.starts_with("--") {
+        return Err(format!("a size is missing before {text}"));
+    }
+    text.parse()
+        .map_err(|error: volfs::model::InvalidSize| error.to_string())
+}
+
 /// Reads `none` or a size.
 pub fn size_or_none(text: &str) -> Result<LimitArgument<Bytes>, String> {
     if text.eq_ignore_ascii_case("none") {
         return Ok(LimitArgument(None));
     }
-    text.parse()
-        .map(|bytes| LimitArgument(Some(bytes)))
-        .map_err(|error: volfs::model::InvalidSize| error.to_string())
+    size(text).map(|bytes| LimitArgument(Some(bytes)))
 }
 
 /// Reads `none` or a number of inodes.

@@ -19,7 +19,7 @@ pub struct CreateArgs {
     #[arg(required = true, value_name = "NAME")]
     names: Vec<OsString>,
     /// The most bytes a directory volume may hold
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = names::size)]
     quota: Option<Bytes>,
     /// The most files and directories a directory volume may hold
     #[arg(long, value_name = "N", value_parser = names::inodes)]
@@ -28,7 +28,7 @@ pub struct CreateArgs {
     #[arg(long)]
     disk: bool,
     /// Capacity of a disk volume
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = names::size)]
     size: Option<Bytes>,
     /// A label; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = names::label)]

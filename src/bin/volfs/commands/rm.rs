@@ -31,6 +31,7 @@ impl RmArgs {
         } else {
             Removal::Trash
         };
+        Context::leave_directory();
         let volumes = open_volumes(&context.store, Access::Change)?;
         let mut removed = Vec::new();
         for name in &names {

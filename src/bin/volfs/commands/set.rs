@@ -13,7 +13,7 @@ use crate::open::{Access, open_volumes};
 
 /// Arguments of `volfs set`.
 #[derive(Debug, Args)]
-#[command(after_help = crate::help::SET)]
+#[command(after_help = crate::help::SET, override_usage = "volfs set <NAME> <CHANGE>...")]
 #[command(group(ArgGroup::new("changes").required(true).multiple(true).args([
     "quota", "quota_inodes", "labels", "unset_labels", "pin", "unpin",
 ])))]
@@ -21,7 +21,7 @@ pub struct SetArgs {
     /// The volume's name
     name: OsString,
     /// The most bytes, or 'none'
-    #[arg(long, value_name = "SIZE|none", value_parser = names::size_or_none)]
+    #[arg(long, value_name = "SIZE|none", allow_hyphen_values = true, value_parser = names::size_or_none)]
     quota: Option<LimitArgument<Bytes>>,
     /// The most files and directories, or 'none'
     #[arg(long, value_name = "N|none", value_parser = names::inodes_or_none)]

@@ -1,16 +1,16 @@
 //! `volfs umount`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nix::mount::{MntFlags, umount2};
 use volfs::control::Client;
+use volfs::fuse::mount::{UnmountFailure, unmount};
+use volfs::fuse::mountinfo::MountInfo;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::mounts::{self, Mount};
+use crate::mounts;
 
 /// How long a daemon may take to end after its mount is gone.
 const END_PATIENCE: Duration = Duration::from_secs(60);
@@ -32,10 +32,16 @@ impl UmountArgs {
     pub fn run(self, context: &Context) -> Outcome {
         let mountpoint = mounts::resolve(&self.mountpoint)
             .map_err(|error| Failure::io("find the mountpoint", &self.mountpoint, &error))?;
+        Context::leave_directory();
         let mount = find(&mountpoint)?;
-        let store = PathBuf::from(&mount.source);
+        let store = &mount.source;
         match daemon_of(&mount)? {
-            Some(daemon) => end(&daemon, self.lazy, &mountpoint)?,
+            Some(daemon) => {
+                if !self.lazy {
+                    refuse_elsewhere(&mount)?;
+                }
+                end(&daemon, self.lazy, &mountpoint)?;
+            }
             None => detach(&mountpoint, self.lazy)?,
         }
         if context.output.is_json() {
@@ -50,7 +56,7 @@ impl UmountArgs {
     }
 }
 
-fn find(mountpoint: &Path) -> Outcome<Mount> {
+fn find(mountpoint: &Path) -> Outcome<MountInfo> {
     let refuse = |why: String| {
         Failure::with_detail(
             "not-mounted",
@@ -59,15 +65,15 @@ fn find(mountpoint: &Path) -> Outcome<Mount> {
         )
     };
     match mounts::on(mountpoint)? {
-        Some(mount) if mount.is_volfs() => Ok(mount),
+        Some(mount) if mounts::is_volfs(&mount) => Ok(mount),
         Some(mount) => Err(refuse(format!(
             "{} is not a mount of volfs: {} of type {} is mounted there; umount(8) unmounts it",
             mountpoint.display(),
-            mounts::shown(&mount.source),
-            mount.fstype
+            mount.source.display(),
+            mount.fs_type
         ))),
         None => Err(refuse(match mounts::around(mountpoint)? {
-            Some(mount) if mount.is_volfs() => format!(
+            Some(mount) if mounts::is_volfs(&mount) => format!(
                 "{} is not a mountpoint; it lies in the mount of volfs on {}",
                 mountpoint.display(),
                 mount.mountpoint.display()
@@ -79,12 +85,31 @@ fn find(mountpoint: &Path) -> Outcome<Mount> {
 
 /// The daemon that serves exactly this mount; `None` for a stale mount, and
 /// for a bind mount of a live one.
-fn daemon_of(mount: &Mount) -> Outcome<Option<Client>> {
-    let Some(daemon) = Client::connect(Path::new(&mount.source))? else {
+fn daemon_of(mount: &MountInfo) -> Outcome<Option<Client>> {
+    let Some(daemon) = Client::connect(&mount.source)? else {
         return Ok(None);
     };
     let serves = daemon.status()?.mountpoint == mount.mountpoint;
     Ok(serves.then_some(daemon))
+}
+
+/// A bind mount of the whole mount keeps the daemon running, unseen.
+fn refuse_elsewhere(mount: &MountInfo) -> Outcome {
+    let elsewhere = mounts::all()?
+        .into_iter()
+        .find(|other| other.device == mount.device && other.root == mount.root && other != mount);
+    match elsewhere {
+        None => Ok(()),
+        Some(other) => Err(Failure::with_detail(
+            "mount-busy",
+            serde_json::json!({ "mountpoint": mount.mountpoint.to_string_lossy() }),
+            format!(
+                "{} is bind-mounted on {} as well; unmount that first, or use --lazy",
+                mount.mountpoint.display(),
+                other.mountpoint.display()
+            ),
+        )),
+    }
 }
 
 /// Asks the daemon, and waits until it has ended.
@@ -148,40 +173,14 @@ fn state_and_start(stat: &Path) -> Option<(String, String)> {
 /// can be in use any more.
 fn detach(mountpoint: &Path, lazy: bool) -> Outcome {
     let lazy = lazy || mounts::is_stale(mountpoint);
-    let flags = if lazy {
-        MntFlags::MNT_DETACH
-    } else {
-        MntFlags::UMOUNT_NOFOLLOW
-    };
-    match umount2(mountpoint, flags | MntFlags::UMOUNT_NOFOLLOW) {
-        Ok(()) => Ok(()),
-        Err(nix::Error::EPERM) => by_fusermount(mountpoint, lazy),
-        Err(error) => Err(Failure::io("unmount", mountpoint, &error.into())),
-    }
-}
-
-/// What a user may not do, the set-user-id helper of fuse3 does for the user's
-/// own mounts.
-fn by_fusermount(mountpoint: &Path, lazy: bool) -> Outcome {
-    let mut command = Command::new("fusermount3");
-    command.args(["-u", "-q"]);
-    if lazy {
-        command.arg("-z");
-    }
-    let output = command
-        .arg("--")
-        .arg(mountpoint)
-        .output()
-        .map_err(|error| Failure::io("run", "fusermount3", &error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        "unmount-failed",
-        format!(
-            "fusermount3 cannot unmount {}: {}",
-            mountpoint.display(),
-            String::from_utf8_lossy(&output.stderr).trim()
-        ),
-    ))
+    unmount(mountpoint, lazy).map_err(|failure| {
+        Failure::with_detail(
+            match failure {
+                UnmountFailure::Busy => "mount-busy",
+                UnmountFailure::Other(_) => "unmount-failed",
+            },
+            serde_json::json!({ "mountpoint": mountpoint.to_string_lossy() }),
+            format!("cannot unmount {}: {failure}", mountpoint.display()),
+        )
+    })
 }

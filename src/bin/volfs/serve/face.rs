@@ -1,25 +1,25 @@
 //! What the daemon tells and does through its control socket.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use volfs::control::{Daemon, PROTOCOL, Status, UnmountRefused};
+use volfs::control::{Daemon, Feature, PROTOCOL, Status, UnmountRefused};
 use volfs::fuse::{Mounted, UnmountError};
 use volfs::model::Timestamp;
-use volfs::volume::{Store, Volumes};
+use volfs::sys::creds::{self, Capability};
 
 use crate::commands::mount::options::MountPlan;
 
 /// The daemon as its control socket shows it.
 pub struct Face {
+    /// All but the features, some of which the kernel turns off later.
     status: Status,
+    passthrough_wanted: bool,
     mounted: Arc<Mounted>,
-    /// Weak: the store is closed by whoever opened it.
-    store: Weak<Store>,
 }
 
 impl Face {
     /// Of a mount that was just made.
-    pub fn new(plan: &MountPlan, store: &Arc<Store>, mounted: &Arc<Mounted>) -> Self {
+    pub fn new(plan: &MountPlan, mounted: &Arc<Mounted>) -> Self {
         Self {
             status: Status {
                 pid: std::process::id(),
@@ -31,15 +31,53 @@ impl Face {
                 options: plan.options_as_text(),
                 features: Vec::new(),
             },
+            passthrough_wanted: plan.options.passthrough,
             mounted: Arc::clone(mounted),
-            store: Arc::downgrade(store),
         }
+    }
+
+    fn features(&self) -> Vec<Feature> {
+        let feature = |name: &str, on: bool, yes: &str, no: &str| Feature {
+            name: name.to_owned(),
+            on,
+            why: if on { yes } else { no }.to_owned(),
+        };
+        let no_passthrough = if !self.passthrough_wanted {
+            "a mount option turned it off"
+        } else if creds::has(Capability::SysAdmin) {
+            "the kernel does not offer it, or cannot do it on the store's file system"
+        } else {
+            "the daemon lacks CAP_SYS_ADMIN"
+        };
+        vec![
+            feature(
+                "passthrough",
+                self.mounted.stats()["passthrough"] == true,
+                "the kernel reads and writes files of volumes without a limit by itself",
+                no_passthrough,
+            ),
+            feature(
+                "file handles",
+                self.mounted.file_system().host().has_handles(),
+                "no descriptor is kept per file",
+                "the store's file system has none, or the daemon lacks CAP_DAC_READ_SEARCH",
+            ),
+            feature(
+                "acting for callers",
+                creds::can_switch(),
+                "every operation is done with its caller's ids",
+                "the daemon lacks CAP_SETUID and CAP_SETGID, so that all files are its own user's",
+            ),
+        ]
     }
 }
 
 impl Daemon for Face {
     fn status(&self) -> Status {
-        self.status.clone()
+        Status {
+            features: self.features(),
+            ..self.status.clone()
+        }
     }
 
     fn unmount(&self, lazy: bool) -> Result<(), UnmountRefused> {
@@ -59,14 +97,6 @@ impl Daemon for Face {
     }
 
     fn stats(&self) -> serde_json::Value {
-        let volumes = self
-            .store
-            .upgrade()
-            .and_then(|store| store.list().ok())
-            .map(|list| list.len());
-        serde_json::json!({
-            "since": self.status.since,
-            "volumes": volumes,
-        })
+        self.mounted.stats()
     }
 }

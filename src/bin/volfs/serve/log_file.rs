@@ -1,7 +1,6 @@
 //! The log of a daemon in the background: `daemon.log` in the store.
 
 use std::fs::OpenOptions;
-use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,23 +12,34 @@ pub fn path(store: &Path) -> PathBuf {
     store.join("daemon.log")
 }
 
-/// Sends standard error to the log.
-///
-/// # Errors
-/// The log cannot be written (a read-only file system).
-pub fn redirect(store: &Path) -> io::Result<()> {
+/// Moves a log that has grown too long aside. The caller holds the store's lock.
+pub fn rotate(store: &Path) {
     let path = path(store);
-    if std::fs::metadata(&path).is_ok_and(|log| log.len() > MOST_BYTES) {
-        std::fs::rename(&path, path.with_extension("log.old"))?;
+    if std::fs::metadata(&path).is_ok_and(|log| log.len() > MOST_BYTES)
+        && let Err(error) = std::fs::rename(&path, path.with_extension("log.old"))
+    {
+        log::warn!("cannot move the long log {path:?} aside: {error}");
     }
+}
+
+/// Sends standard error to the log; on a read-only file system there is none,
+/// and what would be said is dropped.
+pub fn redirect_or_drop(store: &Path) {
+    let path = path(store);
     let log = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
-        .open(&path)?;
-    nix::unistd::dup2_stderr(&log)?;
-    Ok(())
+        .open(&path)
+        .or_else(|error| {
+            log::warn!("there will be no log: {path:?}: {error}");
+            OpenOptions::new().write(true).open("/dev/null")
+        });
+    if let Ok(log) = log {
+        // Fails only for a descriptor that is not open.
+        let _ = nix::unistd::dup2_stderr(&log);
+    }
 }
 
 #[cfg(test)]

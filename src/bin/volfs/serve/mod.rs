@@ -48,25 +48,16 @@ pub fn in_background(plan: &MountPlan, ready: Ready) -> Outcome {
     let log_is_open = Cell::new(false);
     let redirect = || {
         log_is_open.set(true);
-        if let Err(error) = log_file::redirect(&plan.store) {
-            log::warn!(
-                "there will be no log: {:?}: {error}",
-                log_file::path(&plan.store)
-            );
-            if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
-                let _ = nix::unistd::dup2_stderr(null);
-            }
-        }
+        log_file::redirect_or_drop(&plan.store);
     };
     // Nothing is written into a directory that may turn out to be no store.
-    let is_store = plan.store.join("meta.db").exists();
-    if is_store {
+    if plan.store.join("meta.db").exists() {
         redirect();
     }
     let started = Running::start(plan, || {
-        if !is_store {
-            redirect();
-        }
+        // The lock is held now: no other daemon writes this log.
+        log_file::rotate(&plan.store);
+        redirect();
     });
     let daemon = match started {
         Ok(daemon) => daemon,
@@ -115,8 +106,9 @@ impl Running {
             &plan.mountpoint,
             &plan.options,
         )?);
-        let face = Arc::new(Face::new(plan, &store, &mounted));
-        let server = match Server::start(&plan.store.join(SOCKET_NAME), store.clone(), face) {
+        let face = Arc::new(Face::new(plan, &mounted));
+        let socket = plan.store.join(SOCKET_NAME);
+        let server = match Server::start(&socket, mounted.volumes(), face) {
             Ok(server) => Some(server),
             Err(error) if plan.options.read_only => {
                 log::warn!("there is no control socket: {error}");
@@ -125,7 +117,6 @@ impl Running {
             Err(error) => {
                 // The reason to give up is the socket, not this.
                 let _ = mounted.unmount(true);
-                let socket = plan.store.join(SOCKET_NAME);
                 return Err(Failure::io("listen on", socket, &error));
             }
         };
@@ -201,7 +192,7 @@ fn wait_for_end(mounted: Arc<Mounted>, tell: mpsc::Sender<End>) -> std::io::Resu
 /// A live mount of volfs on the mountpoint is said as what it is; the store's
 /// lock would only say that somebody has it.
 fn refuse_mounted(plan: &MountPlan) -> Outcome {
-    let Some(there) = mounts::on(&plan.mountpoint)?.filter(mounts::Mount::is_volfs) else {
+    let Some(there) = mounts::on(&plan.mountpoint)?.filter(mounts::is_volfs) else {
         return Ok(());
     };
     let store = Path::new(&there.source);

@@ -3,6 +3,7 @@
 
 mod access;
 mod host;
+mod rebuild;
 mod store;
 
 use clap::Args;
@@ -16,7 +17,12 @@ use crate::table;
 /// Arguments of `volfs doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = crate::help::DOCTOR)]
-pub struct DoctorArgs {}
+pub struct DoctorArgs {
+    /// Make a lost or damaged catalogue anew from the volumes' own files; the
+    /// old one is kept aside
+    #[arg(long)]
+    rebuild_catalogue: bool,
+}
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -92,6 +98,9 @@ impl Check {
 impl DoctorArgs {
     /// Runs the checks.
     pub fn run(self, context: &Context) -> Outcome {
+        if self.rebuild_catalogue {
+            return rebuild::run(&context.store, context.output);
+        }
         let mut checks = host::checks();
         checks.extend(access::checks());
         checks.extend(store::checks(&context.store));

@@ -11,7 +11,7 @@ use volfs::control::{Client, Status};
 use volfs::model::Bytes;
 
 use super::Check;
-use crate::mounts::{self, Mount};
+use crate::mounts;
 
 /// Below this share of free bytes or inodes a warning is due.
 const LOW_PER_CENT: u64 = 5;
@@ -100,8 +100,8 @@ fn file_system(store: &Path) -> Vec<Check> {
         .canonicalize()
         .ok()
         .and_then(|path| mounts::around(&path).ok().flatten());
-    let fstype = mount.map_or_else(|| "unknown".to_owned(), |mount| mount.fstype);
-    vec![kind(&fstype), space(&near)]
+    let fstype = mount.map_or_else(|| "unknown".to_owned(), |mount| mount.fs_type);
+    vec![kind(&fstype), handles(&near, &fstype), space(&near)]
 }
 
 fn kind(fstype: &str) -> Check {
@@ -126,6 +126,24 @@ fn kind(fstype: &str) -> Check {
             "choose a store on a local file system with --store DIR",
         ),
         _ => Check::ok(NAME, fstype),
+    }
+}
+
+fn handles(near: &Path, fstype: &str) -> Check {
+    const NAME: &str = "file handles";
+    let handle = std::fs::File::open(near)
+        .map_err(|error| error.to_string())
+        .and_then(|directory| {
+            volfs::sys::handle::of_fd(&directory).map_err(|error| error.to_string())
+        });
+    match handle {
+        Ok(_) => Check::ok(NAME, format!("{fstype} has them")),
+        Err(error) => Check::degraded(
+            NAME,
+            format!("{fstype}: {error}"),
+            "name_to_handle_at does not work there, so that the daemon keeps descriptors open instead",
+            "choose a store on ext4, XFS or btrfs with --store DIR",
+        ),
     }
 }
 
@@ -248,10 +266,10 @@ fn daemon_checks(daemon: Result<Option<Status>, String>) -> Vec<Check> {
 
 fn stale_mounts() -> Vec<Check> {
     const NAME: &str = "stale mounts";
-    let stale: Vec<Mount> = mounts::all()
+    let stale: Vec<_> = mounts::all()
         .unwrap_or_default()
         .into_iter()
-        .filter(|mount| mount.is_volfs() && mounts::is_stale(&mount.mountpoint))
+        .filter(|mount| mounts::is_volfs(mount) && mounts::is_stale(&mount.mountpoint))
         .collect();
     if stale.is_empty() {
         return vec![Check::ok(NAME, "none")];

@@ -41,7 +41,7 @@ pub struct MountArgs {
     #[arg(long, value_name = "OCTAL", value_parser = names::mode)]
     root_mode: Option<u32>,
     /// Byte limit of volumes that mkdir makes [default: none]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = names::size)]
     default_quota: Option<Bytes>,
     /// Inode limit of volumes that mkdir makes [default: none]
     #[arg(long, value_name = "N", value_parser = names::inodes)]

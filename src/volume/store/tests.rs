@@ -1,0 +1,526 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Instant;
+
+use super::*;
+use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage, VolumeId};
+use crate::volume::Hold;
+
+struct Scratch {
+    dir: tempfile::TempDir,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn open(&self) -> Store {
+        let options = StoreOptions {
+            create: true,
+            read_only: false,
+        };
+        Store::open(&self.dir.path().join("store"), &options).unwrap()
+    }
+}
+
+fn name(text: &str) -> VolumeName {
+    text.parse().unwrap()
+}
+
+fn make(store: &Store, text: &str) -> Arc<Volume> {
+    store.create(&VolumeSpec::directory(name(text))).unwrap();
+    store.volume(&name(text)).unwrap()
+}
+
+fn names(store: &Store) -> Vec<String> {
+    let list = store.list().unwrap();
+    list.iter().map(|it| it.name.to_string()).collect()
+}
+
+#[derive(Default)]
+struct Notes {
+    holders: Mutex<Vec<Holder>>,
+    said: Mutex<Vec<String>>,
+}
+
+impl Observer for Notes {
+    fn unaccounted_writers(&self, _: &Volume) -> Vec<Holder> {
+        Vec::new()
+    }
+
+    fn holders(&self, _: &Volume) -> Vec<Holder> {
+        self.holders.lock().clone()
+    }
+    fn appeared(&self, name: &VolumeName, volume: &Volume) {
+        assert_eq!(volume.name(), *name);
+        self.said.lock().push(format!("+{name}"));
+    }
+    fn vanished(&self, name: &VolumeName, _: &Volume) {
+        self.said.lock().push(format!("-{name}"));
+    }
+}
+
+#[test]
+fn a_life() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let notes = Arc::new(Notes::default());
+    store.observe(notes.clone());
+
+    let volume = make(&store, "a");
+    let twice = store.create(&VolumeSpec::directory(name("a")));
+    assert_eq!(twice.unwrap_err(), Error::Exists { name: name("a") });
+    fs::write(store.data_dir(&volume).join("file"), "x").unwrap();
+    let refused = store.remove(&name("a"), Removal::Empty).unwrap_err();
+    assert_eq!(refused, Error::NotEmpty { name: name("a") });
+
+    let renamed = store.rename(&name("a"), &name("b")).unwrap();
+    assert_eq!((renamed.id, renamed.name), (volume.id, name("b")));
+    assert!(store.volume(&name("a")).is_none());
+    store.rename(&name("b"), &name("b")).unwrap();
+    make(&store, "c");
+    let taken = store.rename(&name("b"), &name("c")).unwrap_err();
+    assert_eq!(taken, Error::Exists { name: name("c") });
+    let gone = store.rename(&name("a"), &name("d")).unwrap_err();
+    assert_eq!(gone, Error::NotFound { name: name("a") });
+
+    store.exchange(&name("b"), &name("c")).unwrap();
+    assert_eq!(store.volume(&name("c")).unwrap().id, volume.id);
+    assert_eq!(names(&store), ["b", "c"], "newest first");
+
+    store.remove(&name("c"), Removal::Trash).unwrap();
+    assert!(store.volume_in(volume.slot).is_none());
+    let trash = store.trash().unwrap();
+    assert_eq!((trash.len(), &trash[0].info.name), (1, &name("c")));
+    assert!(trash[0].info.path.join("file").exists());
+    store.remove(&name("b"), Removal::Empty).unwrap();
+    assert_eq!(store.trash().unwrap().len(), 1);
+
+    make(&store, "c");
+    let taken = store.restore("c", None).unwrap_err();
+    assert_eq!(taken, Error::Exists { name: name("c") });
+    let back = store.restore("c", Some(&name("e"))).unwrap();
+    assert_eq!(back.id, volume.id);
+    assert!(back.path.join("file").exists());
+    assert!(Arc::ptr_eq(&store.volume(&name("e")).unwrap(), &volume));
+
+    store.remove(&name("e"), Removal::Purge).unwrap();
+    assert!(!store.layout.home(Place::Trash, volume.id).exists());
+    assert!(!store.layout.home(Place::Volumes, volume.id).exists());
+    assert_eq!(
+        *notes.said.lock(),
+        [
+            "+a", "-a", "+b", "+c", "-b", "-c", "+c", "+b", "-c", "-b", "+c", "+e", "-e"
+        ]
+    );
+    let list = store.list().unwrap();
+    drop(store);
+    let store = scratch.open();
+    assert_eq!(store.list().unwrap(), list);
+    assert!(store.trash().unwrap().is_empty());
+}
+
+#[test]
+fn what_a_volume_is_asked_to_be() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let mut spec = VolumeSpec::directory(name("v"));
+    spec.limits = Limits {
+        bytes: Some(Bytes(1 << 20)),
+        inodes: Some(10),
+    };
+    spec.labels.set("b", "2");
+    spec.labels.set("a", "1");
+    spec.owner = Some(Owner {
+        uid: 12,
+        gid: 34,
+        mode: 0o3770,
+    });
+    let info = store.create(&spec).unwrap();
+    let stat = fs::metadata(&info.path).unwrap();
+    assert_eq!((stat.uid(), stat.gid(), stat.mode()), (12, 34, 0o43770));
+    assert_eq!((info.limits, &info.labels), (spec.limits, &spec.labels));
+    assert_eq!((info.used, info.used_is_exact), (Usage::default(), true));
+    let own = fs::metadata(store.data_dir(&make(&store, "own"))).unwrap();
+    assert_eq!(own.uid(), nix::unistd::geteuid().as_raw());
+    assert_eq!(own.mode() & 0o7777, 0o755);
+    drop(store);
+    let store = scratch.open();
+    assert_eq!(store.get(&name("v")).unwrap(), info);
+    let mode = fs::metadata(store.dir()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700, "others' data is in it");
+}
+
+#[test]
+fn a_disk_volume_leaves_nothing_when_it_cannot_be_made() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let refused = store.create(&VolumeSpec::disk(name("d"), Bytes(1 << 30)));
+    if let Err(Error::Unsupported { .. }) = refused {
+        assert_eq!(fs::read_dir(store.dir().join("tmp")).unwrap().count(), 0);
+        assert_eq!(
+            fs::read_dir(store.dir().join("volumes")).unwrap().count(),
+            0
+        );
+        // Neither the name nor a slot is lost.
+        assert_eq!(make(&store, "d").slot.get(), 2);
+    } else {
+        assert!(refused.unwrap().disk.is_some());
+    }
+}
+
+#[test]
+fn changes_of_settings() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let volume = make(&store, "v");
+    let change = Change {
+        quota_bytes: Some(Some(Bytes(8192))),
+        quota_inodes: Some(Some(1)),
+        set_labels: vec![("k".into(), "v".into()), ("l".into(), "w".into())],
+        pinned: Some(true),
+        ..Change::default()
+    };
+    let info = store.change(&name("v"), &change).unwrap();
+    assert_eq!(info.limits, volume.limits());
+    assert_eq!(info.limits.bytes, Some(Bytes(8192)));
+    for how in [Removal::Empty, Removal::Trash, Removal::Purge] {
+        let refused = store.remove(&name("v"), how).unwrap_err();
+        assert_eq!(refused, Error::Pinned { name: name("v") });
+    }
+    let lift = Change {
+        quota_bytes: Some(None),
+        unset_labels: vec!["k".into()],
+        pinned: Some(false),
+        ..Change::default()
+    };
+    let info = store.change(&name("v"), &lift).unwrap();
+    assert_eq!((info.limits.bytes, info.limits.inodes), (None, Some(1)));
+    assert_eq!(info.labels.iter().collect::<Vec<_>>(), [("l", "w")]);
+    let zero = Change {
+        quota_bytes: Some(Some(Bytes(0))),
+        ..Change::default()
+    };
+    let refused = store.change(&name("v"), &zero).unwrap_err();
+    assert_eq!(refused, Error::InvalidSpec(InvalidSpec::ZeroBytes));
+    drop(store);
+    assert_eq!(scratch.open().get(&name("v")).unwrap(), info);
+}
+
+#[test]
+fn a_volume_in_use_is_not_removed() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let notes = Arc::new(Notes::default());
+    let holder = Holder {
+        pid: Some(1),
+        command: Some("init".into()),
+        how: Hold::OpenFile,
+    };
+    notes.holders.lock().push(holder.clone());
+    store.observe(notes);
+    make(&store, "v");
+    for how in [Removal::Empty, Removal::Trash, Removal::Purge] {
+        let in_use = Error::InUse {
+            name: name("v"),
+            holders: vec![holder.clone()],
+        };
+        assert_eq!(store.remove(&name("v"), how).unwrap_err(), in_use);
+    }
+    assert_eq!(store.holders(&name("v")).unwrap(), [holder]);
+}
+
+#[test]
+fn usage_over_clean_and_unclean_stops() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let volume = make(&store, "v");
+    store.mark_dirty(&volume).unwrap();
+    store.mark_dirty(&volume).unwrap();
+    fs::write(store.data_dir(&volume).join("f"), "data").unwrap();
+    volume.account().reserve(Bytes(4096), 1).unwrap().commit();
+    let used = volume.usage();
+    store.settle().unwrap();
+    drop(store);
+
+    let store = scratch.open();
+    let volume = store.volume(&name("v")).unwrap();
+    assert!(store.needs_recount().is_empty() && volume.usage_is_exact());
+    assert_eq!(volume.usage(), used);
+    store.mark_dirty(&volume).unwrap();
+    volume.account().release(Bytes(4096), 1);
+    store.save_usage().unwrap();
+    // Not settled: as after a kill.
+    drop(store);
+
+    let store = scratch.open();
+    assert!(!store.get(&name("v")).unwrap().used_is_exact);
+    // An orderly end does not make figures exact that are not.
+    store.settle().unwrap();
+    drop(store);
+
+    let store = scratch.open();
+    let volume = store.volume(&name("v")).unwrap();
+    assert_eq!(store.needs_recount().len(), 1);
+    let counted = store.recount(&volume).unwrap();
+    assert_eq!(counted, used);
+    store.set_counted(&volume, counted).unwrap();
+    assert!(store.get(&name("v")).unwrap().used_is_exact);
+    store.settle().unwrap();
+    drop(store);
+    assert!(scratch.open().needs_recount().is_empty());
+}
+
+#[test]
+fn a_restored_volume_keeps_account_and_limits() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let volume = make(&store, "v");
+    let change = Change {
+        quota_inodes: Some(Some(3)),
+        ..Change::default()
+    };
+    store.change(&name("v"), &change).unwrap();
+    store.mark_dirty(&volume).unwrap();
+    volume.account().reserve(Bytes(4096), 2).unwrap().commit();
+    store.remove(&name("v"), Removal::Trash).unwrap();
+    store.settle().unwrap();
+    drop(store);
+    let store = scratch.open();
+    let back = store.restore(&volume.id.to_string(), None).unwrap();
+    assert_eq!((back.used, back.limits.inodes), (volume.usage(), Some(3)));
+    assert!(back.used_is_exact);
+}
+
+#[test]
+fn listing_in_pieces() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    for number in 0..7 {
+        make(&store, &format!("v{number}"));
+    }
+    store.remove(&name("v3"), Removal::Empty).unwrap();
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let some = store.volumes_after(after, 2);
+        let Some((_, last)) = some.last() else { break };
+        after = Some(last.serial);
+        seen.extend(some.iter().map(|(name, _)| name.to_string()));
+    }
+    assert_eq!(seen, ["v0", "v1", "v2", "v4", "v5", "v6"]);
+}
+
+#[test]
+fn of_several_in_the_trash_the_last_comes_back() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let first = make(&store, "v");
+    store.remove(&name("v"), Removal::Trash).unwrap();
+    let second = make(&store, "v");
+    store.remove(&name("v"), Removal::Trash).unwrap();
+    assert_eq!(store.trash().unwrap()[0].info.id, second.id);
+    assert_eq!(store.restore("v", None).unwrap().id, second.id);
+    store.remove(&name("v"), Removal::Trash).unwrap();
+    let other = Some(name("w"));
+    let by_id = store.restore(&first.id.to_string(), other.as_ref());
+    assert_eq!(by_id.unwrap().id, first.id);
+    assert!(matches!(
+        store.restore("nothing", None),
+        Err(Error::NotInTrash { .. })
+    ));
+    make(&store, "x");
+    store.remove(&name("x"), Removal::Trash).unwrap();
+    assert_eq!(store.empty_trash(Some("x")).unwrap(), 1);
+    assert_eq!(store.empty_trash(None).unwrap(), 1);
+    assert_eq!(store.empty_trash(None).unwrap(), 0);
+    assert_eq!(fs::read_dir(store.dir().join("trash")).unwrap().count(), 0);
+}
+
+#[test]
+fn slots_of_deleted_volumes_are_used_again_late() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    for number in 0..200 {
+        let made = make(&store, "v");
+        assert_eq!(made.slot.get(), number + 1);
+        store.remove(&name("v"), Removal::Empty).unwrap();
+    }
+    drop(store);
+    let store = scratch.open();
+    assert_eq!(make(&store, "v").slot.get(), 201);
+}
+
+#[test]
+fn racing_callers_get_one_volume_per_name() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let made = Mutex::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (store, made) = (&store, &made);
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let wanted = name(&format!("v{round}"));
+                    if store.create(&VolumeSpec::directory(wanted.clone())).is_ok() {
+                        *made.lock() += 1;
+                    }
+                    if round % 4 == thread % 4 {
+                        let other = name(&format!("w{thread}-{round}"));
+                        let _ = store.rename(&wanted, &other);
+                        let _ = store.remove(&other, Removal::Trash);
+                    }
+                }
+            });
+        }
+    });
+    let total = store.list().unwrap().len() + store.trash().unwrap().len();
+    assert_eq!(total, *made.lock());
+    let list = store.list().unwrap();
+    drop(store);
+    assert_eq!(scratch.open().list().unwrap(), list);
+}
+
+#[test]
+fn files_removed_by_hand() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let volume = make(&store, "lost");
+    make(&store, "other");
+    fs::remove_dir_all(store.dir().join("volumes").join(volume.id.to_string())).unwrap();
+    drop(store);
+    let store = scratch.open();
+    assert_eq!(names(&store), ["other", "lost"]);
+    let lost = store.volume(&name("lost")).unwrap();
+    let missing = Error::FilesMissing {
+        name: name("lost"),
+        path: store.data_dir(&lost),
+    };
+    assert_eq!(store.check_files(&lost), Err(missing.clone()));
+    assert_eq!(
+        store.remove(&name("lost"), Removal::Empty),
+        Err(missing.clone())
+    );
+    assert_eq!(
+        store.remove(&name("lost"), Removal::Trash),
+        Err(missing.clone())
+    );
+    assert_eq!(store.recount(&lost), Err(missing));
+    store
+        .check_files(&store.volume(&name("other")).unwrap())
+        .unwrap();
+    store.rename(&name("lost"), &name("found")).unwrap();
+    store.remove(&name("found"), Removal::Purge).unwrap();
+    assert_eq!(names(&store), ["other"]);
+}
+
+#[test]
+fn a_manifest_changed_by_hand_is_put_right() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let volume = make(&store, "v");
+    make(&store, "w");
+    let path = store
+        .layout
+        .home(Place::Volumes, volume.id)
+        .join("volume.json");
+    let right = fs::read_to_string(&path).unwrap();
+    fs::write(&path, right.replace("\"v\"", "\"z\"")).unwrap();
+    assert_eq!(store.check_manifests().unwrap(), [name("v")]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), right);
+    assert!(store.check_manifests().unwrap().is_empty());
+}
+
+#[test]
+fn trees_that_resist_are_deleted() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let volume = make(&store, "v");
+    let data = store.data_dir(&volume);
+    fs::create_dir_all(data.join("a/b/c")).unwrap();
+    fs::write(data.join("a/b/c/file"), "").unwrap();
+    fs::write(data.join(".deleting-0"), "").unwrap();
+    fs::create_dir(scratch.dir.path().join("outside")).unwrap();
+    fs::write(scratch.dir.path().join("outside/file"), "").unwrap();
+    std::os::unix::fs::symlink(scratch.dir.path().join("outside"), data.join("link")).unwrap();
+    for dir in ["a/b/c", "a/b", "a"] {
+        fs::set_permissions(data.join(dir), fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    store.remove(&name("v"), Removal::Purge).unwrap();
+    assert_eq!(fs::read_dir(store.dir().join("trash")).unwrap().count(), 0);
+    assert!(scratch.dir.path().join("outside/file").exists());
+}
+
+#[test]
+fn rmdir_loses_no_file_that_is_made_meanwhile() {
+    use std::os::fd::AsFd;
+
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::Mode;
+
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let (mut kept, mut removed) = (0, 0);
+    // How long a removal takes: the file comes at every moment of one.
+    let mut time = std::time::Duration::from_millis(1);
+    for round in 0..400 {
+        let volume = make(&store, "v");
+        // An open directory, as the mount has: it goes where the volume goes.
+        let dir = fs::File::open(store.data_dir(&volume)).unwrap();
+        let start = std::sync::Barrier::new(2);
+        let last = time;
+        let (made, gone) = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                start.wait();
+                let begun = Instant::now();
+                while begun.elapsed() < last * (round % 40) / 20 {
+                    std::hint::spin_loop();
+                }
+                let flags = OFlag::O_CREAT | OFlag::O_WRONLY;
+                openat(dir.as_fd(), "file", flags, Mode::S_IRWXU).is_ok()
+            });
+            start.wait();
+            let begun = Instant::now();
+            let gone = store.remove(&name("v"), Removal::Empty).is_ok();
+            if gone {
+                time = begun.elapsed();
+            }
+            (writer.join().unwrap(), gone)
+        });
+        assert_ne!(made, gone, "either the file or the removal");
+        if gone {
+            removed += 1;
+            continue;
+        }
+        kept += 1;
+        assert!(store.data_dir(&volume).join("file").exists());
+        assert!(store.trash().unwrap().is_empty());
+        store.remove(&name("v"), Removal::Purge).unwrap();
+    }
+    assert!(kept > 0 && removed > 0, "{kept} kept, {removed} removed");
+}
+
+#[test]
+fn an_orphan_that_is_no_volume_is_not_restored() {
+    let scratch = Scratch::new();
+    drop(scratch.open());
+    let id = VolumeId::random();
+    let path = scratch
+        .dir
+        .path()
+        .join("store/volumes")
+        .join(id.to_string());
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("letter"), "").unwrap();
+    let store = scratch.open();
+    let restored = store.restore(&id.to_string(), None);
+    assert!(matches!(restored, Err(Error::FilesMissing { .. })));
+    assert!(store.list().unwrap().is_empty());
+    let home = store.layout.home(Place::Trash, id);
+    assert!(home.join("letter").exists());
+    // Names are free again after a refusal.
+    make(&store, &format!("orphan-{id}"));
+}
