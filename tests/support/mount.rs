@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use super::cli::Volfs;
 use super::dir::TestDir;
 use super::proc;
-use super::user::User;
+use super::user::{User, as_user};
 use super::wait::poll;
 
 /// What a mount is made with.
@@ -185,7 +185,7 @@ impl Mount {
             .spawn()
             .unwrap();
         let child = self.daemon.insert(child);
-        let mountpoint = &self.mountpoint;
+        let (mountpoint, user) = (&self.mountpoint, self.user);
         let ready = poll(Duration::from_secs(30), || {
             if let Some(status) = child.try_wait().unwrap() {
                 return Some(Err(status));
@@ -193,7 +193,12 @@ impl Mount {
             // A stale mount of a killed daemon is in the table too, so that
             // only an answer tells that it is the new one's.
             let mounted = proc::mount_on(mountpoint).is_some_and(|(kind, _)| kind == "fuse.volfs");
-            (mounted && answers(mountpoint).is_ok()).then_some(Ok(()))
+            // Without allow_other, the user who mounts is the only one let in.
+            let answer = || match user {
+                Some(user) => as_user(user, || answers(mountpoint)),
+                None => answers(mountpoint),
+            };
+            (mounted && answer().is_ok()).then_some(Ok(()))
         });
         match ready {
             Some(Ok(())) => {}

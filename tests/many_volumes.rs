@@ -1,0 +1,107 @@
+//! Ten thousand volumes: making, listing, finding and mounting cost the same
+//! for each, however many there are.
+
+mod support;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use support::{Mount, run_in};
+
+/// What one size of a store has cost.
+struct Row {
+    volumes: usize,
+    /// Making the ones that are new in this row, each.
+    mkdir: Duration,
+    /// `ls -l` of the root with a cold cache, each.
+    list: Duration,
+    /// Finding one by name that the kernel has not in its cache, each.
+    lookup: Duration,
+    /// Removing one, each.
+    rmdir: Duration,
+    /// From the start of the daemon to a mount that can be used, in all.
+    mount: Duration,
+}
+
+fn measure(mount: &mut Mount, have: usize, want: usize) -> Row {
+    let start = Instant::now();
+    for i in have..want {
+        fs::create_dir(mount.join(format!("volume-{i:05}"))).unwrap();
+    }
+    let mkdir = start.elapsed() / u32::try_from(want - have).unwrap();
+    mount.stop();
+    let start = Instant::now();
+    mount.start();
+    let mounted = start.elapsed();
+
+    let sample = want.min(500);
+    let start = Instant::now();
+    for i in 0..sample {
+        let name = format!("volume-{:05}", i * want / sample);
+        assert!(fs::metadata(mount.join(name)).unwrap().is_dir());
+    }
+    let lookup = start.elapsed() / u32::try_from(sample).unwrap();
+
+    mount.stop();
+    mount.start();
+    let start = Instant::now();
+    let listing = run_in(mount.path(), "ls", &["-l"]);
+    let list = start.elapsed() / u32::try_from(want).unwrap();
+    assert_eq!(listing.lines().count(), want + 1);
+
+    let some = want.min(100);
+    let start = Instant::now();
+    for i in 0..some {
+        fs::remove_dir(mount.join(format!("volume-{i:05}"))).unwrap();
+    }
+    let rmdir = start.elapsed() / u32::try_from(some).unwrap();
+    for i in 0..some {
+        fs::create_dir(mount.join(format!("volume-{i:05}"))).unwrap();
+    }
+    Row {
+        volumes: want,
+        mkdir,
+        list,
+        lookup,
+        rmdir,
+        mount: mounted,
+    }
+}
+
+#[test]
+fn costs_stay_flat() {
+    let most: usize = std::env::var("VOLFS_TEST_VOLUMES").map_or(2000, |count| {
+        count.parse().expect("VOLFS_TEST_VOLUMES is a number")
+    });
+    let mut mount = Mount::new();
+    let mut rows: Vec<Row> = Vec::new();
+    for part in [10, 4, 2, 1] {
+        let have = rows.last().map_or(0, |row| row.volumes);
+        rows.push(measure(&mut mount, have, most / part));
+    }
+    println!("volumes   mkdir/each   ls -l/each  lookup/each   rmdir/each   mount");
+    for row in &rows {
+        println!(
+            "{:7} {:>12.1?} {:>12.1?} {:>12.1?} {:>12.1?} {:>7.1?}",
+            row.volumes, row.mkdir, row.list, row.lookup, row.rmdir, row.mount
+        );
+    }
+    let (first, last) = (&rows[0], &rows[rows.len() - 1]);
+    // Twice is for what else the machine does; a cost that grows with the
+    // number of volumes would show as ten times.
+    let flat = |what: &str, small: Duration, large: Duration, floor: Duration| {
+        assert!(
+            large < (small * 2).max(floor),
+            "{what}: {small:?} each with {} volumes, {large:?} with {}",
+            first.volumes,
+            last.volumes
+        );
+    };
+    let floor = Duration::from_micros(300);
+    flat("mkdir", first.mkdir, last.mkdir, Duration::from_millis(3));
+    flat("ls -l", first.list, last.list, floor);
+    flat("lookup", first.lookup, last.lookup, floor);
+    flat("rmdir", first.rmdir, last.rmdir, Duration::from_millis(5));
+    let share = |row: &Row| row.mount / u32::try_from(row.volumes).unwrap();
+    flat("mount", share(first), share(last), floor);
+}

@@ -1,0 +1,184 @@
+//! The same without root, by way of fusermount3: everything that the user may
+//! do on the host works, the rest is refused and named.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use support::user::{ALICE, BOB, as_user, command_as};
+use support::{Mount, Volfs, output, run};
+
+const DEVICE: &str = "/dev/fuse";
+
+/// `/dev/fuse` open to everybody, as it is on a desktop, for as long as this
+/// lives. The tests of this file take turns, so that nobody closes it under
+/// another.
+struct OpenDevice {
+    mode: u32,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl OpenDevice {
+    fn new() -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mode = fs::metadata(DEVICE).unwrap().mode() & 0o7777;
+        set_mode(0o666);
+        Self { mode, _turn: turn }
+    }
+}
+
+impl Drop for OpenDevice {
+    fn drop(&mut self) {
+        set_mode(self.mode);
+    }
+}
+
+fn set_mode(mode: u32) {
+    fs::set_permissions(DEVICE, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_user_mounts_and_uses_volumes() {
+    let _device = OpenDevice::new();
+    let mut mount = Mount::builder().user(ALICE).start();
+    let path = mount.path().to_owned();
+    as_user(ALICE, || {
+        let volume = path.join("v");
+        fs::create_dir(&volume).unwrap();
+        fs::write(volume.join("f"), "content").unwrap();
+        fs::create_dir(volume.join("dir")).unwrap();
+        fs::rename(volume.join("f"), volume.join("dir/g")).unwrap();
+        fs::hard_link(volume.join("dir/g"), volume.join("hard")).unwrap();
+        std::os::unix::fs::symlink("hard", volume.join("soft")).unwrap();
+        assert_eq!(fs::read_to_string(volume.join("soft")).unwrap(), "content");
+        fs::set_permissions(volume.join("hard"), fs::Permissions::from_mode(0o4711)).unwrap();
+        let stat = fs::metadata(volume.join("hard")).unwrap();
+        assert_eq!((stat.uid(), stat.gid(), stat.nlink()), (1000, 1000, 2));
+        fs::rename(&volume, path.join("w")).unwrap();
+        assert_eq!(fs::read_dir(path.join("w")).unwrap().count(), 3);
+    });
+    assert_eq!(mount.volfs().names(), ["w"]);
+    mount.remount();
+    as_user(ALICE, || {
+        assert_eq!(fs::read_to_string(path.join("w/dir/g")).unwrap(), "content");
+        fs::remove_dir_all(path.join("w")).unwrap();
+    });
+    mount.stop();
+}
+
+#[test]
+fn numbers_stay_the_same_there_too() {
+    let _device = OpenDevice::new();
+    let mut mount = Mount::builder().user(ALICE).start();
+    let path = mount.path().to_owned();
+    let numbers = || {
+        run(command_as(ALICE, "find")
+            .arg(&path)
+            .args(["-printf", "%i %P\\n"]))
+    };
+    as_user(ALICE, || {
+        fs::create_dir(path.join("v")).unwrap();
+        for i in 0..50 {
+            fs::create_dir(path.join(format!("v/{i}"))).unwrap();
+            fs::write(path.join(format!("v/{i}/f")), "x").unwrap();
+        }
+    });
+    let before = numbers();
+    fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+    assert_eq!(numbers(), before);
+    mount.remount();
+    assert_eq!(numbers(), before);
+}
+
+#[test]
+fn what_is_not_the_users_is_refused() {
+    let _device = OpenDevice::new();
+    let mount = Mount::builder().user(ALICE).start();
+    let path = mount.path().to_owned();
+    as_user(ALICE, || {
+        fs::create_dir(path.join("v")).unwrap();
+        let file = path.join("v/f");
+        fs::write(&file, "x").unwrap();
+        let errno = |result: std::io::Result<()>| result.unwrap_err().raw_os_error();
+        assert_eq!(
+            errno(std::os::unix::fs::chown(&file, Some(1001), None)),
+            Some(libc::EPERM)
+        );
+        assert_eq!(
+            errno(std::os::unix::fs::chown(&file, None, Some(0))),
+            Some(libc::EPERM)
+        );
+        let device = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path.join("v/dev"),
+            rustix::fs::FileType::CharacterDevice,
+            0o600.into(),
+            rustix::fs::makedev(1, 3),
+        );
+        assert_eq!(device, Err(rustix::io::Errno::PERM));
+    });
+    // Others, root among them, are not let in: the kernel's rule for a mount
+    // without allow_other.
+    as_user(BOB, || {
+        let error = fs::read_dir(&path).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+    });
+    // And they cannot ask the daemon either.
+    let answer = Volfs::new(mount.store())
+        .as_user(BOB)
+        .run(&["create", "bobs"]);
+    assert_eq!(answer.code, Some(1), "{}", answer.out);
+    assert_eq!(mount.volfs().names(), ["v"]);
+}
+
+#[test]
+fn doctor_names_what_cannot_be_had() {
+    let _device = OpenDevice::new();
+    let mount = Mount::builder().user(ALICE).start();
+    let answer = mount.volfs().run(&["doctor"]);
+    let text = format!("{}{}", answer.out, answer.err);
+    assert!(text.contains("fusermount3"), "{text}");
+    assert!(text.contains("capabilit"), "{text}");
+    let as_json = mount.volfs().run(&["doctor", "--json"]);
+    serde_json::from_str::<serde_json::Value>(&as_json.out).unwrap();
+}
+
+#[test]
+fn the_default_store_is_the_users_own() {
+    let dir = support::TestDir::new();
+    let home = dir.mkdir("home");
+    std::os::unix::fs::chown(&home, Some(1000), Some(1000)).unwrap();
+    let volfs = |home: &Path, arguments: &[&str]| {
+        let mut command = command_as(ALICE, support::cli::BINARY);
+        command.args(arguments).env_clear().env("HOME", home);
+        run(&mut command)
+    };
+    volfs(&home, &["create", "mine"]);
+    let store: PathBuf = home.join(".local/share/volfs");
+    assert!(store.join("meta.db").exists());
+    assert_eq!(fs::metadata(&store).unwrap().uid(), 1000);
+    assert!(volfs(&home, &["ls"]).contains("mine"));
+}
+
+#[test]
+fn without_the_device_the_reason_is_told() {
+    let device = OpenDevice::new();
+    set_mode(0o600);
+    let dir = support::TestDir::new();
+    let (store, mnt) = (dir.mkdir("store"), dir.mkdir("mnt"));
+    for path in [&store, &mnt] {
+        std::os::unix::fs::chown(path, Some(1000), Some(1000)).unwrap();
+    }
+    let volfs = Volfs::new(&store).as_user(ALICE);
+    let complaint = volfs.fails(1, &[Path::new("mount"), &mnt]);
+    assert!(complaint.contains(DEVICE), "{complaint}");
+    assert_eq!(support::proc::mount_on(&mnt), None);
+    let doctor = output(&mut volfs.command(&["doctor"]));
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(text.contains(DEVICE), "{text}");
+    drop(device);
+}
