@@ -218,7 +218,11 @@ fn a_user_without_root_can_mount() {
     std::os::unix::fs::chown(&place.mountpoint, Some(alice.uid), Some(alice.gid)).unwrap();
     // Where she can execute it, whatever the build directory's mode.
     let program = place.dir.join("volfs");
-    fs::copy(support::cli::BINARY, &program).unwrap();
+    // By a process of its own: a descriptor open for writing that another
+    // test's child inherits would make the copy busy (ETXTBSY).
+    support::run(
+        std::process::Command::new("cp").args([Path::new(support::cli::BINARY), &program]),
+    );
     let as_alice = |arguments: &[&str]| {
         support::run(
             support::user::command_as(alice, &program)

@@ -32,7 +32,12 @@ fn the_store_comes_from_option_environment_and_xdg() {
     std::os::unix::fs::chown(&home, Some(support::user::ALICE.uid), Some(0)).unwrap();
     // Where another user can execute it, whatever the build directory's mode.
     let program = dir.join("volfs");
-    fs::copy(support::cli::BINARY, &program).unwrap();
+    // By a process of its own: a descriptor open for writing that another
+    // test's child inherits would make the copy busy (ETXTBSY).
+    support::run(
+        std::process::Command::new("cp")
+            .args([std::path::Path::new(support::cli::BINARY), &program]),
+    );
     support::run(
         support::user::command_as(support::user::ALICE, &program)
             .args(["create", "mine"])

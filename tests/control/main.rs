@@ -320,7 +320,12 @@ fn another_user_is_turned_away_by_mode_and_by_uid() {
     let fixture = Fixture::new();
     // Where nobody can execute it, whatever the build directory's mode.
     let program = fixture.dir.path().join("volfs");
-    std::fs::copy(env!("CARGO_BIN_EXE_volfs"), &program).unwrap();
+    // By a process of its own: a descriptor open for writing that another
+    // test's child inherits would make the copy busy (ETXTBSY).
+    let cp = Command::new("cp")
+        .args([Path::new(env!("CARGO_BIN_EXE_volfs")), &program])
+        .status();
+    assert!(cp.unwrap().success());
     let open_to_all = std::fs::Permissions::from_mode(0o777);
     std::fs::set_permissions(fixture.dir.path(), open_to_all.clone()).unwrap();
     let ls = || {

@@ -41,7 +41,6 @@ Examples:
   volfs create cache
   volfs create cache --quota 10G --quota-inodes 1000000 --label team=build
   volfs create scratch --owner alice --mode 1777
-  volfs create db --disk --size 20G
 
 Sizes are bytes, or with a unit: 512M, 1.5GiB, 10g (powers of 1024).";
 
