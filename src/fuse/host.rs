@@ -85,7 +85,7 @@ impl Scheme {
 /// A file system of the host that volumes are on.
 #[derive(Debug)]
 pub struct Host {
-    /// Any directory on it: what handles are relative to.
+    /// Any directory on it, not O_PATH: what handles are relative to.
     mount: OwnedFd,
     device: u64,
     /// `None`: nodes are found by their place.
@@ -188,7 +188,7 @@ mod tests {
     fn an_inode_is_found_again_by_number() {
         let dir = tempfile::tempdir().unwrap();
         let open = |path: &std::path::Path| {
-            nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
+            nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
         };
         let host = Host::probe(open(dir.path())).unwrap();
         assert!(
