@@ -466,7 +466,8 @@ fn a_store_on_a_full_file_system() {
 fn without_device(volfs: &Volfs, prepare: &str, mountpoint: &Path) -> String {
     let script = format!("{prepare}; exec \"$0\" mount \"$1\"");
     let out = Command::new("unshare")
-        .args(["--mount", "sh", "-euc", &script, support::cli::BINARY])
+        .args(["--mount", "sh", "-euc", &script])
+        .arg(support::cli::binary())
         .arg(mountpoint)
         .env("VOLFS_STORE", volfs.store())
         .output()

@@ -67,7 +67,7 @@ fn mount_8_and_umount_8() {
     // mount(8) finds mount.fuse.volfs in /sbin only; libfuse's own
     // mount.fuse3 would look for "volfs" in PATH. The entry point itself:
     let helper = dir.join("mount.fuse.volfs");
-    symlink(support::cli::BINARY, &helper).unwrap();
+    symlink(support::cli::binary(), &helper).unwrap();
     run(Command::new(&helper)
         .args([&store, &mnt])
         .args(["-o", "rw,nosuid,nodev"]));

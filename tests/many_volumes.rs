@@ -70,7 +70,7 @@ fn measure(mount: &mut Mount, have: usize, want: usize) -> Row {
 
 #[test]
 fn costs_stay_flat() {
-    let most: usize = std::env::var("VOLFS_TEST_VOLUMES").map_or(2000, |count| {
+    let most: usize = std::env::var("VOLFS_TEST_VOLUMES").map_or(1000, |count| {
         count.parse().expect("VOLFS_TEST_VOLUMES is a number")
     });
     let mut mount = Mount::new();

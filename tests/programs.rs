@@ -272,7 +272,7 @@ fn a_program_is_compiled_by_two_jobs() {
         let _ = writeln!(main, "int f{i}(void);");
         let _ = write!(sum, " + f{i}()");
     }
-    let _ = write!(
+    let _ = writeln!(
         main,
         "int main(void) {{ printf(\"%d\\n\", 0{sum}); return 0; }}\n"
     );

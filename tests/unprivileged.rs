@@ -153,7 +153,7 @@ fn the_default_store_is_the_users_own() {
     let home = dir.mkdir("home");
     std::os::unix::fs::chown(&home, Some(1000), Some(1000)).unwrap();
     let volfs = |home: &Path, arguments: &[&str]| {
-        let mut command = command_as(ALICE, support::cli::BINARY);
+        let mut command = command_as(ALICE, support::cli::binary());
         command.args(arguments).env_clear().env("HOME", home);
         run(&mut command)
     };

@@ -16,8 +16,8 @@ const fn at(tv_sec: i64, tv_nsec: i64) -> Timespec {
     Timespec { tv_sec, tv_nsec }
 }
 
-const NOW: Timespec = at(0, UTIME_NOW as i64);
-const OMIT: Timespec = at(0, UTIME_OMIT as i64);
+const NOW: Timespec = at(0, UTIME_NOW);
+const OMIT: Timespec = at(0, UTIME_OMIT);
 const OLD: Timespec = at(1_000_000_000, 123_456_789);
 const OTHER: Timespec = at(1_234_567_890, 1);
 

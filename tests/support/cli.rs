@@ -6,8 +6,14 @@ use std::process::{Command, Stdio};
 
 use super::user::{User, command_as};
 
-/// The built binary.
+/// The binary that was built with the tests.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_volfs");
+
+/// The binary under test: the one that was built with the tests, or another
+/// build of it that `VOLFS_TEST_BINARY` names.
+pub fn binary() -> PathBuf {
+    std::env::var_os("VOLFS_TEST_BINARY").map_or_else(|| BINARY.into(), PathBuf::from)
+}
 
 /// The command line on one store.
 #[derive(Clone)]
@@ -61,8 +67,8 @@ impl Volfs {
     /// environment, as a user would set it.
     pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = match self.user {
-            Some(user) => command_as(user, BINARY),
-            None => Command::new(BINARY),
+            Some(user) => command_as(user, binary()),
+            None => Command::new(binary()),
         };
         command
             .args(arguments)
