@@ -56,13 +56,18 @@ fn run(dir: &Path, count: usize) -> std::io::Result<Vec<(&'static str, f64)>> {
     for i in 0..count {
         fs::symlink_metadata(name("w", i))?;
     }
-    time("stat", &mut |i| fs::symlink_metadata(name("w", i)).map(drop))?;
+    time("stat", &mut |i| {
+        fs::symlink_metadata(name("w", i)).map(drop)
+    })?;
     time("open+read4k", &mut |i| {
         let mut buffer = [0; 4096];
         File::open(name("w", i))?.read_exact(&mut buffer)
     })?;
     time("open+append4k", &mut |i| {
-        OpenOptions::new().append(true).open(name("w", i))?.write_all(&block)
+        OpenOptions::new()
+            .append(true)
+            .open(name("w", i))?
+            .write_all(&block)
     })?;
     let start = Instant::now();
     let mut listed = 0;

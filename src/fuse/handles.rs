@@ -308,6 +308,15 @@ impl Handles {
         self.passthrough.load(Ordering::Relaxed)
     }
 
+    /// All open files.
+    #[must_use]
+    pub fn all(&self) -> Vec<Fh> {
+        self.by_fh
+            .iter()
+            .flat_map(|shard| shard.read().keys().copied().collect::<Vec<_>>())
+            .collect()
+    }
+
     /// The files that are open in the volume at `slot`.
     #[must_use]
     pub fn in_volume(&self, slot: Slot) -> Vec<Arc<Handle>> {

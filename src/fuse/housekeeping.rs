@@ -1,8 +1,11 @@
 //! What goes on beside the requests: counting volumes after an unclean stop,
 //! and saving usage now and then.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use super::fs::FileSystem;
 use crate::volume::Volume;
@@ -23,34 +26,79 @@ pub(super) fn hold_uncounted(fs: &FileSystem) -> Vec<Arc<Volume>> {
     volumes
 }
 
-/// Counts `uncounted`, then saves usage until the file system is gone.
-pub(super) fn start(fs: &Arc<FileSystem>, uncounted: Vec<Arc<Volume>>) -> std::io::Result<()> {
-    let counter = Arc::downgrade(fs);
-    std::thread::Builder::new()
-        .name("volfs-count".into())
-        .spawn(move || count_all(&counter, &uncounted))?;
-    let saver = Arc::downgrade(fs);
-    std::thread::Builder::new()
-        .name("volfs-save".into())
-        .spawn(move || {
-            while let Some(fs) = saver.upgrade() {
-                if let Err(error) = fs.store.save_usage() {
-                    log::error!("cannot save the usage of volumes: {error}");
-                }
-                drop(fs);
-                std::thread::sleep(SAVE_EVERY);
-            }
-        })?;
-    Ok(())
+/// The threads beside the requests.
+pub(super) struct Housekeeping {
+    stop: Arc<Stop>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-fn count_all(fs: &Weak<FileSystem>, volumes: &[Arc<Volume>]) {
-    for volume in volumes {
-        let Some(fs) = fs.upgrade() else {
-            return;
+/// Tells threads to end, and wakes those that sleep.
+#[derive(Default)]
+struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    fn is_set(&self) -> bool {
+        *self.stopped.lock()
+    }
+
+    /// Sleeps; says whether it was woken to end.
+    fn sleep(&self, time: Duration) -> bool {
+        let mut stopped = self.stopped.lock();
+        if !*stopped {
+            self.changed.wait_for(&mut stopped, time);
+        }
+        *stopped
+    }
+}
+
+impl Housekeeping {
+    /// Counts `uncounted`, and saves usage until it is ended.
+    pub(super) fn start(
+        fs: &Arc<FileSystem>,
+        uncounted: Vec<Arc<Volume>>,
+    ) -> std::io::Result<Self> {
+        let mut housekeeping = Self {
+            stop: Arc::default(),
+            threads: Vec::new(),
         };
-        count(&fs, volume);
-        fs.counting.end(volume.slot);
+        let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
+        housekeeping.spawn("volfs-count", move || {
+            for volume in &uncounted {
+                if !stop.is_set() {
+                    count(&file_system, volume);
+                }
+                file_system.counting.end(volume.slot);
+            }
+        })?;
+        let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
+        housekeeping.spawn("volfs-save", move || {
+            while !stop.sleep(SAVE_EVERY) {
+                if let Err(error) = file_system.store.save_usage() {
+                    log::error!("cannot save the usage of volumes: {error}");
+                }
+            }
+        })?;
+        Ok(housekeeping)
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Housekeeping {
+    fn drop(&mut self) {
+        *self.stop.stopped.lock() = true;
+        self.stop.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // A panic has been logged.
+            let _ = thread.join();
+        }
     }
 }
 

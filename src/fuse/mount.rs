@@ -104,28 +104,42 @@ pub(super) fn mount(
     }
 }
 
+fn open_device() -> Result<File, MountError> {
+    let refuse = |why: String| MountError::Device { why };
+    let device = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
+                refuse("it is not there; load the kernel module with 'modprobe fuse'".into())
+            }
+            Some(libc::EACCES | libc::EPERM) => refuse(
+                "permission denied; the device must be accessible to this user (and, in a \
+                 container, passed to it)"
+                    .into(),
+            ),
+            _ => refuse(error.to_string()),
+        })?;
+    // MISC_MAJOR and FUSE_MINOR, linux/major.h and linux/miscdevice.h.
+    let is_fuse = nix::sys::stat::fstat(&device).is_ok_and(|stat| {
+        stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(10, 229)
+    });
+    if !is_fuse {
+        return Err(refuse(
+            "it is not the FUSE device (character device 10:229); make it with 'mknod /dev/fuse c 10 229'"
+                .into(),
+        ));
+    }
+    Ok(device)
+}
+
 fn mount_directly(
     source: &Path,
     mountpoint: &Path,
     options: &MountOptions,
 ) -> Result<OwnedFd, MountError> {
-    let device = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse")
-        .map_err(|error| MountError::Device {
-            why: match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
-                    "it is not there; load the kernel module with 'modprobe fuse'".into()
-                }
-                Some(libc::EACCES | libc::EPERM) => {
-                    "permission denied; the device must be accessible to this user (and, in a \
-                     container, passed to it)"
-                        .into()
-                }
-                _ => error.to_string(),
-            },
-        })?;
+    let device = open_device()?;
     let user = nix::unistd::geteuid();
     let group = nix::unistd::getegid();
     let mut data = format!(

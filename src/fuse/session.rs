@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 
 use super::adapter::{Adapter, KernelNotifier};
 use super::fs::FileSystem;
+use super::housekeeping::{self, Housekeeping};
 use super::observer::MountObserver;
-use super::{holders, housekeeping, mount, mountinfo};
+use super::{holders, mount, mountinfo};
 use crate::model::Limits;
 use crate::volume::{Holder, Store, Volumes};
 
@@ -131,7 +132,7 @@ pub enum UnmountError {
 pub struct Mounted {
     mountpoint: PathBuf,
     fs: Arc<FileSystem>,
-    server: Mutex<Option<JoinHandle<io::Result<()>>>>,
+    server: Mutex<Option<(JoinHandle<io::Result<()>>, Housekeeping)>>,
 }
 
 impl std::fmt::Debug for Mounted {
@@ -203,11 +204,11 @@ impl Mounted {
         let server = std::thread::Builder::new()
             .name("volfs-session".into())
             .spawn(move || session.run())?;
-        housekeeping::start(fs, uncounted)?;
+        let housekeeping = Housekeeping::start(fs, uncounted)?;
         Ok(Self {
             mountpoint: mountpoint.to_owned(),
             fs: Arc::clone(fs),
-            server: Mutex::new(Some(server)),
+            server: Mutex::new(Some((server, housekeeping))),
         })
     }
 
@@ -275,17 +276,26 @@ impl Mounted {
     }
 
     /// Waits until the file system is unmounted, by whomever, and all threads
-    /// have ended.
+    /// have ended; usage is saved then, and exact.
     ///
     /// # Errors
     /// The first error of a serving thread.
     pub fn wait(&self) -> io::Result<()> {
-        let Some(server) = self.server.lock().take() else {
+        let Some((server, housekeeping)) = self.server.lock().take() else {
             return Ok(());
         };
-        server
+        let result = server
             .join()
-            .unwrap_or_else(|_| Err(io::Error::other("a serving thread panicked")))
+            .unwrap_or_else(|_| Err(io::Error::other("a serving thread panicked")));
+        drop(housekeeping);
+        // The kernel drops closes that it has not sent when it unmounts.
+        self.fs.release_all();
+        if !self.fs.store().is_read_only()
+            && let Err(error) = self.fs.store().settle()
+        {
+            log::error!("cannot save the usage of volumes, they will be counted: {error}");
+        }
+        result
     }
 }
 

@@ -43,6 +43,8 @@ impl Store {
         let volume = Arc::new(Volume::new(row));
         self.index.write().appear(&spec.name, &volume);
         self.tell(|observer| observer.appeared(&spec.name, &volume));
+        // Before who uses the volume can take the last space.
+        self.refill_reserve();
         Ok(volume)
     }
 }

@@ -15,8 +15,9 @@ use nix::sys::statvfs::statvfs;
 /// database).
 const BYTES: u64 = 256 << 10;
 
-/// No space is kept back on a file system with less than this left.
-const LEAVE: u64 = 16 << 20;
+/// No space is kept back on a file system with less than this left: not the
+/// last space of all.
+const LEAVE: u64 = 1 << 20;
 
 /// The file that holds the space.
 #[derive(Debug)]

@@ -243,6 +243,13 @@ impl FileSystem {
         }
     }
 
+    /// Closes all files that are still open, when nobody can use them any more.
+    pub fn release_all(&self) {
+        for fh in self.handles.all() {
+            self.release(fh);
+        }
+    }
+
     /// Whether new opens in the volume go straight to the host's file: where
     /// nothing has to be counted as it is written.
     fn passes_through(&self, volume: &Volume) -> bool {
