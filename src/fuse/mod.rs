@@ -28,6 +28,7 @@ pub mod ops;
 pub mod passthrough;
 mod property;
 mod root;
+mod serving;
 mod session;
 pub mod stats;
 pub mod types;

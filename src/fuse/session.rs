@@ -190,10 +190,11 @@ impl Mounted {
         };
         let mut config = fuser::Config::default();
         config.acl = acl;
-        config.n_threads = Some(options.threads.unwrap_or(DEFAULT_THREADS));
+        let threads = options.threads.unwrap_or(DEFAULT_THREADS).max(1);
+        config.n_threads = Some(threads);
         let uncounted = housekeeping::hold_uncounted(fs);
         // The kernel's first request is answered here.
-        let session = Session::from_fd(Adapter::new(Arc::clone(fs)), device, acl, config)?;
+        let session = Session::from_fd(Adapter::new(Arc::clone(fs), threads), device, acl, config)?;
         fs.kernel
             .connect(Arc::new(KernelNotifier::new(session.notifier())));
         fs.store()
@@ -303,6 +304,7 @@ impl Mounted {
 /// process that looks at all mounts holds it for a moment.
 const BUSY_GRACE: Duration = Duration::from_secs(1);
 
-/// Threads that serve requests. More than there are processors, because a
-/// thread that waits for the disk in fsync must not keep others waiting.
-const DEFAULT_THREADS: usize = 8;
+/// Threads that can serve requests. Many more than there are processors, because
+/// one that waits for the disk must not keep others waiting; most are parked
+/// (see [`serving`](super::serving)).
+const DEFAULT_THREADS: usize = 16;
