@@ -67,6 +67,8 @@ pub(super) fn unaccounted_writers(fs: &FileSystem, volume: &Volume) -> Vec<Holde
     };
     // Pages that were cached before the kernel wrote by itself are old.
     fs.distrust_cache(volume.slot);
+    // One that was decided before the limit was set is to be seen below.
+    fs.handles.settle_openings();
     if !stays(writes) {
         return Vec::new();
     }

@@ -264,7 +264,9 @@ impl Generator {
             return None;
         }
         let dirs = is_dir(source) || target.is_some_and(is_dir);
-        if (flags == libc::RENAME_EXCHANGE && dirs) || (flags != 0 && target == Some(source)) {
+        // The kernel refuses what does not go together before it asks.
+        let plain = flags == 0 || flags == libc::RENAME_NOREPLACE;
+        if (!plain && dirs && target.is_some()) || (flags != 0 && target == Some(source)) {
             return None;
         }
         Some(Act::Rename { old, new, flags })

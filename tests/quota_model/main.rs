@@ -78,7 +78,7 @@ fn a_mount_without_passthrough() {
     let mut world = OnMount::new(&["--no-passthrough"]);
     play_all(
         &mut world,
-        &seeds(60, 2000),
+        &seeds(40, 2000),
         false,
         Able {
             insert_range: false,
@@ -91,7 +91,7 @@ fn a_mount_with_passthrough() {
     let mut world = OnMount::new(&[]);
     play_all(
         &mut world,
-        &seeds(60, 2000),
+        &seeds(40, 2000),
         true,
         Able {
             insert_range: false,
