@@ -50,13 +50,14 @@ thread_local! {
 /// copies of what was borrowed from the request, so that other volumes go on.
 macro_rules! change {
     ($adapter:ident, $node:ident, [$($borrowed:ident),*], $body:block) => {
-        match node($node).slot().filter(|&slot| $adapter.fs.counting.contains(slot)) {
-            None => $body,
-            Some(slot) => {
+        match node($node).slot().map(|slot| (slot, $adapter.fs.counting.enter(slot))) {
+            None | Some((_, Some(_))) => $body,
+            Some((slot, None)) => {
                 $(let $borrowed = $borrowed.to_owned();)*
                 let fs = Arc::clone(&$adapter.fs);
                 after_count(move || {
-                    fs.counting.wait_for(slot);
+                    let counted = Arc::clone(&fs);
+                    let _under_way = counted.counting.enter_in_turn(slot);
                     let $adapter = &Adapter { fs };
                     $(let $borrowed = &*$borrowed;)*
                     $body
@@ -524,6 +525,8 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let slot = node(ino).slot();
+        let _under_way = slot.map(|slot| self.fs.counting.pass(slot));
         let result = self.run(Op::Release, ino, |fs| {
             fs.release(Fh(fh.0));
             Ok(())

@@ -31,5 +31,6 @@ mod root;
 mod session;
 pub mod stats;
 pub mod types;
+mod verify;
 
 pub use session::{MountError, MountOptions, Mounted, RmdirPolicy, UnmountError};

@@ -56,7 +56,13 @@ impl Observer for MountObserver {
             .unwrap_or_default()
     }
 
-    fn appeared(&self, name: &VolumeName, _volume: &Volume) {
+    fn appeared(&self, name: &VolumeName, volume: &Volume) {
+        // Back from the trash after an unclean stop: counted before it grows.
+        if !volume.usage_is_exact()
+            && let Some(fs) = self.0.upgrade()
+        {
+            super::housekeeping::hold_uncounted(&fs);
+        }
         self.name_changed(name);
     }
 

@@ -191,7 +191,7 @@ impl Mounted {
         let mut config = fuser::Config::default();
         config.acl = acl;
         config.n_threads = Some(options.threads.unwrap_or(DEFAULT_THREADS));
-        let uncounted = housekeeping::hold_uncounted(fs);
+        housekeeping::hold_uncounted(fs);
         // The kernel's first request is answered here.
         let session = Session::from_fd(Adapter::new(Arc::clone(fs)), device, acl, config)?;
         fs.kernel
@@ -204,7 +204,7 @@ impl Mounted {
         let server = std::thread::Builder::new()
             .name("volfs-session".into())
             .spawn(move || session.run())?;
-        let housekeeping = Housekeeping::start(fs, uncounted)?;
+        let housekeeping = Housekeeping::start(fs)?;
         Ok(Self {
             mountpoint: mountpoint.to_owned(),
             fs: Arc::clone(fs),

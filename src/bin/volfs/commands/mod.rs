@@ -11,6 +11,7 @@ pub mod rm;
 pub mod set;
 pub mod trash;
 pub mod umount;
+pub mod verify;
 
 use std::ffi::OsString;
 
@@ -47,6 +48,8 @@ pub enum Command {
     Set(set::SetArgs),
     /// List, restore or delete removed volumes
     Trash(trash::TrashArgs),
+    /// Compare what volumes are charged with what they hold
+    Verify(verify::VerifyArgs),
     /// Check what this machine and this store can do
     Doctor(doctor::DoctorArgs),
 }
@@ -71,6 +74,7 @@ impl Command {
             Self::Path(arguments) => arguments.run(context),
             Self::Set(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
+            Self::Verify(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
         }
     }
