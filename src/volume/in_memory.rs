@@ -23,6 +23,8 @@ pub struct Volume {
     /// Its kind.
     pub kind: Kind,
     account: Account,
+    // Whether the catalogue did not know the usage when it was loaded.
+    unclean: bool,
     // Whether the account was exact when it was loaded, or counted since.
     counted: AtomicBool,
     // Whether the catalogue says that usage may change. Set and cleared with
@@ -62,6 +64,7 @@ impl Volume {
             serial: row.serial,
             kind: row.kind,
             account: Account::new(row.used, row.limits),
+            unclean: !row.usage_clean,
             counted: AtomicBool::new(row.usage_clean),
             dirty: AtomicBool::new(!row.usage_clean),
             progress: AtomicU64::new(NOT_COUNTING),
@@ -117,6 +120,13 @@ impl Volume {
     pub(super) fn set_counted(&self, used: Usage) {
         self.account.set_counted(used);
         self.counted.store(true, Ordering::Release);
+    }
+
+    /// Whether the last process that had the store ended without saying what
+    /// the volume holds.
+    #[must_use]
+    pub fn had_unclean_stop(&self) -> bool {
+        self.unclean
     }
 
     pub(super) fn begin_count(&self) -> Progress<'_> {

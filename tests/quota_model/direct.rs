@@ -28,7 +28,7 @@ const ROOT: Caller = Caller {
 };
 
 /// Keeps the host's file as the kernel does.
-struct AsKernel;
+pub struct AsKernel;
 
 impl Register for AsKernel {
     fn register(&self, file: BorrowedFd<'_>) -> std::io::Result<Backing> {

@@ -12,6 +12,7 @@ mod direct;
 mod generate;
 mod model;
 mod mounted;
+mod races;
 mod world;
 
 use direct::Direct;
