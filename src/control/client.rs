@@ -13,7 +13,9 @@ use serde::de::DeserializeOwned;
 use super::protocol::{Call, Failure, Refusal, Reply, Request, Status};
 use super::{SOCKET_NAME, socket};
 use crate::model::{VolumeName, VolumeSpec};
-use crate::volume::{Change, Error, Holder, Removal, Result, TrashedVolume, VolumeInfo, Volumes};
+use crate::volume::{
+    Change, Error, Holder, Removal, Result, TrashedVolume, Verified, VolumeInfo, Volumes,
+};
 
 /// How long a daemon may take to read a request; it is short.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -214,6 +216,13 @@ impl Volumes for Client {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.ask(Call::Holders { name: name.clone() })
+    }
+
+    fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
+        self.ask(Call::Verify {
+            name: name.clone(),
+            repair,
+        })
     }
 
     fn trash(&self) -> Result<Vec<TrashedVolume>> {

@@ -51,13 +51,13 @@ thread_local! {
 /// copies of what was borrowed from the request, so that other volumes go on.
 macro_rules! change {
     ($adapter:ident, $node:ident, [$($borrowed:ident),*], $body:block) => {
-        match node($node).slot().filter(|&slot| $adapter.fs.counting.contains(slot)) {
-            None => $body,
-            Some(slot) => {
+        match node($node).slot().map(|slot| (slot, $adapter.fs.counting.enter(slot))) {
+            None | Some((_, Some(_))) => $body,
+            Some((slot, None)) => {
                 $(let $borrowed = $borrowed.to_owned();)*
                 let waiting = $adapter.clone();
                 after_count(move || {
-                    waiting.fs.counting.wait_for(slot);
+                    let _under_way = waiting.fs.counting.enter_in_turn(slot);
                     let $adapter = &waiting;
                     $(let $borrowed = &*$borrowed;)*
                     $body
@@ -556,6 +556,8 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _turn = self.serving.begin(false);
+        let slot = node(ino).slot();
+        let _under_way = slot.map(|slot| self.fs.counting.pass(slot));
         let result = self.run(Op::Release, ino, |fs| {
             fs.release(Fh(fh.0));
             Ok(())

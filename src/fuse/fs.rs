@@ -122,6 +122,12 @@ impl FileSystem {
         &self.host
     }
 
+    /// What the kernel has agreed to, and the way to tell it of changes.
+    #[must_use]
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
     /// `STORE/volumes`, open.
     pub(super) fn volumes_dir(&self) -> &OwnedFd {
         &self.volumes_dir

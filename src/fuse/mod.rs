@@ -32,5 +32,6 @@ mod serving;
 mod session;
 pub mod stats;
 pub mod types;
+mod verify;
 
 pub use session::{MountError, MountOptions, Mounted, RmdirPolicy, UnmountError};

@@ -192,7 +192,7 @@ impl Mounted {
         config.acl = acl;
         let threads = options.threads.unwrap_or(DEFAULT_THREADS).max(1);
         config.n_threads = Some(threads);
-        let uncounted = housekeeping::hold_uncounted(fs);
+        housekeeping::hold_uncounted(fs);
         // The kernel's first request is answered here.
         let session = Session::from_fd(Adapter::new(Arc::clone(fs), threads), device, acl, config)?;
         fs.kernel
@@ -205,7 +205,7 @@ impl Mounted {
         let server = std::thread::Builder::new()
             .name("volfs-session".into())
             .spawn(move || session.run())?;
-        let housekeeping = Housekeeping::start(fs, uncounted)?;
+        let housekeeping = Housekeeping::start(fs)?;
         Ok(Self {
             mountpoint: mountpoint.to_owned(),
             fs: Arc::clone(fs),

@@ -21,11 +21,12 @@ mod trash;
 mod usage;
 mod walk;
 
-pub use api::{Change, DiskInfo, Removal, TrashedVolume, VolumeInfo, Volumes};
+pub use api::{Change, DiskInfo, Removal, TrashedVolume, Verified, VolumeInfo, Volumes};
 pub use error::{Error, Hold, Holder, Result};
 pub use in_memory::Volume;
 pub use rebuild::Rebuilt;
 pub use store::{Observer, Store, StoreOptions};
+pub(crate) use usage::check_is_directory;
 
 #[cfg(test)]
 mod testing;

@@ -101,6 +101,16 @@ Examples:
   volfs trash empty cache                 that one, for ever
   volfs trash empty                       everything in the trash, for ever";
 
+/// `volfs verify --help`.
+pub const VERIFY: &str = "\
+Examples:
+  volfs verify                      all volumes
+  volfs verify cache --repair       and set what the volume is charged
+  volfs verify --json | jq '.[] | select(.accounted != .found)'
+
+Walks the files of each volume. Changes of that volume wait meanwhile, reads
+and other volumes do not. Exit code 1: a difference was found and not repaired.";
+
 /// `volfs doctor --help`.
 pub const DOCTOR: &str = "\
 Examples:

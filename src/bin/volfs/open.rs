@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use volfs::control::{Client, Status};
 use volfs::model::{VolumeName, VolumeSpec};
 use volfs::volume::{
-    Change, Error, Holder, Removal, Result, Store, StoreOptions, TrashedVolume, VolumeInfo, Volumes,
+    Change, Error, Holder, Removal, Result, Store, StoreOptions, TrashedVolume, Verified,
+    VolumeInfo, Volumes,
 };
 
 /// How long to wait for a store that is locked by a daemon that does not
@@ -141,6 +142,10 @@ impl Volumes for Reached {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.ask(|volumes| volumes.holders(name))
+    }
+
+    fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
+        self.ask(|volumes| volumes.verify(name, repair))
     }
 
     fn trash(&self) -> Result<Vec<TrashedVolume>> {

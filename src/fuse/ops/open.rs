@@ -57,11 +57,11 @@ impl HostOpen {
 }
 
 /// Flags of an open that the host's file gets. Direct I/O would need aligned
-/// buffers, the kernel computes where to append, and what the name leads to
-/// has been decided.
+/// buffers, the kernel computes where to append, what the name leads to has
+/// been decided, and a file is emptied where the account sees it, once: not by
+/// a second O_TRUNC that takes away what others have written since.
 fn host_flags(flags: OFlag) -> OFlag {
-    let kept =
-        OFlag::O_ACCMODE | OFlag::O_TRUNC | OFlag::O_SYNC | OFlag::O_DSYNC | OFlag::O_NOATIME;
+    let kept = OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC | OFlag::O_NOATIME;
     (flags & kept) | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
 }
 

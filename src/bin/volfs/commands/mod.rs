@@ -12,6 +12,7 @@ pub mod set;
 pub mod stats;
 pub mod trash;
 pub mod umount;
+pub mod verify;
 
 use std::ffi::OsString;
 
@@ -50,6 +51,8 @@ pub enum Command {
     Stats(stats::StatsArgs),
     /// List, restore or delete removed volumes
     Trash(trash::TrashArgs),
+    /// Compare what volumes are charged with what they hold
+    Verify(verify::VerifyArgs),
     /// Check what this machine and this store can do
     Doctor(doctor::DoctorArgs),
 }
@@ -75,6 +78,7 @@ impl Command {
             Self::Set(arguments) => arguments.run(context),
             Self::Stats(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
+            Self::Verify(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
         }
     }
