@@ -101,6 +101,16 @@ Examples:
   volfs trash empty cache                 that one, for ever
   volfs trash empty                       everything in the trash, for ever";
 
+/// `volfs image --help`.
+pub const IMAGE: &str = "\
+Examples:
+  volfs image format db.raw --size 10G --label db
+  volfs image inspect db.raw
+  volfs image grow db.raw --size 20G
+
+These work on files, not on volumes. Sizes are whole blocks of 4 KiB, 8 MiB to
+64 TiB.";
+
 /// `volfs doctor --help`.
 pub const DOCTOR: &str = "\
 Examples:

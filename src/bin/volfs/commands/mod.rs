@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod doctor;
+pub mod image;
 pub mod inspect;
 pub mod ls;
 pub mod mount;
@@ -47,6 +48,8 @@ pub enum Command {
     Set(set::SetArgs),
     /// List, restore or delete removed volumes
     Trash(trash::TrashArgs),
+    /// Make, inspect and grow ext4 disk images
+    Image(image::ImageArgs),
     /// Check what this machine and this store can do
     Doctor(doctor::DoctorArgs),
 }
@@ -71,6 +74,7 @@ impl Command {
             Self::Path(arguments) => arguments.run(context),
             Self::Set(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
+            Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
         }
     }
