@@ -20,7 +20,7 @@ use super::charge::SizeLocks;
 use super::control_tree::OpenTexts;
 use super::counting::Counting;
 use super::error::{OpError, OpResult};
-use super::handles::Handles;
+use super::handles::{Handles, OpenInode};
 use super::host::Host;
 use super::kernel::Kernel;
 use super::last_error::LastErrors;
@@ -295,13 +295,18 @@ impl FileSystem {
     /// Whether the kernel may keep attributes of `node`: not while somebody
     /// may write through a mapping that goes straight to the host's file.
     pub(super) fn keeps_attr(&self, node: NodeId) -> bool {
-        if self.handles.passthrough() == 0 {
-            return true;
-        }
-        !self
-            .handles
-            .inode(node)
-            .is_some_and(|inode| inode.writers() > 0 && inode.is_passthrough())
+        !self.is_open_and(node, OpenInode::is_mapped_by_kernel)
+    }
+
+    /// Whether the account may be behind what the kernel has written to the
+    /// host's file of `node` by itself.
+    pub(super) fn needs_settling(&self, node: NodeId) -> bool {
+        self.is_open_and(node, OpenInode::is_written_by_kernel)
+    }
+
+    fn is_open_and(&self, node: NodeId, is: impl FnOnce(&OpenInode) -> bool) -> bool {
+        // Mostly nothing is.
+        self.handles.passthrough() > 0 && self.handles.inode(node).is_some_and(|inode| is(&inode))
     }
 
     /// Cached pages of files in the volume may be old from now on: it was

@@ -48,10 +48,18 @@ pub fn can_write(flags: OFlag) -> bool {
     flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
 }
 
+/// Whether a file opened with `flags` can be mapped shared and written to; the
+/// kernel wants both rights for that (mmap(2), EACCES).
+#[must_use]
+pub fn can_map(flags: OFlag) -> bool {
+    flags & OFlag::O_ACCMODE == OFlag::O_RDWR
+}
+
 /// An inode that is open.
 pub struct OpenInode {
     state: Mutex<OpenState>,
     writers: AtomicUsize,
+    mappers: AtomicUsize,
 }
 
 /// How the contents of an open inode are had. It stays while any handle is
@@ -69,10 +77,17 @@ struct OpenState {
 }
 
 impl OpenInode {
-    /// Handles that can write.
+    /// Whether the kernel may be writing to the host's file by itself.
     #[must_use]
-    pub fn writers(&self) -> usize {
-        self.writers.load(Ordering::Relaxed)
+    pub fn is_written_by_kernel(&self) -> bool {
+        self.writers.load(Ordering::Relaxed) > 0 && self.is_passthrough()
+    }
+
+    /// Whether it may be written to through a mapping of the host's file, which
+    /// the kernel does not take for a change of ours.
+    #[must_use]
+    pub fn is_mapped_by_kernel(&self) -> bool {
+        self.mappers.load(Ordering::Relaxed) > 0 && self.is_passthrough()
     }
 
     /// Whether the kernel uses the host's file by itself.
@@ -176,6 +191,7 @@ impl Opening<'_> {
             Arc::new(OpenInode {
                 state: Mutex::default(),
                 writers: AtomicUsize::new(0),
+                mappers: AtomicUsize::new(0),
             })
         }));
         {
@@ -192,6 +208,9 @@ impl Opening<'_> {
             }
             if can_write(flags) {
                 inode.writers.fetch_add(1, Ordering::Relaxed);
+            }
+            if can_map(flags) {
+                inode.mappers.fetch_add(1, Ordering::Relaxed);
             }
         }
         let handle = Arc::new(Handle {
@@ -212,8 +231,8 @@ impl Opening<'_> {
 pub struct Closed {
     /// It was the last of an inode that has no name any more.
     pub last_of_unlinked: bool,
-    /// It was the last that could write.
-    pub last_writer: bool,
+    /// It was the last that could write through a mapping.
+    pub last_mapper: bool,
 }
 
 impl Handles {
@@ -278,8 +297,11 @@ impl Handles {
         if handle.file.is_none() {
             self.passthrough.fetch_sub(1, Ordering::Relaxed);
         }
-        let last_writer =
-            handle.writes() && handle.inode.writers.fetch_sub(1, Ordering::Relaxed) == 1;
+        if handle.writes() {
+            handle.inode.writers.fetch_sub(1, Ordering::Relaxed);
+        }
+        let last_mapper =
+            can_map(handle.flags) && handle.inode.mappers.fetch_sub(1, Ordering::Relaxed) == 1;
         let last = state.opens == 0;
         let last_of_unlinked = last && state.unlinked;
         // Dropped only after the locks: it is closed by a call to the kernel.
@@ -292,7 +314,7 @@ impl Handles {
         drop(backing);
         Some(Closed {
             last_of_unlinked,
-            last_writer,
+            last_mapper,
         })
     }
 

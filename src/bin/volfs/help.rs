@@ -120,3 +120,11 @@ Examples:
 
 Every check is ok, degraded (it works with something missing, and says what)
 or missing (a mount would fail; exit code 1).";
+
+/// `volfs stats --help`.
+pub const STATS: &str = "\
+Examples:
+  volfs stats               requests, errors and latency by operation since the mount
+  volfs stats --json        the same, with the whole histogram
+
+The latency buckets are powers of two of a microsecond. Counting takes no lock.";

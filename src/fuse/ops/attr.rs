@@ -38,7 +38,7 @@ impl FileSystem {
                     // Still referred to, by a working directory or O_PATH.
                     Err(error) => return self.nodes.gone(node).map(|a| (a, true)).ok_or(error),
                 };
-                if !self.keeps_attr(node) {
+                if self.needs_settling(node) {
                     self.settle_passthrough(&at, &fd)?;
                 }
                 node::stat(fd)?

@@ -112,7 +112,7 @@ impl FileSystem {
             return Ok(());
         }
         let file = self.file_of(node, fh)?;
-        if !self.keeps_attr(node) {
+        if self.needs_settling(node) {
             self.settle_passthrough(&self.locate(node)?, &file)?;
         }
         let synced = if data_only {

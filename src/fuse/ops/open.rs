@@ -12,7 +12,7 @@ use crate::fuse::charge::inode_of;
 use crate::fuse::control_tree;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located, component};
-use crate::fuse::handles::{Handle, Mode as InodeMode, can_write};
+use crate::fuse::handles::{Handle, Mode as InodeMode, can_map, can_write};
 use crate::fuse::node::NodeId;
 use crate::fuse::passthrough::{Backing, Register};
 use crate::fuse::types::{Caller, DataPath, Entry, Fh, Opened};
@@ -95,7 +95,7 @@ impl FileSystem {
             HostOpen::File(self.open_located(&at, host_flags(flags))?)
         };
         let opened = self.finish_open(&at, flags, file, register)?;
-        if can_write(flags) && matches!(opened.path, DataPath::Passthrough(_)) {
+        if can_map(flags) && matches!(opened.path, DataPath::Passthrough(_)) {
             // What the kernel has cached goes stale with the first write
             // through a mapping.
             self.kernel.attr_changed(at.node);
@@ -237,8 +237,8 @@ impl FileSystem {
                 _ => at.volume.account().distrust(),
             }
         }
-        if closed.last_writer && by_kernel {
-            // Times and allocated blocks as the kernel left them on the host.
+        if closed.last_mapper && by_kernel {
+            // Times as a mapping left them on the host.
             self.kernel.attr_changed(at.node);
         }
     }

@@ -10,6 +10,7 @@ pub mod mv;
 pub mod path;
 pub mod rm;
 pub mod set;
+pub mod stats;
 pub mod trash;
 pub mod umount;
 
@@ -46,6 +47,8 @@ pub enum Command {
     Path(path::PathArgs),
     /// Change a volume's limits, labels and pin
     Set(set::SetArgs),
+    /// Show what the kernel has asked of the daemon, by operation
+    Stats(stats::StatsArgs),
     /// List, restore or delete removed volumes
     Trash(trash::TrashArgs),
     /// Make, inspect and grow ext4 disk images
@@ -73,6 +76,7 @@ impl Command {
             Self::Mv(arguments) => arguments.run(context),
             Self::Path(arguments) => arguments.run(context),
             Self::Set(arguments) => arguments.run(context),
+            Self::Stats(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
             Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
