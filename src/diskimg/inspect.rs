@@ -93,6 +93,9 @@ pub struct Summary {
     pub blocks: u64,
     /// Free blocks, from the group descriptors.
     pub free_blocks: u64,
+    /// Blocks that the file system itself takes, which `df` does not show; 0
+    /// when the image does not say.
+    pub overhead_blocks: u64,
     /// Blocks that only user 0 may fill.
     pub reserved_blocks: u64,
     /// Inodes.
@@ -161,6 +164,20 @@ pub fn inspect(image: &impl ReadAt) -> Result<Summary, InspectError> {
         check_descriptor(&header, group, desc, &mut summary)
     })?;
     Ok(summary)
+}
+
+/// The descriptor of the first group.
+pub(in crate::diskimg) fn first_descriptor(
+    image: &impl ReadAt,
+    header: &Header,
+) -> Result<GroupDesc, InspectError> {
+    let mut raw = [0u8; 64];
+    let known = raw.len().min(header.desc_bytes as usize);
+    let offset = header
+        .desc_block(0)
+        .saturating_mul(header.block_bytes.into());
+    read(image, &mut raw[..known], offset)?;
+    Ok(GroupDesc::from_bytes(&raw[..known]))
 }
 
 /// Calls `visit` for each group's descriptor, in order, up to the file's end.
@@ -244,6 +261,7 @@ fn summarise(header: &Header) -> Summary {
         block_bytes: header.block_bytes,
         blocks: header.blocks_count,
         free_blocks: 0,
+        overhead_blocks: u64::from(sb.s_overhead_clusters()) * u64::from(header.cluster_blocks),
         reserved_blocks: sb.r_blocks_count(),
         inodes: sb.s_inodes_count(),
         free_inodes: 0,

@@ -3,7 +3,7 @@
 //!
 //! | layer | files |
 //! |---|---|
-//! | entry points | `format`, `inspect`, `grow` |
+//! | entry points | `format`, `inspect`, `grow`, `root` (looking in), `attach` (the kernel's own mount) |
 //! | planners, pure | `geometry`, `layout`, `space`, `tables`, `describe`, `grow::plan` |
 //! | on-disk structures, one each | `superblock`, `group_desc`, `bitmap`, `inode`, `extent`, `dir_block`, `journal`, `resize_inode`, `quota_file`, `orphan_file` |
 //! | bytes | `store` (the only I/O), `block_sink`, `bytes`, `checksum`, `units` |
@@ -12,6 +12,7 @@
 //! `Documentation/filesystems/ext4` and of `dumpe2fs`; the rules of layout are
 //! those of mke2fs, stated in our own words.
 
+mod attach;
 mod backups;
 mod bitmap;
 mod block_sink;
@@ -37,6 +38,7 @@ mod options;
 mod orphan_file;
 mod quota_file;
 mod resize_inode;
+mod root;
 mod space;
 mod store;
 mod superblock;
@@ -44,6 +46,7 @@ mod tables;
 mod units;
 mod writer;
 
+pub use attach::{AttachError, Attached};
 pub use error::{
     AccessError, FormatError, GrowError, InspectError, OptionError, PlanError, SizeError,
 };
@@ -54,6 +57,7 @@ pub use grow::{Grown, grow, grow_store};
 pub use inspect::{Damage, ImageState, LastMount, Summary, inspect};
 pub use layout::Layout;
 pub use options::{InodeDensity, JournalSize, Options, RootDirectory};
+pub use root::{InodeTime, RESERVED_INODES, ROOT_INODE, RootInode, root_inode};
 pub use store::{ImageStore, ReadAt};
 pub use units::{BLOCK_SIZE, BlockNumber, GroupNumber, ImageSize, InodeNumber, MIB, Timestamp};
 pub use uuid::Uuid;
