@@ -64,15 +64,28 @@ fn a_mapping_and_reads_and_writes_see_the_same() {
             .unwrap();
         file.set_len(64 << 10).unwrap();
         let map = Map::new(&file, 64 << 10, Sharing::Shared, true).unwrap();
-        let other = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let other = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
         let mut buffer = [0; 100];
         for round in 0..200_usize {
             let at = round * 311;
             map.write(at, &[round as u8; 100]);
             other.read_exact_at(&mut buffer, at as u64).unwrap();
-            assert_eq!(buffer, [round as u8; 100], "read of what was mapped, at {at}");
-            other.write_all_at(&[!(round as u8); 100], at as u64).unwrap();
-            assert_eq!(map.read(at, 100), [!(round as u8); 100], "mapping of what was written");
+            assert_eq!(
+                buffer, [round as u8; 100],
+                "read of what was mapped, at {at}"
+            );
+            other
+                .write_all_at(&[!(round as u8); 100], at as u64)
+                .unwrap();
+            assert_eq!(
+                map.read(at, 100),
+                [!(round as u8); 100],
+                "mapping of what was written"
+            );
         }
         map.sync().unwrap();
         drop((map, file, other));
@@ -100,7 +113,10 @@ fn what_truncate_cuts_off_a_mapping_comes_back_as_zeros() {
         assert_eq!(map.read(16000, 8), [0; 8]);
         map.write(8000, &[9; 4]);
         let mut read = [0; 4];
-        File::open(&path).unwrap().read_exact_at(&mut read, 8000).unwrap();
+        File::open(&path)
+            .unwrap()
+            .read_exact_at(&mut read, 8000)
+            .unwrap();
         assert_eq!(read, [9; 4]);
     });
 }
@@ -133,7 +149,11 @@ fn four_processes_append_and_no_byte_is_lost() {
         for line in text.lines() {
             let (name, number) = line.split_once(' ').unwrap();
             let name: usize = name.parse().unwrap();
-            assert_eq!(number.parse::<u32>().unwrap(), next[name], "of writer {name}");
+            assert_eq!(
+                number.parse::<u32>().unwrap(),
+                next[name],
+                "of writer {name}"
+            );
             next[name] += 1;
         }
         assert_eq!(next, [0, LINES, LINES, LINES, LINES]);
@@ -166,7 +186,9 @@ fn two_bind_mounts_in_two_namespaces_read_what_the_other_wrote() {
                  done"
             )
         };
-        let mut first = namespace(volume, &places[0], &script("a", "b")).spawn().unwrap();
+        let mut first = namespace(volume, &places[0], &script("a", "b"))
+            .spawn()
+            .unwrap();
         run(&mut namespace(volume, &places[1], &script("b", "a")));
         assert!(first.wait().unwrap().success());
         assert_eq!(fs::read_dir(volume).unwrap().count(), 100);
@@ -190,7 +212,11 @@ fn the_daemon_path_keeps_its_pages_over_an_open() {
     }
     assert_eq!(reads(), before);
     // And lets them go when the file changes.
-    let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
     file.seek(SeekFrom::Start(1000)).unwrap();
     file.write_all(b"new").unwrap();
     let mut text = Vec::new();
