@@ -179,7 +179,7 @@ pub(super) fn open(
     texts.insert(fh, text.into_bytes().into());
     Ok(Opened {
         fh: Fh(fh),
-        path: DataPath::Direct,
+        path: DataPath::Direct(None),
     })
 }
 

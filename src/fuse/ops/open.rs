@@ -131,7 +131,7 @@ impl FileSystem {
             InodeMode::Passthrough(backing) if passes || !can_write(flags) => {
                 DataPath::Passthrough(backing)
             }
-            InodeMode::Passthrough(_) => DataPath::Direct,
+            InodeMode::Passthrough(backing) => DataPath::Direct(Some(backing)),
             InodeMode::Cached => cached,
             InodeMode::Closed if passes => self
                 .register(file.fd(), register)
