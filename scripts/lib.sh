@@ -42,3 +42,16 @@ need_cargo() {
         return 1
     fi
 }
+
+# Prints the directory of an unpacked Debian cloud kernel (boot/, lib/modules/),
+# downloaded into target/vm the first time.
+vm_kernel() {
+    local package dir=target/vm/kernel
+    if [ ! -e "$dir/done" ]; then
+        mkdir -p "$dir"
+        package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
+        (cd "$dir" && apt-get download -qq "$package" && dpkg -x ./*.deb . && rm -f ./*.deb) >&2
+        touch "$dir/done"
+    fi
+    realpath "$dir"
+}

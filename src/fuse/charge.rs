@@ -18,7 +18,7 @@ use super::handles::OpenInode;
 use super::node::NodeId;
 use super::types::Attr;
 use crate::meta::{Inode, Reservation, charge, round_up};
-use crate::model::Bytes;
+use crate::model::{Bytes, Kind};
 use crate::sys::node;
 use crate::volume::Volume;
 
@@ -80,6 +80,10 @@ impl FileSystem {
     /// The volume's contents are about to change: the catalogue must know
     /// before, so that a crash is followed by a count.
     pub(super) fn about_to_change(&self, volume: &Volume) -> OpResult<()> {
+        // A disk volume's own file system keeps the account.
+        if volume.kind == Kind::Disk {
+            return Ok(());
+        }
         Ok(self.store.mark_dirty(volume)?)
     }
 

@@ -14,8 +14,9 @@ use super::fs::FileSystem;
 use super::handles::can_write;
 use super::node::{Generation, NodeId};
 use super::ops::{Listed, ListedPlus};
-use super::root;
+use super::passthrough::Register;
 use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened};
+use super::{image_file, root};
 use crate::model::Timestamp;
 use crate::volume::Volumes;
 
@@ -82,6 +83,12 @@ fn made_attr(node: NodeId, changed: Timestamp) -> Attr {
 }
 
 pub(super) fn attr(fs: &FileSystem, node: NodeId) -> OpResult<Attr> {
+    if node == image_file::DIR {
+        return Ok(image_file::dir_attr(fs.store.last_change()));
+    }
+    if image_file::is_image(node) {
+        return image_file::attr(fs, node);
+    }
     let known = node == DIR || FILES.iter().any(|&(n, _)| NodeId::control(n) == node);
     if !known {
         return Err(OpError::VolumeGone);
@@ -89,35 +96,49 @@ pub(super) fn attr(fs: &FileSystem, node: NodeId) -> OpResult<Attr> {
     Ok(made_attr(node, fs.store.last_change()))
 }
 
-pub(super) fn lookup(parent: NodeId, name: &OsStr) -> Found {
-    if parent != DIR {
-        return Found::Nothing;
+pub(super) fn lookup(fs: &FileSystem, parent: NodeId, name: &OsStr) -> OpResult<Found> {
+    if parent == image_file::DIR {
+        return image_file::lookup(fs, name);
     }
-    match FILES.iter().find(|&&(_, file)| name == file) {
+    if parent != DIR {
+        return Ok(Found::Nothing);
+    }
+    if name == image_file::NAME {
+        return Ok(Found::Entry(Entry {
+            attr: attr(fs, image_file::DIR)?,
+            ..entry(image_file::DIR)
+        }));
+    }
+    Ok(match FILES.iter().find(|&&(_, file)| name == file) {
         Some(&(number, _)) => Found::Entry(entry(NodeId::control(number))),
         None => Found::Nothing,
-    }
+    })
 }
 
 /// Names, nodes and cookies of what is in the directory.
 fn listing() -> impl Iterator<Item = (u64, NodeId, &'static str)> {
     let dots = [(DIR, "."), (NodeId::ROOT, "..")];
     let files = FILES.iter().map(|&(n, name)| (NodeId::control(n), name));
+    let disks = [(image_file::DIR, image_file::NAME)];
     (1..)
-        .zip(dots.into_iter().chain(files))
+        .zip(dots.into_iter().chain(files).chain(disks))
         .map(|(cookie, (node, name))| (cookie, node, name))
 }
 
 pub(super) fn readdir(
+    fs: &FileSystem,
     node: NodeId,
     offset: u64,
     add: &mut dyn FnMut(&Listed<'_>) -> bool,
 ) -> OpResult<()> {
+    if node == image_file::DIR {
+        return image_file::readdir(fs, offset, add);
+    }
     if node != DIR {
         return Err(Errno::ENOTDIR.into());
     }
     for (next, node, name) in listing().filter(|&(cookie, ..)| cookie > offset) {
-        let is_dir = node == DIR || node == NodeId::ROOT;
+        let is_dir = [DIR, NodeId::ROOT, image_file::DIR].contains(&node);
         let kind = if is_dir { libc::DT_DIR } else { libc::DT_REG };
         if add(&Listed {
             node,
@@ -137,6 +158,9 @@ pub(super) fn readdirplus(
     offset: u64,
     add: &mut dyn FnMut(&ListedPlus<'_>) -> bool,
 ) -> OpResult<()> {
+    if node == image_file::DIR {
+        return image_file::readdirplus(fs, offset, add);
+    }
     if node != DIR {
         return Err(Errno::ENOTDIR.into());
     }
@@ -165,7 +189,11 @@ pub(super) fn open(
     caller: Caller,
     node: NodeId,
     flags: OFlag,
+    register: &dyn Register,
 ) -> OpResult<Opened> {
+    if image_file::is_image(node) {
+        return image_file::open(fs, caller, node, flags, register);
+    }
     if can_write(flags) || flags.contains(OFlag::O_TRUNC) {
         return Err(OpError::ControlTree);
     }
@@ -192,7 +220,16 @@ pub(super) fn release(fs: &FileSystem, fh: Fh) -> bool {
     true
 }
 
-pub(super) fn read(fs: &FileSystem, fh: Fh, offset: u64, buffer: &mut [u8]) -> OpResult<usize> {
+pub(super) fn read(
+    fs: &FileSystem,
+    node: NodeId,
+    fh: Fh,
+    offset: u64,
+    buffer: &mut [u8],
+) -> OpResult<usize> {
+    if image_file::is_image(node) {
+        return image_file::read(fs, fh, offset, buffer);
+    }
     let text = fs
         .open_texts
         .texts

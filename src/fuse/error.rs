@@ -3,8 +3,8 @@
 use nix::errno::Errno;
 
 use crate::meta::OverLimit;
-use crate::model::InvalidName;
-use crate::volume::Error as VolumeError;
+use crate::model::{InvalidName, VolumeName};
+use crate::volume::{Error as VolumeError, Holder};
 
 /// Why an operation was not done.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -47,6 +47,37 @@ pub enum OpError {
     /// Limits may be set by root and the daemon's own user only.
     #[error("only root and the user of the daemon may set the properties of a volume")]
     NotOperator,
+    /// The image of a disk volume is open, and its files cannot be had.
+    #[error("the image of volume {name:?} is in use{}", by(.holders))]
+    DiskAttached {
+        /// The volume.
+        name: VolumeName,
+        /// Who has it open.
+        holders: Vec<Holder>,
+    },
+    /// The image of a disk volume is not emptied by opening it.
+    #[error(
+        "the image of a disk volume cannot be truncated; its size is set with 'volfs set NAME --size'"
+    )]
+    ImageSize,
+    /// A command is at work on the image of a disk volume.
+    #[error("the image of volume {0:?} is being changed by a command; try again")]
+    DiskTaken(VolumeName),
+    /// A guest has written the image.
+    #[error(
+        "a guest has written the image of volume {0:?}, so that it is not given to this machine's kernel to mount; 'volfs disk trust {0}' checks it"
+    )]
+    Untrusted(VolumeName),
+    /// The image of a disk volume could not be attached.
+    #[error("volume {name:?} cannot be used as a directory: {why}")]
+    Attach {
+        /// The volume.
+        name: VolumeName,
+        /// What the system said.
+        errno: Errno,
+        /// What is wrong and what to do.
+        why: String,
+    },
     /// Allocation beyond the end, in a volume with a quota.
     #[error(
         "FALLOC_FL_KEEP_SIZE beyond the end is not offered in a volume with a quota: its size would not show it"
@@ -80,7 +111,10 @@ impl OpError {
     #[must_use]
     pub fn errno(&self) -> Errno {
         match self {
-            Self::Host(errno) => *errno,
+            Self::Host(errno) | Self::Attach { errno, .. } => *errno,
+            Self::DiskAttached { .. } | Self::DiskTaken(_) => Errno::EBUSY,
+            Self::Untrusted(_) => Errno::EACCES,
+            Self::ImageSize => Errno::EPERM,
             Self::Volume(error) => volume_errno(error),
             Self::NotAVolume | Self::ControlTree | Self::NotOperator | Self::FixedProperty => {
                 Errno::EPERM
@@ -94,6 +128,15 @@ impl OpError {
             Self::OverQuota(_) | Self::Attributes { .. } => Errno::ENOSPC,
         }
     }
+}
+
+fn by(holders: &[Holder]) -> String {
+    let mut text = String::new();
+    for (index, holder) in holders.iter().enumerate() {
+        text += if index == 0 { " by " } else { "; " };
+        text += &holder.to_string();
+    }
+    text
 }
 
 fn volume_errno(error: &VolumeError) -> Errno {
@@ -120,6 +163,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         VolumeError::ReadOnly { .. } => Errno::EROFS,
         VolumeError::BadStore { .. }
         | VolumeError::Catalogue { .. }
+        | VolumeError::Image { .. }
         | VolumeError::FilesMissing { .. }
         | VolumeError::Daemon { .. } => Errno::EIO,
         VolumeError::Io { errno, .. } => Errno::from_raw(*errno),

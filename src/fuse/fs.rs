@@ -13,13 +13,15 @@ use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, Mode};
+use nix::sys::stat::FileStat;
 use parking_lot::RwLock;
 
 use super::charge::SizeLocks;
 use super::control_tree::OpenTexts;
 use super::counting::Counting;
+use super::disks::Disks;
 use super::error::{OpError, OpResult};
+use super::ground::Ground;
 use super::handles::{Handles, OpenInode};
 use super::host::Host;
 use super::kernel::Kernel;
@@ -29,7 +31,7 @@ use super::nodes::{NodeTable, Place, Way};
 use super::session::MountOptions;
 use super::stats::Stats;
 use super::types::{Attr, Caller, Entry};
-use crate::model::{Slot, VolumeName};
+use crate::model::{Kind, Slot, VolumeName};
 use crate::sys::creds::Acting;
 use crate::sys::{node, process};
 use crate::volume::{Store, Volume};
@@ -50,16 +52,16 @@ pub struct FileSystem {
     stale_caches: RwLock<HashSet<Slot>>,
     /// `st_dev` of the mount, once it is mounted.
     device: OnceLock<u64>,
-    /// The file system that all directory volumes are on.
-    host: Arc<Host>,
-    /// `STORE/volumes`.
-    volumes_dir: OwnedFd,
+    pub(super) disks: Disks,
+    /// What all directory volumes stand on.
+    store_ground: Arc<Ground>,
 }
 
 /// A node inside a volume, with what it takes to get at it.
 pub(super) struct Located {
     pub(super) volume: Arc<Volume>,
     pub(super) node: NodeId,
+    pub(super) ground: Arc<Ground>,
 }
 
 /// A directory inside a volume, open (`O_PATH`) for calls by name.
@@ -75,23 +77,7 @@ impl FileSystem {
     /// The store's directories cannot be opened.
     pub fn new(store: Arc<Store>, options: MountOptions) -> Result<Self, (PathBuf, Errno)> {
         let path = store.dir().join("volumes");
-        let open = || {
-            nix::fcntl::open(
-                &path,
-                OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-                Mode::empty(),
-            )
-        };
-        let failed = |errno| (path.clone(), errno);
-        let volumes_dir = open().map_err(failed)?;
-        // Handles are opened relative to a descriptor that is not O_PATH.
-        let mount = nix::fcntl::open(
-            &path,
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(failed)?;
-        let host = Host::probe(mount).map_err(failed)?;
+        let ground = Ground::of_directories(&path).map_err(|errno| (path.clone(), errno))?;
         Ok(Self {
             store,
             options,
@@ -105,8 +91,8 @@ impl FileSystem {
             counting: Counting::default(),
             stale_caches: RwLock::default(),
             device: OnceLock::new(),
-            host: Arc::new(host),
-            volumes_dir,
+            disks: Disks::default(),
+            store_ground: Arc::new(ground),
         })
     }
 
@@ -119,7 +105,7 @@ impl FileSystem {
     /// The file system that directory volumes are on.
     #[must_use]
     pub fn host(&self) -> &Host {
-        &self.host
+        self.store_ground.host()
     }
 
     /// What the kernel has agreed to, and the way to tell it of changes.
@@ -128,9 +114,9 @@ impl FileSystem {
         &self.kernel
     }
 
-    /// `STORE/volumes`, open.
-    pub(super) fn volumes_dir(&self) -> &OwnedFd {
-        &self.volumes_dir
+    /// What all directory volumes stand on.
+    pub(super) fn store_ground(&self) -> &Arc<Ground> {
+        &self.store_ground
     }
 
     /// The device number (`st_dev`) of files of the mount.
@@ -151,6 +137,7 @@ impl FileSystem {
         json["cached_nodes"] = self.nodes.len().into();
         json["open_files"] = self.handles.len().into();
         json["open_files_passthrough"] = self.handles.passthrough().into();
+        json["attached_disks"] = self.disks.attached().into();
         json["passthrough"] = self.kernel.passes_through().into();
         json
     }
@@ -159,7 +146,12 @@ impl FileSystem {
     pub(super) fn locate(&self, node: NodeId) -> OpResult<Located> {
         let slot = node.slot().ok_or(OpError::VolumeGone)?;
         let volume = self.store.volume_in(slot).ok_or(OpError::VolumeGone)?;
-        Ok(Located { volume, node })
+        let ground = self.ground(&volume)?;
+        Ok(Located {
+            volume,
+            node,
+            ground,
+        })
     }
 
     /// Opens the inode of a node with `flags`; `O_PATH` for one of any type.
@@ -168,8 +160,8 @@ impl FileSystem {
         let way = self.nodes.way(at.node);
         match way {
             Some(Way::Place(..)) => self.open_by_place(at, flags),
-            _ if !self.host.has_handles() => self.open_by_place(at, flags),
-            way => self.host.open(at.node.ino(), way.as_ref(), flags),
+            _ if !at.ground.host().has_handles() => self.open_by_place(at, flags),
+            way => at.ground.host().open(at.node.ino(), way.as_ref(), flags),
         }
     }
 
@@ -191,7 +183,7 @@ impl FileSystem {
     /// makes sure that it is still the same inode.
     fn open_by_place(&self, at: &Located, flags: OFlag) -> OpResult<OwnedFd> {
         let opened = self.path_in_volume(at.node).and_then(|names| {
-            let root = self.volume_root(&at.volume)?;
+            let root = at.ground.root_of(&at.volume)?;
             Ok(if names.as_os_str().is_empty() {
                 root
             } else {
@@ -241,14 +233,19 @@ impl FileSystem {
 
     /// Opens (`O_PATH`) the root directory of a volume.
     pub(super) fn volume_root(&self, volume: &Volume) -> OpResult<OwnedFd> {
-        let path = OsString::from(format!("{}/data", volume.id));
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-        Ok(node::open_beneath(
-            &self.volumes_dir,
-            &path,
-            flags,
-            Mode::empty(),
-        )?)
+        self.ground(volume)?.root_of(volume)
+    }
+
+    /// As [`volume_root`](Self::volume_root); `None` for a disk volume, whose
+    /// root has always the same number.
+    pub(super) fn volume_root_without_attaching(
+        &self,
+        volume: &Volume,
+    ) -> OpResult<Option<OwnedFd>> {
+        match volume.kind {
+            Kind::Directory => self.volume_root(volume).map(Some),
+            Kind::Disk => Ok(None),
+        }
     }
 
     /// The node of the inode `fd`, which was found as `name` in `parent`. The
@@ -256,25 +253,27 @@ impl FileSystem {
     pub(super) fn entry(
         &self,
         volume: &Volume,
+        ground: &Ground,
         parent: NodeId,
         name: &OsStr,
         fd: impl AsFd,
     ) -> OpResult<Entry> {
         let stat = node::stat(fd.as_fd())?;
-        self.entry_of(volume, parent, name, fd, &stat)
+        self.entry_of(volume, ground, parent, name, fd, &stat)
     }
 
     /// As [`entry`](Self::entry), with the attributes that were just read.
     pub(super) fn entry_of(
         &self,
         volume: &Volume,
+        ground: &Ground,
         parent: NodeId,
         name: &OsStr,
         fd: impl AsFd,
         stat: &FileStat,
     ) -> OpResult<Entry> {
         let node = self.node_id(volume, stat)?;
-        let way = match self.host.way_to(fd, stat)? {
+        let way = match ground.host().way_to(fd, stat)? {
             Ok(way) => way,
             Err(generation) => Way::Place(
                 generation,

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLock};
 
+use super::ground::Ground;
 use super::node::NodeId;
 use super::passthrough::Backing;
 use super::types::{DataPath, Fh};
@@ -26,6 +27,8 @@ pub struct Handle {
     pub node: NodeId,
     /// The volume that it is in.
     pub volume: Arc<Volume>,
+    /// What the volume stands on, which stays for as long as the file is open.
+    pub(super) ground: Arc<Ground>,
     /// The flags that the caller opened it with.
     pub flags: OFlag,
     /// The host's file; `None` while the kernel uses that by itself.
@@ -179,9 +182,10 @@ impl Opening<'_> {
 
     /// The inode is open once more, with this data path; `size` is its size
     /// now, with its size lock held.
-    pub fn commit(
+    pub(super) fn commit(
         mut self,
         volume: Arc<Volume>,
+        ground: Arc<Ground>,
         flags: OFlag,
         file: Option<OwnedFd>,
         path: &DataPath,
@@ -216,6 +220,7 @@ impl Opening<'_> {
         let handle = Arc::new(Handle {
             node: self.node,
             volume,
+            ground,
             flags,
             file,
             inode,

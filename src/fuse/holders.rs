@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::fs::FileSystem;
+use super::image_file;
 use super::mountinfo::{self, MountInfo};
 use super::node::NodeId;
-use crate::model::Slot;
 use crate::sys::node::cached_identity;
 use crate::sys::process::command_of;
 use crate::volume::{Hold, Holder, Volume};
@@ -23,9 +23,10 @@ pub(super) fn of_volume(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
         return Vec::new();
     };
     let name = volume.name();
+    let image = image_file::node_of(volume.slot);
     let found = scan(
         device,
-        |slot| slot == volume.slot,
+        |node| node.slot() == Some(volume.slot) || node == image,
         |first| first == name.as_str(),
     );
     if !found.is_empty() {
@@ -36,6 +37,19 @@ pub(super) fn of_volume(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
         vec![UNSEEN]
     } else {
         Vec::new()
+    }
+}
+
+/// Who has the image of a disk volume open.
+pub(super) fn of_image(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
+    let image = image_file::node_of(volume.slot);
+    let found = fs.device().map_or_else(Vec::new, |device| {
+        scan(device, |node| node == image, |_| false)
+    });
+    if found.is_empty() {
+        vec![UNSEEN]
+    } else {
+        found
     }
 }
 
@@ -120,7 +134,11 @@ pub(super) fn of_mount(fs: &FileSystem) -> Vec<Holder> {
         return Vec::new();
     };
     let root = NodeId::ROOT.raw();
-    let mut holders = scan(device, |_| true, |_| true);
+    let mut holders = scan(
+        device,
+        |node| node.slot().is_some() || image_file::is_image(node),
+        |_| true,
+    );
     holders.extend(processes().into_iter().filter_map(|pid| {
         let cwd = cached_identity(&proc_file(pid, "cwd"))?;
         (cwd == (device, root)).then(|| holder(pid, Hold::WorkingDirectory))
@@ -147,13 +165,12 @@ pub(super) fn bind_mounts(fs: &FileSystem) -> Vec<Holder> {
 
 fn scan(
     device: u64,
-    is_slot: impl Fn(Slot) -> bool,
+    is_node: impl Fn(NodeId) -> bool,
     is_source: impl Fn(&str) -> bool,
 ) -> Vec<Holder> {
     let inside = |path: &Path| {
-        cached_identity(path).is_some_and(|(dev, ino)| {
-            dev == device && NodeId::from_raw(ino).slot().is_some_and(&is_slot)
-        })
+        cached_identity(path)
+            .is_some_and(|(dev, ino)| dev == device && is_node(NodeId::from_raw(ino)))
     };
     let mut seen_namespaces = HashSet::new();
     let mut found = Vec::new();

@@ -110,6 +110,12 @@ impl Host {
         })
     }
 
+    /// The directory that it was probed with.
+    #[must_use]
+    pub fn mount(&self) -> &OwnedFd {
+        &self.mount
+    }
+
     /// Whether nodes are found by handle, and so in a new process and after
     /// every rename; otherwise they are found by their place.
     #[must_use]

@@ -68,6 +68,7 @@ impl Housekeeping {
         let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
         housekeeping.spawn("volfs-save", move || {
             while !stop.sleep(SAVE_EVERY) {
+                file_system.disks.detach_idle();
                 if let Err(error) = file_system.store.save_usage() {
                     log::error!("cannot save the usage of volumes: {error}");
                 }

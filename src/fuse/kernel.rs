@@ -25,6 +25,7 @@ pub trait Notify: Send + Sync + 'static {
 
 enum Message {
     Entry(NodeId, OsString),
+    Attr(NodeId),
     /// Answered when all before it have been told.
     Barrier(Sender<()>),
 }
@@ -49,6 +50,7 @@ impl Kernel {
             for message in receiver {
                 match message {
                     Message::Entry(parent, name) => notify.entry_changed(parent, &name),
+                    Message::Attr(node) => notify.attr_changed(node),
                     Message::Barrier(done) => drop(done.send(())),
                 }
             }
@@ -88,6 +90,14 @@ impl Kernel {
     pub fn attr_changed(&self, node: NodeId) {
         if let Some(notify) = self.notify.get() {
             notify.attr_changed(node);
+        }
+    }
+
+    /// The attributes of `node` have changed. Returns at once: for callers
+    /// that a request on the node itself may be waiting for.
+    pub fn attr_changed_later(&self, node: NodeId) {
+        if let Some(queue) = self.queue.get() {
+            let _ = queue.lock().send(Message::Attr(node));
         }
     }
 

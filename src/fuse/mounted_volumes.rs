@@ -29,11 +29,15 @@ impl Volumes for MountedVolumes {
     }
 
     fn get(&self, name: &VolumeName) -> Result<VolumeInfo> {
-        self.0.store().get(name)
+        Ok(self.0.with_live_usage(self.0.store().get(name)?))
     }
 
     fn list(&self) -> Result<Vec<VolumeInfo>> {
-        self.0.store().list()
+        let list = self.0.store().list()?;
+        Ok(list
+            .into_iter()
+            .map(|info| self.0.with_live_usage(info))
+            .collect())
     }
 
     fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<VolumeInfo> {

@@ -5,9 +5,10 @@ use std::cell::Cell;
 use std::sync::Weak;
 
 use super::fs::FileSystem;
+use super::image_file;
 use super::node::NodeId;
-use crate::model::VolumeName;
-use crate::volume::{Holder, Observer, Volume};
+use crate::model::{Kind, VolumeName};
+use crate::volume::{Holder, ImageGuard, Observer, Volume};
 
 thread_local! {
     static IN_REQUEST: Cell<bool> = const { Cell::new(false) };
@@ -31,11 +32,16 @@ pub(super) fn in_request<T>(run: impl FnOnce() -> T) -> T {
 pub(super) struct MountObserver(pub(super) Weak<FileSystem>);
 
 impl MountObserver {
-    fn name_changed(&self, name: &VolumeName) {
-        if IN_REQUEST.get() {
+    fn name_changed(&self, name: &VolumeName, volume: &Volume) {
+        let Some(fs) = self.0.upgrade() else {
             return;
+        };
+        if volume.kind == Kind::Disk {
+            // The kernel does not connect this name with the volume's.
+            let image = image_file::name_of(name);
+            fs.kernel.entry_changed(image_file::DIR, &image);
         }
-        if let Some(fs) = self.0.upgrade() {
+        if !IN_REQUEST.get() {
             fs.kernel.entry_changed(NodeId::ROOT, name.as_str());
         }
     }
@@ -63,6 +69,14 @@ impl Observer for MountObserver {
         writers
     }
 
+    fn take_image(&self, volume: &Volume) -> Result<ImageGuard, Vec<Holder>> {
+        match self.0.upgrade() {
+            Some(fs) => fs.take_image(volume),
+            // Nobody serves it any more.
+            None => Ok(Box::new(())),
+        }
+    }
+
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
         // Back from the trash after an unclean stop: counted before it grows.
         if !volume.usage_is_exact()
@@ -70,10 +84,10 @@ impl Observer for MountObserver {
         {
             super::housekeeping::hold_uncounted(&fs);
         }
-        self.name_changed(name);
+        self.name_changed(name, volume);
     }
 
-    fn vanished(&self, name: &VolumeName, _volume: &Volume) {
-        self.name_changed(name);
+    fn vanished(&self, name: &VolumeName, volume: &Volume) {
+        self.name_changed(name, volume);
     }
 }

@@ -7,7 +7,8 @@ use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
 use super::node::NodeId;
 use super::types::Caller;
-use crate::model::{Bytes, VolumeName};
+use crate::diskimg::ROOT_INODE;
+use crate::model::{Bytes, Kind, VolumeName};
 use crate::volume::{Change, VolumeInfo, Volumes};
 
 const PREFIX: &str = "volfs.";
@@ -19,12 +20,16 @@ pub(super) fn is_property(name: &OsStr) -> bool {
 
 /// The volume that `node` is the root of.
 fn volume_of_root(fs: &FileSystem, node: NodeId) -> OpResult<VolumeName> {
-    let at = fs.locate(node)?;
-    let root = crate::sys::node::stat(fs.volume_root(&at.volume)?)?;
-    if root.st_ino != node.ino().0 {
+    let slot = node.slot().ok_or(OpError::NoProperty)?;
+    let volume = fs.store.volume_in(slot).ok_or(OpError::VolumeGone)?;
+    let root = match volume.kind {
+        Kind::Directory => crate::sys::node::stat(fs.volume_root(&volume)?)?.st_ino,
+        Kind::Disk => ROOT_INODE,
+    };
+    if root != node.ino().0 {
         return Err(OpError::NoProperty);
     }
-    Ok(at.volume.name())
+    Ok(volume.name())
 }
 
 fn key(name: &OsStr) -> OpResult<&str> {
@@ -35,7 +40,10 @@ fn key(name: &OsStr) -> OpResult<&str> {
 
 /// The value of a property, as text.
 pub(super) fn get(fs: &FileSystem, node: NodeId, name: &OsStr) -> OpResult<String> {
-    let info = fs.store.get(&volume_of_root(fs, node)?)?;
+    let info = fs
+        .store
+        .get(&volume_of_root(fs, node)?)
+        .map(|info| fs.with_live_usage(info))?;
     value(&info, key(name)?).ok_or(OpError::NoProperty)
 }
 
@@ -111,6 +119,10 @@ fn change(key: &str, text: Option<&str>) -> OpResult<Change> {
                     text.unwrap_or_default()
                 ))
             })?);
+        }
+        "size" => {
+            let size = text.map_or("", str::trim).parse::<Bytes>();
+            change.size = Some(size.map_err(|e| OpError::PropertyValue(e.to_string()))?);
         }
         _ => match (key.strip_prefix("label."), text) {
             (Some(label), Some(text)) => change.set_labels.push((label.into(), text.into())),

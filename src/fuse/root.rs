@@ -10,7 +10,7 @@ use super::ops::{Listed, ListedPlus};
 use super::session::RmdirPolicy;
 use super::types::{Attr, Caller, Entry, Found, Time};
 use super::{control_tree, observer};
-use crate::model::{Owner, Serial, Timestamp, VolumeSpec};
+use crate::model::{Kind, Owner, Serial, Timestamp, VolumeSpec};
 use crate::volume::{Error as VolumeError, Removal, Volume, Volumes};
 
 /// Volumes that one listing call looks at.
@@ -61,8 +61,17 @@ pub(super) fn missing_attr(node: NodeId) -> Attr {
 /// The entry of a volume's root directory.
 fn volume_entry(fs: &FileSystem, volume: &Volume, name: &OsStr) -> OpResult<Entry> {
     let _as = crate::sys::creds::Acting::daemon();
-    match fs.volume_root(volume) {
-        Ok(root) => fs.entry(volume, NodeId::ROOT, name, root),
+    if let Some(resting) = fs.resting_entry(volume) {
+        return Ok(resting);
+    }
+    let found = fs.ground(volume).and_then(|ground| {
+        let root = ground.root_of(volume)?;
+        fs.entry(volume, &ground, NodeId::ROOT, name, root)
+    });
+    match found {
+        Ok(entry) => Ok(entry),
+        // An image that cannot be mounted must not hide the other volumes.
+        Err(_) if volume.kind == Kind::Disk => fs.unreadable_entry(volume),
         Err(OpError::Host(nix::errno::Errno::ENOENT)) => {
             let node = NodeId::missing(volume.slot);
             let place = Place {
@@ -113,7 +122,11 @@ pub(super) fn mkdir(fs: &FileSystem, caller: Caller, name: &OsStr, mode: u32) ->
             return Err(OpError::Host(nix::errno::Errno::EEXIST));
         }
         let mut spec = VolumeSpec::directory(volume_name(name)?);
-        spec.limits = fs.options.default_limits;
+        spec.kind = fs.options.default_kind;
+        match spec.kind {
+            Kind::Directory => spec.limits = fs.options.default_limits,
+            Kind::Disk => spec.size = fs.options.default_size,
+        }
         spec.owner = Some(Owner {
             uid: caller.uid,
             gid: caller.gid,
@@ -206,8 +219,9 @@ pub(super) fn readdir(
         }
     }
     each_volume(fs, offset, |next, name, volume| {
-        let node = match fs.volume_root(volume) {
-            Ok(root) => fs.node_id(volume, &crate::sys::node::stat(root)?)?,
+        let node = match fs.volume_root_without_attaching(volume) {
+            Ok(Some(root)) => fs.node_id(volume, &crate::sys::node::stat(root)?)?,
+            Ok(None) => super::resting::root_node(volume.slot)?,
             Err(_) => NodeId::missing(volume.slot),
         };
         Ok(add(&Listed {

@@ -14,7 +14,7 @@ use super::fs::FileSystem;
 use super::housekeeping::{self, Housekeeping};
 use super::observer::MountObserver;
 use super::{holders, mount, mountinfo};
-use crate::model::Limits;
+use crate::model::{Bytes, Kind, Limits};
 use crate::volume::{Holder, Store, Volumes};
 
 /// What `rmdir` of a volume does.
@@ -50,6 +50,12 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Use kernel passthrough where possible.
     pub passthrough: bool,
+    /// Kind of the volumes that `mkdir` makes.
+    pub default_kind: Kind,
+    /// Capacity of the disk volumes that `mkdir` makes.
+    pub default_size: Option<Bytes>,
+    /// Let the kernel mount images that guests have written.
+    pub trust_guest_images: bool,
     /// Threads that serve requests; `None` is the measured default.
     pub threads: Option<usize>,
 }
@@ -67,6 +73,9 @@ impl Default for MountOptions {
             noatime: false,
             allow_other: nix::unistd::geteuid().is_root(),
             passthrough: true,
+            default_kind: Kind::Directory,
+            default_size: None,
+            trust_guest_images: false,
             threads: None,
         }
     }
@@ -190,10 +199,11 @@ impl Mounted {
         };
         let mut config = fuser::Config::default();
         config.acl = acl;
-        config.n_threads = Some(options.threads.unwrap_or(DEFAULT_THREADS));
+        let threads = options.threads.unwrap_or(DEFAULT_THREADS).max(1);
+        config.n_threads = Some(threads);
         housekeeping::hold_uncounted(fs);
         // The kernel's first request is answered here.
-        let session = Session::from_fd(Adapter::new(Arc::clone(fs)), device, acl, config)?;
+        let session = Session::from_fd(Adapter::new(Arc::clone(fs), threads), device, acl, config)?;
         fs.kernel
             .connect(Arc::new(KernelNotifier::new(session.notifier())));
         fs.store()
@@ -290,6 +300,7 @@ impl Mounted {
         drop(housekeeping);
         // The kernel drops closes that it has not sent when it unmounts.
         self.fs.release_all();
+        self.fs.disks.detach_all();
         if !self.fs.store().is_read_only()
             && let Err(error) = self.fs.store().settle()
         {
@@ -303,6 +314,7 @@ impl Mounted {
 /// process that looks at all mounts holds it for a moment.
 const BUSY_GRACE: Duration = Duration::from_secs(1);
 
-/// Threads that serve requests. More than there are processors, because a
-/// thread that waits for the disk in fsync must not keep others waiting.
-const DEFAULT_THREADS: usize = 8;
+/// Threads that can serve requests. Many more than there are processors, because
+/// one that waits for the disk must not keep others waiting; most are parked
+/// (see [`serving`](super::serving)).
+const DEFAULT_THREADS: usize = 16;

@@ -141,6 +141,7 @@ fn file_of(fs: &FileSystem, handle: &Handle) -> OpResult<(Located, std::os::fd::
     let at = Located {
         volume: std::sync::Arc::clone(&handle.volume),
         node: handle.node,
+        ground: std::sync::Arc::clone(&handle.ground),
     };
     let file = fs.open_located(&at, OFlag::O_PATH)?;
     Ok((at, file))

@@ -93,7 +93,7 @@ impl Catalogue {
         })
     }
 
-    /// Saves limits, labels and the pin of a volume.
+    /// Saves limits, labels, the pin and the disk of a volume.
     ///
     /// # Errors
     /// [`Error`].
@@ -102,7 +102,8 @@ impl Catalogue {
             transaction
                 .prepare_cached(
                     "UPDATE volume SET quota_bytes = ?2, quota_inodes = ?3, pinned = ?4, \
-                     updated = ?5, manifest_current = 0 WHERE serial = ?1",
+                     updated = ?5, size_bytes = ?6, guest_written = ?7, \
+                     manifest_current = 0 WHERE serial = ?1",
                 )?
                 .execute(params![
                     row.serial.0,
@@ -110,6 +111,8 @@ impl Catalogue {
                     row.limits.inodes.map(sql),
                     row.pinned,
                     row.updated.as_nanos(),
+                    row.disk.map(|disk| sql(disk.size.0)),
+                    row.disk.is_some_and(|disk| disk.guest_written),
                 ])?;
             transaction
                 .prepare_cached("DELETE FROM label WHERE serial = ?1")?

@@ -159,6 +159,21 @@ pub enum InvalidSpec {
     /// A disk volume without a size.
     #[error("a disk volume needs a size (--size)")]
     DiskWithoutSize,
+    /// A size that no image can have.
+    #[error("{why}")]
+    DiskSize {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A directory volume with a size that is to be changed.
+    #[error("only a disk volume has a size that can be changed")]
+    SizeOfDirectory,
+    /// A smaller size than the volume has.
+    #[error("a disk volume cannot be made smaller ({now} now); make a smaller one and copy")]
+    Shrink {
+        /// Its size.
+        now: Bytes,
+    },
     /// A disk volume with a quota.
     #[error("a disk volume takes no quota: its size is its limit")]
     DiskWithQuota,

@@ -4,6 +4,8 @@
 pub mod creds;
 pub mod dir;
 pub mod handle;
+pub mod loopdev;
+pub mod mount;
 pub mod node;
 pub mod process;
 pub mod xattr;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::api::Change;
 use super::error::{Error, Result};
+use super::image;
 use super::in_memory::Volume;
 use super::index::Index;
 use super::store::Store;
 use crate::failpoint;
 use crate::meta::VolumeRow;
-use crate::model::{InvalidSpec, Kind, Limits, Timestamp, VolumeName};
+use crate::model::{Bytes, InvalidSpec, Kind, Limits, Timestamp, VolumeName};
 
 impl Store {
     pub(super) fn rename_volume(&self, from: &VolumeName, to: &VolumeName) -> Result<Arc<Volume>> {
@@ -75,6 +76,9 @@ impl Store {
         let _life = self.life.lock();
         let volume = self.index.read().find(name)?;
         let row = changed(&volume.row(), change)?;
+        if let Some(size) = change.size {
+            self.grow(&volume, size)?;
+        }
         let before = volume.limits();
         // In force before it is looked who writes, so that nobody slips by.
         volume.account().set_limits(row.limits);
@@ -92,6 +96,42 @@ impl Store {
 }
 
 impl Store {
+    /// Grows the image, before the catalogue has its new size: cut between the
+    /// two, the same change can be asked for again.
+    fn grow(&self, volume: &Volume, size: Bytes) -> Result<()> {
+        if volume.is_guest_written() {
+            return Err(Error::Image {
+                path: self.image_path(volume),
+                why: format!(
+                    "a guest has written it, so that it is not grown from here; 'volfs disk trust {}' first",
+                    volume.name()
+                ),
+            });
+        }
+        let _image = self.take_image(volume)?;
+        image::grow(&self.image_path(volume), size)
+    }
+
+    /// Notes whether a guest may have written the image of a disk volume;
+    /// durable when it returns.
+    ///
+    /// # Errors
+    /// The catalogue cannot be written.
+    pub fn set_guest_written(&self, volume: &Volume, guest_written: bool) -> Result<()> {
+        if volume.is_guest_written() == guest_written {
+            return Ok(());
+        }
+        let _life = self.life.lock();
+        let mut row = (*volume.row()).clone();
+        let Some(disk) = row.disk.as_mut() else {
+            return Ok(());
+        };
+        disk.guest_written = guest_written;
+        self.catalogue()?.save_settings(&row)?;
+        volume.set_row(row);
+        Ok(())
+    }
+
     /// A volume that had no limit `before` may get one only while nobody
     /// writes to it uncounted.
     fn check_accounted(&self, volume: &Volume, before: Limits) -> Result<()> {
@@ -129,6 +169,14 @@ fn changed(row: &VolumeRow, change: &Change) -> Result<VolumeRow> {
         return Err(InvalidSpec::DiskWithQuota.into());
     }
     row.limits = limits;
+    if let Some(size) = change.size {
+        image::check_size(size)?;
+        let disk = row.disk.as_mut().ok_or(InvalidSpec::SizeOfDirectory)?;
+        if size < disk.size {
+            return Err(InvalidSpec::Shrink { now: disk.size }.into());
+        }
+        disk.size = size;
+    }
     for key in &change.unset_labels {
         row.labels.unset(key);
     }

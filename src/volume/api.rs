@@ -55,6 +55,36 @@ pub struct DiskInfo {
     pub fstype: DiskFsType,
     /// The image file in the store.
     pub path: PathBuf,
+    /// How the image is.
+    pub state: DiskState,
+    /// Whether a guest may have written the image: the kernel of the host is
+    /// not given such an image to mount.
+    pub guest_written: bool,
+}
+
+/// How the image of a disk volume is, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskState {
+    /// Cleanly unmounted.
+    Clean,
+    /// In use, or not unmounted; the next use recovers it.
+    NotUnmounted,
+    /// Errors were found in it.
+    Damaged,
+    /// It cannot be read as a file system.
+    Unreadable,
+}
+
+impl std::fmt::Display for DiskState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Clean => "clean",
+            Self::NotUnmounted => "in use or not unmounted",
+            Self::Damaged => "has errors",
+            Self::Unreadable => "unreadable",
+        })
+    }
 }
 
 /// A volume in the trash.
@@ -119,6 +149,9 @@ pub struct Change {
     pub unset_labels: Vec<String>,
     /// Pin or unpin.
     pub pinned: Option<bool>,
+    /// A larger capacity for a disk volume.
+    #[serde(default)]
+    pub size: Option<Bytes>,
 }
 
 /// Everything that can be asked of volumes.

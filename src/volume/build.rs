@@ -10,10 +10,11 @@ use std::path::Path;
 
 use super::delete::delete_tree;
 use super::error::{Error, Result};
-use super::layout::{DATA, Layout, Place, sync_dir};
+use super::image;
+use super::layout::{DATA, IMAGE, Layout, Place, sync_dir};
 use super::manifest::Manifest;
 use crate::failpoint;
-use crate::meta::{DiskRow, VolumeRow};
+use crate::meta::VolumeRow;
 use crate::model::{Kind, Owner, VolumeId};
 
 /// A volume's directory that has no row in the catalogue yet. Deleted when it
@@ -43,9 +44,14 @@ impl<'a> Build<'a> {
             place: Place::Tmp,
             kept: false,
         };
+        let owner = owner.unwrap_or_else(|| Owner {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+            mode: 0o755,
+        });
         Manifest::of(row).create(&home)?;
         match (row.kind, row.disk) {
-            (Kind::Disk, Some(disk)) => disk_contents(&home, disk)?,
+            (Kind::Disk, Some(disk)) => image::make(&home.join(IMAGE), disk.size, owner)?,
             (Kind::Directory, _) | (Kind::Disk, None) => directory_contents(&home, owner)?,
         }
         sync_dir(&home)?;
@@ -86,14 +92,9 @@ impl Drop for Build<'_> {
 }
 
 /// A directory volume is a directory.
-fn directory_contents(home: &Path, owner: Option<Owner>) -> Result<()> {
+fn directory_contents(home: &Path, owner: Owner) -> Result<()> {
     let data = home.join(DATA);
     make_dir(&data)?;
-    let owner = owner.unwrap_or_else(|| Owner {
-        uid: nix::unistd::geteuid().as_raw(),
-        gid: nix::unistd::getegid().as_raw(),
-        mode: 0o755,
-    });
     let dir = File::open(&data).map_err(|e| Error::io("open", &data, &e))?;
     // Said outright: the umask, a set-group-id bit or a default ACL of the
     // store's directory would have their say otherwise.
@@ -103,14 +104,6 @@ fn directory_contents(home: &Path, owner: Option<Owner>) -> Result<()> {
     dir.set_permissions(fs::Permissions::from_mode(owner.mode & 0o7777))
         .map_err(|e| Error::io("set the mode of", &data, &e))?;
     dir.sync_all().map_err(|e| Error::io("sync", &data, &e))
-}
-
-/// A disk volume is an image.
-fn disk_contents(_home: &Path, _disk: DiskRow) -> Result<()> {
-    Err(Error::Unsupported {
-        what: "a disk volume".to_owned(),
-        when: "disk volumes come with the disk image module".to_owned(),
-    })
 }
 
 fn make_dir(path: &Path) -> Result<()> {

@@ -114,6 +114,14 @@ pub enum Error {
         /// What SQLite or the schema check said, and what to do.
         why: String,
     },
+    /// The image of a disk volume cannot be used as it was asked for.
+    #[error("the image {path:?}: {why}")]
+    Image {
+        /// The image file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        why: String,
+    },
     /// The volume's files are gone although the catalogue has it.
     #[error(
         "the files of volume {name:?} are missing: {path:?} is not there; restore that directory, or give the volume up with 'volfs rm --purge {name}'"

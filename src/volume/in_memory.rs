@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use super::api::{DiskInfo, TrashedVolume, VolumeInfo};
+use super::image;
 use super::layout::{Layout, Place};
 use crate::meta::{Account, State, VolumeRow};
 use crate::model::{Kind, Limits, Serial, Slot, Usage, VolumeId, VolumeName};
@@ -84,6 +85,12 @@ impl Volume {
         self.account.limits()
     }
 
+    /// Whether a guest may have written its image.
+    #[must_use]
+    pub fn is_guest_written(&self) -> bool {
+        self.row().disk.is_some_and(|disk| disk.guest_written)
+    }
+
     /// Whether the volume has a byte or inode limit.
     #[must_use]
     pub fn is_limited(&self) -> bool {
@@ -154,20 +161,31 @@ impl Volume {
             State::Live => Place::Volumes,
             State::Trash | State::Purging | State::Rmdir => Place::Trash,
         };
+        let disk = row.disk.map(|disk| {
+            let path = layout.image(place, self.id);
+            (disk, image::look(&path), path)
+        });
+        // A disk volume's own file system keeps the account.
+        let used = match &disk {
+            Some((_, summary, _)) => summary.as_ref().map(image::usage).unwrap_or_default(),
+            None => self.usage(),
+        };
         VolumeInfo {
             name: row.name.clone(),
             id: self.id,
             kind: self.kind,
             path: layout.data(place, self.id),
             limits: self.limits(),
-            used: self.usage(),
+            used,
             used_is_exact: self.usage_is_exact(),
             counting: self.counting(),
-            disk: row.disk.map(|disk| DiskInfo {
+            disk: disk.map(|(disk, summary, path)| DiskInfo {
                 size: disk.size,
                 format: disk.format,
                 fstype: disk.fstype,
-                path: layout.image(place, self.id),
+                path,
+                state: image::state(summary.as_ref()),
+                guest_written: disk.guest_written,
             }),
             labels: row.labels.clone(),
             pinned: row.pinned,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::build::Build;
 use super::error::{Error, Result};
+use super::image;
 use super::in_memory::Volume;
 use super::store::Store;
 use crate::failpoint;
@@ -13,6 +14,9 @@ use crate::model::{DiskFormat, DiskFsType, Serial, Slot, Timestamp, Usage, Volum
 impl Store {
     pub(super) fn create_volume(&self, spec: &VolumeSpec) -> Result<Arc<Volume>> {
         spec.check()?;
+        if let Some(size) = spec.size {
+            image::check_size(size)?;
+        }
         self.writable()?;
         let claim = self.claim_name(&spec.name)?;
         let place = self.index.write().claim_place();

@@ -5,6 +5,7 @@ mod api;
 mod build;
 mod delete;
 mod error;
+mod image;
 mod in_memory;
 mod index;
 mod layout;
@@ -21,11 +22,11 @@ mod trash;
 mod usage;
 mod walk;
 
-pub use api::{Change, DiskInfo, Removal, TrashedVolume, Verified, VolumeInfo, Volumes};
+pub use api::{Change, DiskInfo, DiskState, Removal, TrashedVolume, Verified, VolumeInfo, Volumes};
 pub use error::{Error, Hold, Holder, Result};
 pub use in_memory::Volume;
 pub use rebuild::Rebuilt;
-pub use store::{Observer, Store, StoreOptions};
+pub use store::{ImageGuard, Observer, Store, StoreOptions};
 pub(crate) use usage::check_is_directory;
 
 #[cfg(test)]

@@ -38,11 +38,20 @@ pub trait Observer: Send + Sync {
     /// Who can write to the volume without being counted as it happens. What
     /// is opened from now on is counted.
     fn unaccounted_writers(&self, volume: &Volume) -> Vec<Holder>;
+    /// Takes the image of a disk volume away from whoever shows what is in it,
+    /// until the result is dropped.
+    ///
+    /// # Errors
+    /// Who uses it.
+    fn take_image(&self, volume: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>>;
     /// The name now leads to this volume (made, renamed to it, restored).
     fn appeared(&self, name: &VolumeName, volume: &Volume);
     /// The name leads to this volume no longer (removed, renamed away).
     fn vanished(&self, name: &VolumeName, volume: &Volume);
 }
+
+/// While it lives nobody uses the image of a disk volume but who has this.
+pub type ImageGuard = Box<dyn std::any::Any + Send>;
 
 /// An open store. The lock is held until it is dropped.
 ///
@@ -108,6 +117,12 @@ impl Store {
     #[must_use]
     pub fn data_dir(&self, volume: &Volume) -> PathBuf {
         self.layout.data(Place::Volumes, volume.id)
+    }
+
+    /// The image of a disk volume.
+    #[must_use]
+    pub fn image_path(&self, volume: &Volume) -> PathBuf {
+        self.layout.image(Place::Volumes, volume.id)
     }
 
     /// Whether the store is read-only.
@@ -257,6 +272,20 @@ impl Store {
         let mut holders = Vec::new();
         self.tell(|observer| holders = observer.holders(volume));
         holders
+    }
+
+    /// Nobody uses the image of the volume while the result lives; there is
+    /// none to be taken of a directory volume.
+    pub(super) fn take_image(&self, volume: &Volume) -> Result<Option<ImageGuard>> {
+        if volume.kind != Kind::Disk {
+            return Ok(None);
+        }
+        let mut taken = None;
+        self.tell(|observer| taken = Some(observer.take_image(volume)));
+        taken.transpose().map_err(|holders| Error::InUse {
+            name: volume.name(),
+            holders,
+        })
     }
 
     pub(super) fn claim_name(&self, name: &VolumeName) -> Result<NameClaim<'_>> {

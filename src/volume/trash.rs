@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::api::Removal;
 use super::delete::delete_tree;
 use super::error::{Error, Result};
+use super::image;
 use super::in_memory::Volume;
 use super::layout::{Layout, Place};
 use super::manifest::Manifest;
@@ -60,6 +61,8 @@ impl Store {
                 holders,
             });
         }
+        // Until it is removed, or is not.
+        let _image = self.take_image(&volume)?;
         match how {
             Removal::Trash => {
                 self.check_files(&volume)?;
@@ -151,10 +154,10 @@ impl Store {
                     Err(error) => Err(Error::io("list", &data, &error)),
                 }
             }
-            Kind::Disk => Err(Error::Unsupported {
-                what: "looking whether a disk volume is empty".to_owned(),
-                when: "remove it with 'volfs rm'".to_owned(),
-            }),
+            Kind::Disk => {
+                self.check_files(volume)?;
+                image::is_empty(&self.contents(Place::Volumes, volume))
+            }
         }
     }
 

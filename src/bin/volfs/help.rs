@@ -111,6 +111,16 @@ Examples:
 Walks the files of each volume. Changes of that volume wait meanwhile, reads
 and other volumes do not. Exit code 1: a difference was found and not repaired.";
 
+/// `volfs image --help`.
+pub const IMAGE: &str = "\
+Examples:
+  volfs image format db.raw --size 10G --label db
+  volfs image inspect db.raw
+  volfs image grow db.raw --size 20G
+
+These work on files, not on volumes. Sizes are whole blocks of 4 KiB, 8 MiB to
+64 TiB.";
+
 /// `volfs doctor --help`.
 pub const DOCTOR: &str = "\
 Examples:

@@ -29,6 +29,9 @@ impl FileSystem {
         if root::is_missing(node) {
             return Ok((root::missing_attr(node), true));
         }
+        if let Some(resting) = self.resting_attr(node) {
+            return Ok(resting);
+        }
         let open = fh.and_then(|fh| self.handles.get(fh));
         let stat = match open.as_ref().and_then(|handle| handle.file.as_ref()) {
             Some(file) => node::stat(file)?,

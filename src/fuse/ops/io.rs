@@ -6,6 +6,7 @@ use nix::fcntl::OFlag;
 use crate::fuse::control_tree;
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::FileSystem;
+use crate::fuse::image_file;
 use crate::fuse::node::NodeId;
 use crate::fuse::ops::open::HostFile;
 use crate::fuse::types::{Caller, Fh};
@@ -20,7 +21,7 @@ impl FileSystem {
     /// What the host says to `pread(2)`.
     pub fn read(&self, node: NodeId, fh: Fh, offset: u64, buffer: &mut [u8]) -> OpResult<usize> {
         if node.slot().is_none() {
-            return control_tree::read(self, fh, offset, buffer);
+            return control_tree::read(self, node, fh, offset, buffer);
         }
         let file = self.file_of(node, fh)?;
         let mut filled = 0;
@@ -55,6 +56,9 @@ impl FileSystem {
         data: &[u8],
         clears_bits: bool,
     ) -> OpResult<usize> {
+        if image_file::is_image(node) {
+            return image_file::write(self, fh, offset, data);
+        }
         let file = self.file_of(node, fh)?;
         let at = self.locate(node)?;
         let end = offset.saturating_add(data.len() as u64);
@@ -108,6 +112,9 @@ impl FileSystem {
     /// # Errors
     /// What the host says to `fsync(2)`.
     pub fn fsync(&self, node: NodeId, fh: Fh, data_only: bool) -> OpResult<()> {
+        if image_file::is_image(node) {
+            return image_file::fsync(self, fh, data_only);
+        }
         if node.slot().is_none() {
             return Ok(());
         }

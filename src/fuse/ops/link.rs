@@ -21,6 +21,6 @@ impl FileSystem {
         let (_, fd) = self.open_node(node)?;
         self.about_to_change(&dir.at.volume)?;
         node::link(&fd, &dir.fd, component(name)?)?;
-        self.entry(&dir.at.volume, parent, name, fd)
+        self.entry(&dir.at.volume, &dir.at.ground, parent, name, fd)
     }
 }

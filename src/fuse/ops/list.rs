@@ -68,7 +68,7 @@ impl FileSystem {
             return root::readdir(self, offset, add);
         }
         if node.slot().is_none() {
-            return control_tree::readdir(node, offset, add);
+            return control_tree::readdir(self, node, offset, add);
         }
         let (at, dir) = self.open_listing(node, offset)?;
         self.each_entry(&dir, BUFFER_BYTES, |host| {
@@ -115,7 +115,7 @@ impl FileSystem {
             dots_entry(id)
         } else {
             match node::open_path(dir, host.name) {
-                Ok(fd) => self.entry(&at.volume, at.node, host.name, fd)?,
+                Ok(fd) => self.entry(&at.volume, &at.ground, at.node, host.name, fd)?,
                 // Removed meanwhile, or a mount on the host.
                 Err(Errno::ENOENT | Errno::EXDEV) => return Ok(false),
                 Err(errno) => return Err(errno.into()),
@@ -168,8 +168,9 @@ impl FileSystem {
     /// The node id of an entry; `..` of a volume's root is the mount's root.
     fn listed_node(&self, at: &Located, dir: &OwnedFd, host: &HostDirEntry<'_>) -> NodeId {
         let leads_out = host.name == ".."
-            && self
-                .volume_root(&at.volume)
+            && at
+                .ground
+                .root_of(&at.volume)
                 .and_then(|root| Ok(node::stat(root)?.st_ino == node::stat(dir)?.st_ino))
                 .unwrap_or(false);
         if leads_out {

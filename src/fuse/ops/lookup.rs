@@ -21,12 +21,13 @@ impl FileSystem {
             return root::lookup(self, name);
         }
         if parent.slot().is_none() {
-            return Ok(control_tree::lookup(parent, name));
+            return control_tree::lookup(self, parent, name);
         }
         let dir = self.open_dir(parent)?;
         match node::open_path(&dir.fd, component(name)?) {
             Ok(fd) => Ok(Found::Entry(self.entry(
                 &dir.at.volume,
+                &dir.at.ground,
                 parent,
                 name,
                 fd,

@@ -91,7 +91,7 @@ impl FileSystem {
         make(&dir)?;
         room.commit();
         let fd = node::open_path(&dir.fd, name)?;
-        self.entry(&dir.at.volume, parent, name, fd)
+        self.entry(&dir.at.volume, &dir.at.ground, parent, name, fd)
     }
 
     /// Opens a directory that names will be made in or removed from.

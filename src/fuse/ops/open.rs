@@ -12,6 +12,7 @@ use crate::fuse::control_tree;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located, component};
 use crate::fuse::handles::{Handle, Mode as InodeMode, can_map, can_write};
+use crate::fuse::image_file;
 use crate::fuse::node::NodeId;
 use crate::fuse::passthrough::{Backing, Register};
 use crate::fuse::types::{Caller, DataPath, Entry, Fh, Opened};
@@ -77,7 +78,7 @@ impl FileSystem {
         register: &dyn Register,
     ) -> OpResult<Opened> {
         if node.slot().is_none() {
-            return control_tree::open(self, caller, node, flags);
+            return control_tree::open(self, caller, node, flags, register);
         }
         let at = self.locate(node)?;
         let flags = self.with_noatime(flags);
@@ -145,7 +146,8 @@ impl FileSystem {
         };
         let volume = Arc::clone(&at.volume);
         let size = stat.st_size.unsigned_abs();
-        let fh = opening.commit(volume, flags, file, &path, size);
+        let ground = Arc::clone(&at.ground);
+        let fh = opening.commit(volume, ground, flags, file, &path, size);
         Ok(Opened { fh, path })
     }
 
@@ -179,10 +181,11 @@ impl FileSystem {
             )?
         };
         room.commit();
-        let mut entry = self.entry(&dir.at.volume, parent, name, &made)?;
+        let mut entry = self.entry(&dir.at.volume, &dir.at.ground, parent, name, &made)?;
         let at = Located {
             volume: dir.at.volume,
             node: entry.attr.node,
+            ground: dir.at.ground,
         };
         let opened = self.finish_open(&at, flags, HostOpen::File(made), register);
         if opened.is_err() {
@@ -200,9 +203,13 @@ impl FileSystem {
         let Some(handle) = self.handles.get(fh) else {
             return;
         };
+        if image_file::is_image(handle.node) {
+            return image_file::release(self, fh, &handle);
+        }
         let at = Located {
             volume: Arc::clone(&handle.volume),
             node: handle.node,
+            ground: Arc::clone(&handle.ground),
         };
         // The kernel's own file can be looked at only until it is closed.
         let by_kernel = handle.file.is_none();
@@ -252,6 +259,19 @@ impl FileSystem {
         self.kernel.passes_through() && !volume.is_limited()
     }
 
+    /// Gives an image to the kernel; `None` where it does not take it.
+    pub(in crate::fuse) fn register_image(
+        &self,
+        image: &OwnedFd,
+        register: &dyn Register,
+    ) -> Option<Backing> {
+        if self.kernel.passes_through() {
+            self.register(image.as_fd(), register)
+        } else {
+            None
+        }
+    }
+
     /// Gives the host's file to the kernel; `None` where it refuses.
     fn register(&self, file: BorrowedFd<'_>, register: &dyn Register) -> Option<Backing> {
         // The kernel writes with these credentials: as for any caller that
@@ -285,6 +305,7 @@ impl FileSystem {
                 let at = Located {
                     volume: Arc::clone(&handle.volume),
                     node,
+                    ground: Arc::clone(&handle.ground),
                 };
                 (handle.flags & OFlag::O_ACCMODE, at)
             }

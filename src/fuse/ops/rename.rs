@@ -62,7 +62,7 @@ impl FileSystem {
         if let (Some((node, fd)), Some(lock)) = (victim, lock) {
             self.name_removed(&to.at.volume, node, fd, lock);
         }
-        if !self.host().has_handles() {
+        if !from.at.ground.host().has_handles() {
             self.note_place(&to, new_name);
             if flags & libc::RENAME_EXCHANGE != 0 {
                 self.note_place(&from, name);

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
+use crate::fuse::image_file;
 use crate::fuse::node::NodeId;
 use crate::fuse::types::{Caller, Fh};
 use crate::sys::node;
@@ -25,6 +26,9 @@ impl FileSystem {
     /// # Errors
     /// What the host says to `fallocate(2)`.
     pub fn fallocate(&self, caller: Caller, at: FileRange, len: u64, mode: i32) -> OpResult<()> {
+        if image_file::is_image(at.node) {
+            return image_file::fallocate(self, at.fh, at.offset, len, mode);
+        }
         let file = self.file_of(at.node, at.fh)?;
         let located = self.locate(at.node)?;
         let sizing = self.sizing(&located, &file)?;
@@ -56,6 +60,9 @@ impl FileSystem {
     /// # Errors
     /// What the host says to `lseek(2)`: ENXIO past the end.
     pub fn lseek(&self, node: NodeId, fh: Fh, offset: i64, whence: i32) -> OpResult<i64> {
+        if image_file::is_image(node) {
+            return image_file::seek(self, fh, offset, whence);
+        }
         let file = self.file_of(node, fh)?;
         Ok(node::seek(file, offset, whence)?)
     }
@@ -75,6 +82,10 @@ impl FileSystem {
     ) -> OpResult<usize> {
         /// The most that one reply can say was copied, page-aligned.
         const MOST: u64 = 1 << 30;
+        if from.node.slot().is_none() || to.node.slot().is_none() {
+            // The caller reads and writes by itself.
+            return Err(OpError::CrossVolume);
+        }
         let source = self.file_of(from.node, from.fh)?;
         let target = self.file_of(to.node, to.fh)?;
         let offset = |offset: u64| i64::try_from(offset).map_err(|_| Errno::EFBIG);

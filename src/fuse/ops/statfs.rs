@@ -1,9 +1,8 @@
 //! What `df` shows: statfs.
 
-use nix::fcntl::OFlag;
 use nix::sys::statvfs::{Statvfs, fstatvfs};
 
-use crate::fuse::error::OpResult;
+use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
@@ -17,11 +16,15 @@ impl FileSystem {
     /// What the host says to `fstatvfs(3)`.
     pub fn statfs(&self, node: NodeId) -> OpResult<StatFs> {
         if node.slot().is_none() || root::is_missing(node) {
-            return Ok(host_figures(&fstatvfs(self.volumes_dir())?));
+            return Ok(host_figures(&fstatvfs(self.store_ground().any_dir())?));
         }
-        let at = self.locate(node)?;
-        let host = fstatvfs(self.open_located(&at, OFlag::O_PATH)?)?;
-        let (used, limits) = at.volume.account().snapshot();
+        let slot = node.slot().ok_or(OpError::VolumeGone)?;
+        let volume = self.store.volume_in(slot).ok_or(OpError::VolumeGone)?;
+        if let Some(figures) = self.resting_space(&volume) {
+            return Ok(figures);
+        }
+        let host = fstatvfs(self.ground(&volume)?.any_dir())?;
+        let (used, limits) = volume.account().snapshot();
         Ok(limited(host_figures(&host), used, limits))
     }
 }

@@ -32,6 +32,9 @@ impl FileSystem {
         if property::is_property(name) {
             return fit(property::get(self, node, name)?.as_bytes(), buffer);
         }
+        if self.rests_without_attributes(node) {
+            return Err(Errno::ENODATA.into());
+        }
         let (_, fd) = self.open_node(node)?;
         Ok(xattr::get(fd, name, buffer)?)
     }
@@ -76,6 +79,9 @@ impl FileSystem {
     /// ERANGE.
     pub fn listxattr(&self, caller: Caller, node: NodeId, buffer: &mut [u8]) -> OpResult<usize> {
         if node.slot().is_none() {
+            return Ok(0);
+        }
+        if self.rests_without_attributes(node) {
             return Ok(0);
         }
         let (_, fd) = self.open_node(node)?;

@@ -82,6 +82,10 @@ fn text(inspected: &Inspected) -> String {
     if let Some(disk) = &info.disk {
         line("Image:", &disk.path.display());
         line("Size:", &format!("{} ({} bytes)", disk.size, disk.size.0));
+        line("State:", &disk.state);
+        if disk.guest_written {
+            line("Trusted:", &"no, a guest may have written the image");
+        }
         line("Format:", &format!("{}, {}", disk.format, disk.fstype));
     }
     let exact = if info.used_is_exact {

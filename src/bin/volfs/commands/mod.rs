@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod doctor;
+pub mod image;
 pub mod inspect;
 pub mod ls;
 pub mod mount;
@@ -53,6 +54,8 @@ pub enum Command {
     Trash(trash::TrashArgs),
     /// Compare what volumes are charged with what they hold
     Verify(verify::VerifyArgs),
+    /// Make, inspect and grow ext4 disk images
+    Image(image::ImageArgs),
     /// Check what this machine and this store can do
     Doctor(doctor::DoctorArgs),
 }
@@ -79,6 +82,7 @@ impl Command {
             Self::Stats(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
             Self::Verify(arguments) => arguments.run(context),
+            Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
         }
     }

@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 
 use clap::Args;
+use volfs::fuse::image_below;
+use volfs::model::Kind;
 
 use crate::context::Context;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::names;
 use crate::open::{Access, mountpoint_of, open_volumes};
 
@@ -15,6 +17,9 @@ use crate::open::{Access, mountpoint_of, open_volumes};
 pub struct PathArgs {
     /// The volume's name
     name: OsString,
+    /// The image of a disk volume, to be given to a virtual machine
+    #[arg(long)]
+    disk: bool,
 }
 
 impl PathArgs {
@@ -22,9 +27,29 @@ impl PathArgs {
     pub fn run(self, context: &Context) -> Outcome {
         let name = names::volume_name(&self.name)?;
         let info = open_volumes(&context.store, Access::Read)?.get(&name)?;
-        let mounted_at = mountpoint_of(&context.store)?.map(|at| at.join(name.as_str()));
-        let mounted = mounted_at.is_some();
-        let path = mounted_at.unwrap_or(info.path);
+        let mountpoint = mountpoint_of(&context.store)?;
+        let mounted = mountpoint.is_some();
+        let path = match (mountpoint, self.disk) {
+            (Some(at), false) => at.join(name.as_str()),
+            (None, false) if info.kind == Kind::Disk => {
+                return Err(Failure::new(
+                    "not-mounted",
+                    format!(
+                        "a disk volume has a directory only while the store is mounted; 'volfs path --disk {name}' prints its image"
+                    ),
+                ));
+            }
+            (None, false) => info.path,
+            (at, true) => {
+                let disk = info.disk.ok_or_else(|| {
+                    Failure::new(
+                        "no-disk",
+                        format!("volume {name:?} is a directory volume and has no image"),
+                    )
+                })?;
+                at.map_or(disk.path, |at| image_below(&at, &name))
+            }
+        };
         if context.output.is_json() {
             return context.output.value(&serde_json::json!({
                 "name": name, "path": path, "mounted": mounted,

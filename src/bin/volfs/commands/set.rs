@@ -15,7 +15,7 @@ use crate::open::{Access, open_volumes};
 #[derive(Debug, Args)]
 #[command(after_help = crate::help::SET, override_usage = "volfs set <NAME> <CHANGE>...")]
 #[command(group(ArgGroup::new("changes").required(true).multiple(true).args([
-    "quota", "quota_inodes", "labels", "unset_labels", "pin", "unpin",
+    "quota", "quota_inodes", "size", "labels", "unset_labels", "pin", "unpin",
 ])))]
 pub struct SetArgs {
     /// The volume's name
@@ -26,6 +26,9 @@ pub struct SetArgs {
     /// The most files and directories, or 'none'
     #[arg(long, value_name = "N|none", value_parser = names::inodes_or_none)]
     quota_inodes: Option<LimitArgument<u64>>,
+    /// A larger capacity of a disk volume that nobody uses
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = names::size)]
+    size: Option<Bytes>,
     /// A label to set; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = names::label)]
     labels: Vec<(String, String)>,
@@ -49,6 +52,7 @@ impl SetArgs {
             quota_inodes: self.quota_inodes.map(|limit| limit.0),
             set_labels: self.labels,
             unset_labels: self.unset_labels,
+            size: self.size,
             pinned: match (self.pin, self.unpin) {
                 (true, _) => Some(true),
                 (_, true) => Some(false),

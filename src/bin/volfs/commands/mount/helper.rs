@@ -83,6 +83,7 @@ fn run(asked: Asked, argv: &[OsString], ready: Option<Ready>, output: Output) ->
     for list in &asked.options {
         plan.apply(list, asked.sloppy)?;
     }
+    plan.check()?;
     if asked.fake {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use volfs::fuse::RmdirPolicy;
-use volfs::model::Bytes;
+use volfs::model::{Bytes, Kind};
 
 use self::options::MountPlan;
 use crate::context::Context;
@@ -46,6 +46,16 @@ pub struct MountArgs {
     /// Inode limit of volumes that mkdir makes [default: none]
     #[arg(long, value_name = "N", value_parser = names::inodes)]
     default_quota_inodes: Option<u64>,
+    /// Kind of volumes that mkdir makes [default: directory]
+    #[arg(long, value_name = "directory|disk", value_parser = options::kind)]
+    default_kind: Option<Kind>,
+    /// Capacity of the disk volumes that mkdir makes
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = names::size)]
+    default_size: Option<Bytes>,
+    /// Let the kernel mount images that a guest has written; only if you trust
+    /// all guests like the kernel itself
+    #[arg(long)]
+    trust_guest_images: bool,
     /// Send all data through the daemon, also where the kernel could pass it on
     #[arg(long)]
     no_passthrough: bool,
@@ -92,6 +102,10 @@ impl MountArgs {
         limits.bytes = self.default_quota.or(limits.bytes);
         limits.inodes = self.default_quota_inodes.or(limits.inodes);
         options.threads = self.threads.or(options.threads);
+        options.default_kind = self.default_kind.unwrap_or(options.default_kind);
+        options.default_size = self.default_size.or(options.default_size);
+        options.trust_guest_images |= self.trust_guest_images;
+        plan.check()?;
         Ok(plan)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use volfs::diskimg::ImageSize;
 use volfs::fuse::{MountOptions, RmdirPolicy};
+use volfs::model::{Kind, Limits};
 
 use crate::context::absolute_store;
 use crate::failure::{Failure, Outcome};
@@ -23,7 +25,8 @@ pub struct MountPlan {
 /// The options that this command understands, for the error text.
 const KNOWN: &str = "ro, rw, dev, nodev, suid, nosuid, exec, noexec, atime, noatime, relatime, \
     allow_other, default_permissions, passthrough, nopassthrough, rmdir=empty|trash, \
-    root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, threads=N, store=DIR";
+    root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, default_kind=directory|disk, \
+    default_size=SIZE, trust_guest_images, threads=N, store=DIR";
 
 /// Options that mount(8) and fstab have for themselves, and those that ask for
 /// what is so anyway.
@@ -125,6 +128,11 @@ impl MountPlan {
             ("default_quota_inodes", Some(text)) => {
                 options.default_limits.inodes = read(option, names::inodes_or_none(text))?.0;
             }
+            ("default_kind", Some(text)) => options.default_kind = read(option, kind(text))?,
+            ("default_size", Some(text)) => {
+                options.default_size = Some(read(option, names::size(text))?);
+            }
+            ("trust_guest_images", None) => options.trust_guest_images = true,
             ("threads", Some(text)) => options.threads = Some(read(option, threads(text))?),
             ("store", Some(store)) => self.store = absolute_store(Path::new(store))?,
             ("remount", _) => {
@@ -144,6 +152,28 @@ impl MountPlan {
             }
         }
         Ok(())
+    }
+
+    /// Whether the options go together.
+    pub fn check(&self) -> Outcome {
+        let options = &self.options;
+        match (options.default_kind, options.default_size) {
+            (Kind::Disk, None) => Err(Failure::usage(
+                "disk volumes need a size: give --default-size with --default-kind disk",
+            )),
+            (Kind::Directory, Some(_)) => Err(Failure::usage(
+                "--default-size is for disk volumes; give --default-kind disk with it, or limit directories with --default-quota",
+            )),
+            (Kind::Disk, Some(_)) if options.default_limits != Limits::default() => {
+                Err(Failure::usage(
+                    "disk volumes take no quota: their size is their limit; leave --default-quota out",
+                ))
+            }
+            (Kind::Disk, Some(size)) => ImageSize::from_bytes(size.0)
+                .map(drop)
+                .map_err(|error| Failure::usage(format!("--default-size: {error}"))),
+            (Kind::Directory, None) => Ok(()),
+        }
     }
 
     /// The options in force, as `-o` takes them.
@@ -172,6 +202,13 @@ impl MountPlan {
         if let Some(inodes) = options.default_limits.inodes {
             texts.push(format!("default_quota_inodes={inodes}"));
         }
+        if let Some(size) = options.default_size {
+            texts.push(format!("default_kind={}", options.default_kind));
+            texts.push(format!("default_size={}", size.0));
+        }
+        if options.trust_guest_images {
+            texts.push("trust_guest_images".to_owned());
+        }
         if let Some(threads) = options.threads {
             texts.push(format!("threads={threads}"));
         }
@@ -181,6 +218,11 @@ impl MountPlan {
 
 fn read<T>(option: &str, value: Result<T, String>) -> Outcome<T> {
     value.map_err(|why| Failure::usage(format!("the mount option {option:?}: {why}")))
+}
+
+/// Reads the kind of a volume.
+pub fn kind(text: &str) -> Result<Kind, String> {
+    text.parse()
 }
 
 /// Reads a number of threads. 256 is far above what any machine gains from.

@@ -1,0 +1,171 @@
+//! An image as a file system of the running kernel: on a loop device, mounted
+//! in no mount table. Knows no volumes; whose images are to be trusted with
+//! the kernel is the caller's decision.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use super::units::BLOCK_SIZE;
+use crate::sys::loopdev::{self, LoopDevice};
+use crate::sys::mount::Context;
+
+/// How long the kernel may take to let go of a device after the unmount.
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// Why an image was not attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// No loop device can be had.
+    #[error("no loop device can be had: {}; {}", .errno.desc(), loop_advice(*.errno))]
+    Loop {
+        /// What the system said.
+        errno: Errno,
+    },
+    /// The kernel does not mount it.
+    #[error("the kernel does not mount the image: {}{}", .errno.desc(), said(.messages))]
+    Mount {
+        /// What the system said.
+        errno: Errno,
+        /// What the file system said, if anything.
+        messages: String,
+    },
+}
+
+impl AttachError {
+    /// What the system said.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Loop { errno } | Self::Mount { errno, .. } => *errno,
+        }
+    }
+}
+
+fn loop_advice(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT | Errno::ENXIO | Errno::ENODEV => {
+            "load the module 'loop', or give the container /dev/loop-control and the loop devices"
+        }
+        Errno::EPERM | Errno::EACCES => "mount as root",
+        _ => "'losetup -a' lists those that are in use",
+    }
+}
+
+fn said(messages: &str) -> String {
+    if messages.is_empty() {
+        String::new()
+    } else {
+        format!(" ({messages})")
+    }
+}
+
+/// A mounted image. Unmounted when it is dropped; also when the process is
+/// killed, by the kernel.
+#[derive(Debug)]
+pub struct Attached {
+    // Before the mount, which it would keep in use.
+    dir: Option<OwnedFd>,
+    mount: Option<OwnedFd>,
+    device: u32,
+}
+
+impl Attached {
+    /// Attaches the open file `image` and mounts it, `discard,nosuid,nodev`.
+    /// The kernel replays its journal if that is needed. `name` is what
+    /// `losetup` and the kernel's log show.
+    ///
+    /// # Errors
+    /// [`AttachError`]; nothing is left attached.
+    pub fn new(image: impl AsFd, name: &str, read_only: bool) -> Result<Self, AttachError> {
+        // 4 KiB, as the file system has it: direct I/O then needs nothing to
+        // be read for a write, whatever the host's disk is like.
+        let device = LoopDevice::attach(image, BLOCK_SIZE as u32, read_only, name)
+            .map_err(|errno| AttachError::Loop { errno })?;
+        let mount = mount(&device, read_only)?;
+        let open = |dir: &OwnedFd| {
+            nix::fcntl::openat(
+                dir,
+                ".",
+                OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )
+        };
+        let dir = open(&mount).map_err(|errno| AttachError::Mount {
+            errno,
+            messages: String::new(),
+        })?;
+        Ok(Self {
+            dir: Some(dir),
+            mount: Some(mount),
+            device: device.number(),
+        })
+    }
+
+    /// The root directory, open for reading.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn root(&self) -> std::io::Result<OwnedFd> {
+        match &self.dir {
+            Some(dir) => dir.try_clone(),
+            None => Err(std::io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// The number of the loop device.
+    #[must_use]
+    pub fn device(&self) -> u32 {
+        self.device
+    }
+
+    /// Unmounts, and waits until the kernel has let go of the image. `false`
+    /// when it has not: something still has a file of it open.
+    #[must_use]
+    pub fn detach(mut self) -> bool {
+        self.close();
+        let deadline = Instant::now() + LET_GO;
+        while loopdev::is_attached(self.device) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    fn close(&mut self) {
+        self.dir = None;
+        self.mount = None;
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn mount(device: &LoopDevice, read_only: bool) -> Result<OwnedFd, AttachError> {
+    let failed = |errno, messages| AttachError::Mount { errno, messages };
+    let context = Context::open("ext4").map_err(|errno| failed(errno, String::new()))?;
+    let source = device.path();
+    let mounted = context
+        .set("source", &source.to_string_lossy())
+        // What is deleted gives its space back to the host.
+        .and_then(|()| context.set_flag("discard"))
+        // An image that turns out to be damaged is not written any more.
+        .and_then(|()| context.set("errors", "remount-ro"))
+        .and_then(|()| {
+            if read_only {
+                context.set_flag("ro")
+            } else {
+                Ok(())
+            }
+        })
+        .and_then(|()| context.mount(read_only));
+    mounted.map_err(|errno| failed(errno, context.messages()))
+}

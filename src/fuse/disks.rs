@@ -1,0 +1,394 @@
+//! The two faces of a disk volume: a directory of files, or its image as one
+//! file. Never both at once: whoever mounts an image that another writes
+//! destroys it.
+//!
+//! Says who may use an image now, and attaches and detaches it for that. What
+//! is done with files is in the operations, with the image in `image_file`.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+
+use super::error::{OpError, OpResult};
+use super::fs::FileSystem;
+use super::ground::Ground;
+use super::holders;
+use super::node::{HostIno, NodeId};
+use crate::diskimg::{Attached, ROOT_INODE};
+use crate::model::{Kind, Slot, VolumeName};
+use crate::sys::creds::Acting;
+use crate::sys::loopdev;
+use crate::volume::{Holder, ImageGuard, Volume};
+
+/// How long closes that are on their way may take to reach us.
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
+/// How long somebody waits for a volume that is being grown or removed.
+const TAKEN_GRACE: Duration = Duration::from_secs(2);
+/// How long an image that nobody uses stays attached.
+const IDLE: Duration = Duration::from_secs(30);
+/// How many images stay attached although nobody uses them.
+const MOST_IDLE: usize = 32;
+
+/// All disk volumes that have been used.
+pub(super) struct Disks {
+    by_slot: RwLock<HashMap<Slot, Arc<Disk>>>,
+    start: Instant,
+}
+
+/// One of them.
+struct Disk {
+    /// Held while the image is attached and detached: until that is done
+    /// nobody can use it, whichever way.
+    face: Mutex<Face>,
+    given_back: Condvar,
+    /// Milliseconds since the start.
+    used: AtomicU64,
+}
+
+/// Who has the image.
+enum Face {
+    /// Nobody.
+    Resting,
+    /// The kernel, as a file system.
+    Directory(Arc<Ground>),
+    /// Who has opened it as a file.
+    Block { readers: usize, writers: usize },
+    /// A command.
+    Taken,
+    /// Still the kernel, at this loop device: something has a file of it open
+    /// that we do not know of.
+    Leaving(u32),
+}
+
+impl Default for Disks {
+    fn default() -> Self {
+        Self {
+            by_slot: RwLock::default(),
+            start: Instant::now(),
+        }
+    }
+}
+
+impl Disks {
+    fn of(&self, slot: Slot) -> Arc<Disk> {
+        if let Some(disk) = self.by_slot.read().get(&slot) {
+            return Arc::clone(disk);
+        }
+        let mut by_slot = self.by_slot.write();
+        Arc::clone(by_slot.entry(slot).or_insert_with(|| {
+            Arc::new(Disk {
+                face: Mutex::new(Face::Resting),
+                given_back: Condvar::new(),
+                used: AtomicU64::new(0),
+            })
+        }))
+    }
+
+    fn touch(&self, disk: &Disk) {
+        let now = self.start.elapsed().as_millis() as u64;
+        disk.used.store(now, Ordering::Relaxed);
+    }
+
+    fn all(&self) -> Vec<Arc<Disk>> {
+        self.by_slot.read().values().map(Arc::clone).collect()
+    }
+
+    /// How many images are attached.
+    pub(super) fn attached(&self) -> usize {
+        let is_attached = |disk: &Arc<Disk>| match disk.face.try_lock() {
+            Some(face) => matches!(*face, Face::Directory(_)),
+            None => true,
+        };
+        self.all().iter().filter(|disk| is_attached(disk)).count()
+    }
+
+    /// Detaches images that nobody has used for a while, and of those that
+    /// nobody uses the ones that have waited longest where there are many.
+    pub(super) fn detach_idle(&self) {
+        let now = self.start.elapsed().as_millis() as u64;
+        let mut idle: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter(|disk| disk.face.try_lock().is_some_and(|face| face.is_idle()))
+            .map(|disk| (disk.used.load(Ordering::Relaxed), disk))
+            .collect();
+        idle.sort_by_key(|(used, _)| *used);
+        let too_many = idle.len().saturating_sub(MOST_IDLE);
+        for (index, (used, disk)) in idle.into_iter().enumerate() {
+            let long = now.saturating_sub(used) > IDLE.as_millis() as u64;
+            if (index < too_many || long)
+                && let Some(mut face) = disk.face.try_lock()
+            {
+                face.put_away(Duration::ZERO);
+            }
+        }
+    }
+
+    /// Detaches all images that nobody uses; for the end of the mount.
+    pub(super) fn detach_all(&self) {
+        for disk in self.all() {
+            disk.face.lock().put_away(CLOSE_GRACE);
+        }
+    }
+}
+
+impl Disk {
+    /// Locks the face; of a volume that is taken, when it is given back or
+    /// after a while.
+    fn lock(&self) -> MutexGuard<'_, Face> {
+        let deadline = Instant::now() + TAKEN_GRACE;
+        let mut face = self.face.lock();
+        while matches!(*face, Face::Taken) {
+            if self.given_back.wait_until(&mut face, deadline).timed_out() {
+                break;
+            }
+        }
+        if let Face::Leaving(device) = *face
+            && !loopdev::is_attached(device)
+        {
+            *face = Face::Resting;
+        }
+        face
+    }
+}
+
+impl Face {
+    /// Whether it is attached and nobody uses it.
+    fn is_idle(&self) -> bool {
+        matches!(self, Self::Directory(ground) if Arc::strong_count(ground) == 1)
+    }
+
+    /// Detaches the image, if nobody uses it within `grace`.
+    fn put_away(&mut self, grace: Duration) -> bool {
+        let deadline = Instant::now() + grace;
+        while let Self::Directory(ground) = self
+            && Arc::strong_count(ground) > 1
+        {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        match std::mem::replace(self, Self::Resting) {
+            Self::Directory(ground) => {
+                let device = ground.device().unwrap_or_default();
+                // The count was 1 with the face locked: nobody else has it.
+                if Arc::into_inner(ground).is_some_and(Ground::detach) {
+                    return true;
+                }
+                log::warn!("/dev/loop{device} is still in use after its volume was unmounted");
+                *self = Self::Leaving(device);
+                false
+            }
+            other => {
+                let resting = matches!(other, Self::Resting);
+                *self = other;
+                resting
+            }
+        }
+    }
+}
+
+impl FileSystem {
+    /// What the volume's files stand on. The image of a disk volume is
+    /// attached for it.
+    ///
+    /// # Errors
+    /// The image is in use as such, is not trusted, or cannot be attached.
+    pub(super) fn ground(&self, volume: &Volume) -> OpResult<Arc<Ground>> {
+        if volume.kind == Kind::Directory {
+            return Ok(Arc::clone(self.store_ground()));
+        }
+        let disk = self.disks.of(volume.slot);
+        let mut face = disk.lock();
+        self.disks.touch(&disk);
+        let refused = match &*face {
+            Face::Directory(ground) => return Ok(Arc::clone(ground)),
+            Face::Resting if self.may_mount(volume) => {
+                let ground = self.attach(volume)?;
+                *face = Face::Directory(Arc::clone(&ground));
+                return Ok(ground);
+            }
+            Face::Resting => OpError::Untrusted(volume.name()),
+            Face::Block { .. } => {
+                drop(face);
+                OpError::DiskAttached {
+                    name: volume.name(),
+                    holders: holders::of_image(self, volume),
+                }
+            }
+            Face::Taken | Face::Leaving(_) => OpError::DiskTaken(volume.name()),
+        };
+        self.last_errors.set_for_all(refused.to_string());
+        Err(refused)
+    }
+
+    /// Whether the kernel may be given the image to mount.
+    fn may_mount(&self, volume: &Volume) -> bool {
+        self.options.trust_guest_images || !volume.is_guest_written()
+    }
+
+    fn attach(&self, volume: &Volume) -> OpResult<Arc<Ground>> {
+        let _as = Acting::daemon();
+        let start = Instant::now();
+        let path = self.store.image_path(volume);
+        let read_only = self.options.read_only;
+        let image = OpenOptions::new()
+            .read(true)
+            .write(!read_only)
+            .open(&path)
+            .map_err(|error| OpError::Host(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
+        let ground = Attached::new(&image, &path.to_string_lossy(), read_only)
+            .map_err(|error| OpError::Attach {
+                name: volume.name(),
+                errno: error.errno(),
+                why: error.to_string(),
+            })
+            .and_then(Ground::of_image);
+        match ground {
+            Ok(ground) => {
+                log::debug!(
+                    "volume {} attached to loop device {:?} in {:?}",
+                    volume.name(),
+                    ground.device(),
+                    start.elapsed()
+                );
+                Ok(Arc::new(ground))
+            }
+            Err(error) => {
+                log::error!("volume {}: {error}", volume.name());
+                self.last_errors.set_for_all(error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// The ground of a disk volume if its image is attached now. Nothing is
+    /// attached for it.
+    pub(super) fn attached_ground(&self, volume: &Volume) -> Option<Arc<Ground>> {
+        match &*self.disks.of(volume.slot).lock() {
+            Face::Directory(ground) => Some(Arc::clone(ground)),
+            _ => None,
+        }
+    }
+
+    /// Whether an image is open as a file.
+    pub(super) fn is_open_as_image(&self, volume: &Volume) -> bool {
+        matches!(&*self.disks.of(volume.slot).lock(), Face::Block { .. })
+    }
+
+    /// One more user of the image as a file; writers are alone.
+    pub(super) fn begin_image(&self, volume: &Volume, writes: bool) -> OpResult<()> {
+        let disk = self.disks.of(volume.slot);
+        let mut face = disk.lock();
+        let busy = |how: &Face| match how {
+            Face::Directory(_) => OpError::Volume(crate::volume::Error::InUse {
+                name: volume.name(),
+                holders: holders::of_volume(self, volume),
+            }),
+            Face::Block { .. } => OpError::DiskAttached {
+                name: volume.name(),
+                holders: holders::of_image(self, volume),
+            },
+            _ => OpError::DiskTaken(volume.name()),
+        };
+        match &mut *face {
+            Face::Block {
+                readers,
+                writers: 0,
+            } if !writes => {
+                *readers += 1;
+                return Ok(());
+            }
+            Face::Directory(_) => {
+                face.put_away(CLOSE_GRACE);
+            }
+            _ => {}
+        }
+        if !matches!(*face, Face::Resting) {
+            return Err(busy(&face));
+        }
+        *face = Face::Block {
+            readers: usize::from(!writes),
+            writers: usize::from(writes),
+        };
+        drop(face);
+        self.forget_contents(volume);
+        Ok(())
+    }
+
+    /// A user of the image as a file is gone.
+    pub(super) fn end_image(&self, volume: &Volume, wrote: bool) {
+        let disk = self.disks.of(volume.slot);
+        let mut face = disk.face.lock();
+        if let Face::Block { readers, writers } = &mut *face {
+            let count = if wrote { writers } else { readers };
+            *count = count.saturating_sub(1);
+        }
+        if matches!(
+            *face,
+            Face::Block {
+                readers: 0,
+                writers: 0
+            }
+        ) {
+            *face = Face::Resting;
+            drop(face);
+            self.forget_contents(volume);
+        }
+    }
+
+    /// What the kernel has cached of the volume's files may be wrong.
+    fn forget_contents(&self, volume: &Volume) {
+        self.distrust_cache(volume.slot);
+        self.kernel
+            .entry_changed(NodeId::ROOT, volume.name().as_str());
+        if let Some(root) = NodeId::new(volume.slot, HostIno(ROOT_INODE)) {
+            self.kernel.attr_changed_later(root);
+        }
+    }
+
+    /// Takes the image from everybody until the result is dropped.
+    ///
+    /// # Errors
+    /// Who uses it.
+    pub(super) fn take_image(&self, volume: &Volume) -> Result<ImageGuard, Vec<Holder>> {
+        let disk = self.disks.of(volume.slot);
+        {
+            let mut face = disk.lock();
+            face.put_away(CLOSE_GRACE);
+            match &*face {
+                Face::Resting => *face = Face::Taken,
+                Face::Block { .. } => {
+                    drop(face);
+                    return Err(holders::of_image(self, volume));
+                }
+                _ => {
+                    drop(face);
+                    return Err(holders::of_volume(self, volume));
+                }
+            }
+        }
+        Ok(Box::new(TakenImage(disk)))
+    }
+
+    /// The name of the volume, where its image must not be mounted.
+    pub(super) fn untrusted(&self, volume: &Volume) -> Option<VolumeName> {
+        (volume.kind == Kind::Disk && !self.may_mount(volume)).then(|| volume.name())
+    }
+}
+
+/// An image that a command has.
+struct TakenImage(Arc<Disk>);
+
+impl Drop for TakenImage {
+    fn drop(&mut self) {
+        *self.0.face.lock() = Face::Resting;
+        self.0.given_back.notify_all();
+    }
+}

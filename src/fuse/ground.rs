@@ -1,0 +1,106 @@
+//! What a volume's files stand on: the file system of the host that they are
+//! on, and where in it the volume begins.
+//!
+//! All directory volumes share the store's own file system; a disk volume has
+//! the one in its image, while that is attached.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use super::error::{OpError, OpResult};
+use super::host::Host;
+use crate::diskimg::Attached;
+use crate::sys::node;
+use crate::volume::Volume;
+
+const ROOT_FLAGS: OFlag = OFlag::O_PATH
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW);
+
+/// The ground of one volume or of many.
+#[derive(Debug)]
+pub(super) struct Ground {
+    // Before the image, which it would keep attached.
+    host: Host,
+    begins: Begins,
+}
+
+#[derive(Debug)]
+enum Begins {
+    /// At `ID/data` below this directory.
+    Below(OwnedFd),
+    /// At the root of the image.
+    Image(Attached),
+}
+
+impl Ground {
+    /// The store's file system, from its directory of volumes.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(super) fn of_directories(volumes: &Path) -> Result<Self, Errno> {
+        let open = |flags| {
+            let flags = flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            nix::fcntl::open(volumes, flags, Mode::empty())
+        };
+        Ok(Self {
+            // Handles are opened relative to a descriptor that is not O_PATH.
+            host: Host::probe(open(OFlag::O_RDONLY)?)?,
+            begins: Begins::Below(open(OFlag::O_PATH)?),
+        })
+    }
+
+    /// The file system in an image.
+    ///
+    /// # Errors
+    /// Its root cannot be opened.
+    pub(super) fn of_image(attached: Attached) -> OpResult<Self> {
+        let root = attached.root().map_err(|_| Errno::EMFILE)?;
+        Ok(Self {
+            host: Host::probe(root)?,
+            begins: Begins::Image(attached),
+        })
+    }
+
+    /// The file system.
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// A directory on it, for what is asked of the file system as a whole.
+    pub(super) fn any_dir(&self) -> &OwnedFd {
+        self.host.mount()
+    }
+
+    /// Opens (`O_PATH`) the root directory of a volume.
+    pub(super) fn root_of(&self, volume: &Volume) -> OpResult<OwnedFd> {
+        let (dir, path) = match &self.begins {
+            Begins::Below(dir) => (dir, OsString::from(format!("{}/data", volume.id))),
+            Begins::Image(_) => (self.host.mount(), OsString::from(".")),
+        };
+        let opened = node::open_beneath(dir, &path, ROOT_FLAGS, Mode::empty());
+        opened.map_err(OpError::Host)
+    }
+
+    /// The number of the loop device that an image is attached to.
+    pub(super) fn device(&self) -> Option<u32> {
+        match &self.begins {
+            Begins::Below(_) => None,
+            Begins::Image(attached) => Some(attached.device()),
+        }
+    }
+
+    /// Unmounts an image; `false` when the kernel still has a file of it.
+    pub(super) fn detach(self) -> bool {
+        drop(self.host);
+        match self.begins {
+            Begins::Below(_) => true,
+            Begins::Image(attached) => attached.detach(),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a disk volume shows while its image is not attached: the attributes of
+//! its root and its figures, from the image itself. So a listing or `df` over
+//! a thousand volumes attaches none.
+
+use std::fs::File;
+
+use super::error::{OpError, OpResult};
+use super::fs::FileSystem;
+use super::node::{Generation, HostIno, NodeId};
+use super::nodes::Way;
+use super::root;
+use super::types::{Attr, Entry, StatFs, Time};
+use crate::diskimg::{self, ImageState, InodeTime, ROOT_INODE, RootInode, Summary};
+use crate::model::{Bytes, Kind, Slot, Usage};
+use crate::volume::{Volume, VolumeInfo};
+
+/// Blocks that ext4 keeps back at most for delayed allocation
+/// (`ext4_calculate_resv_clusters`, `fs/ext4/super.c`).
+const MOST_KEPT_BACK: u64 = 4096;
+
+/// What ext4 allows (`EXT4_NAME_LEN`).
+const NAME_MAX: u32 = 255;
+
+/// The node of the root directory of a disk volume.
+pub(super) fn root_node(slot: Slot) -> OpResult<NodeId> {
+    NodeId::new(slot, HostIno(ROOT_INODE)).ok_or(OpError::VolumeGone)
+}
+
+impl FileSystem {
+    /// The disk volume that `node` is the root of.
+    fn disk_of_root(&self, node: NodeId) -> Option<std::sync::Arc<Volume>> {
+        let slot = node.slot().filter(|_| node.ino().0 == ROOT_INODE)?;
+        let volume = self.store.volume_in(slot)?;
+        (volume.kind == Kind::Disk).then_some(volume)
+    }
+
+    /// The image, if what is in it can be told without attaching it: it is not
+    /// attached, and was cleanly unmounted or cannot be mounted here anyway.
+    fn resting_image(&self, volume: &Volume) -> Option<(File, Summary)> {
+        if volume.kind != Kind::Disk || self.attached_ground(volume).is_some() {
+            return None;
+        }
+        let file = File::open(self.store.image_path(volume)).ok()?;
+        let summary = diskimg::inspect(&file).ok()?;
+        let as_it_is = summary.state == ImageState::Clean
+            || self.is_open_as_image(volume)
+            || self.untrusted(volume).is_some();
+        as_it_is.then_some((file, summary))
+    }
+
+    fn resting_inode(&self, volume: &Volume) -> Option<RootInode> {
+        let (file, _) = self.resting_image(volume)?;
+        let inode = diskimg::root_inode(&file).ok()?;
+        // Whatever a guest has made of it, a volume is a directory.
+        (u32::from(inode.mode) & libc::S_IFMT == libc::S_IFDIR).then_some(inode)
+    }
+
+    /// The attributes of the root of a volume whose image is not attached, and
+    /// whether the kernel may keep them.
+    pub(super) fn resting_attr(&self, node: NodeId) -> Option<(Attr, bool)> {
+        let volume = self.disk_of_root(node)?;
+        let inode = self.resting_inode(&volume)?;
+        Some((attr(node, &inode), !self.is_open_as_image(&volume)))
+    }
+
+    /// The entry of the root of a volume whose image is not attached.
+    pub(super) fn resting_entry(&self, volume: &Volume) -> Option<Entry> {
+        if volume.kind != Kind::Disk {
+            return None;
+        }
+        let node = root_node(volume.slot).ok()?;
+        let inode = self.resting_inode(volume)?;
+        self.nodes.remember(node, Way::Generation(inode.generation));
+        Some(Entry {
+            attr: attr(node, &inode),
+            generation: Generation::new(volume.serial, inode.generation),
+            keep_attr: !self.is_open_as_image(volume),
+        })
+    }
+
+    /// Whether `node` is the root of a volume that is not attached and has no
+    /// extended attributes.
+    pub(super) fn rests_without_attributes(&self, node: NodeId) -> bool {
+        self.disk_of_root(node)
+            .and_then(|volume| self.resting_inode(&volume))
+            .is_some_and(|inode| !inode.has_attributes)
+    }
+
+    /// Size and free space of a volume whose image is not attached.
+    pub(super) fn resting_space(&self, volume: &Volume) -> Option<StatFs> {
+        let (_, summary) = self.resting_image(volume)?;
+        let kept_back = (summary.blocks / 50).min(MOST_KEPT_BACK);
+        Some(StatFs {
+            block_size: summary.block_bytes,
+            blocks: summary.blocks.saturating_sub(summary.overhead_blocks),
+            free: summary.free_blocks,
+            available: summary
+                .free_blocks
+                .saturating_sub(summary.reserved_blocks)
+                .saturating_sub(kept_back),
+            inodes: summary.inodes.into(),
+            free_inodes: summary.free_inodes,
+            name_max: NAME_MAX,
+        })
+    }
+
+    /// The volume's facts with what it holds now: while an image is attached
+    /// its file is behind.
+    pub(super) fn with_live_usage(&self, mut info: VolumeInfo) -> VolumeInfo {
+        let space = (info.kind == Kind::Disk)
+            .then(|| self.store.volume(&info.name))
+            .flatten()
+            .and_then(|volume| self.attached_ground(&volume))
+            .and_then(|ground| nix::sys::statvfs::fstatvfs(ground.any_dir()).ok());
+        if let Some(space) = space {
+            let blocks = space.blocks().saturating_sub(space.blocks_free());
+            let inodes = space.files().saturating_sub(space.files_free());
+            info.used = Usage {
+                bytes: Bytes(blocks.saturating_mul(space.fragment_size())),
+                inodes: inodes.saturating_sub(diskimg::RESERVED_INODES),
+            };
+        }
+        info
+    }
+
+    /// The entry of the root of a disk volume whose image cannot be read: a
+    /// directory that nobody can enter.
+    pub(super) fn unreadable_entry(&self, volume: &Volume) -> OpResult<Entry> {
+        let node = root_node(volume.slot)?;
+        self.nodes.remember(node, Way::Generation(0));
+        Ok(Entry {
+            attr: root::missing_attr(node),
+            generation: Generation::new(volume.serial, 0),
+            keep_attr: false,
+        })
+    }
+}
+
+fn attr(node: NodeId, inode: &RootInode) -> Attr {
+    let time = |time: InodeTime| Time {
+        seconds: time.seconds,
+        nanoseconds: time.nanoseconds,
+    };
+    Attr {
+        node,
+        size: inode.size,
+        blocks: inode.sectors.into(),
+        atime: time(inode.accessed),
+        mtime: time(inode.modified),
+        ctime: time(inode.changed),
+        mode: inode.mode.into(),
+        nlink: inode.links.into(),
+        uid: inode.uid,
+        gid: inode.gid,
+        rdev: 0,
+        blksize: 4096,
+    }
+}

@@ -1,0 +1,162 @@
+//! Loop devices (loop(4)): a file as a block device.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag};
+
+use super::{Result, check};
+
+// linux/loop.h
+const LOOP_CLR_FD: libc::Ioctl = 0x4C01 as libc::Ioctl;
+const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A as libc::Ioctl;
+const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82 as libc::Ioctl;
+const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_DIRECT_IO: u32 = 16;
+/// Major number of loop devices (`LOOP_MAJOR`, linux/major.h).
+const LOOP_MAJOR: u32 = 7;
+
+/// How often another process may take the device that was free first.
+const TRIES: usize = 64;
+
+/// `struct loop_info64`, linux/loop.h.
+#[repr(C)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config`, linux/loop.h.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+/// A loop device, open. It lets go of its file by itself when nobody has it
+/// open or mounted any more, also when this process is killed.
+#[derive(Debug)]
+pub struct LoopDevice {
+    file: OwnedFd,
+    number: u32,
+}
+
+impl LoopDevice {
+    /// Attaches the open file `image` to a free device, or to a new one when
+    /// none is free. Reads and writes bypass the page cache of the file's file
+    /// system where that can do so. `name` is what `losetup` shows.
+    ///
+    /// # Errors
+    /// `ENOENT` or `EPERM` where there are no loop devices or they may not be
+    /// used; as `ioctl(2)` says.
+    pub fn attach(image: impl AsFd, block_bytes: u32, read_only: bool, name: &str) -> Result<Self> {
+        let control = open("/dev/loop-control", false)?;
+        let mut flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;
+        if read_only {
+            flags |= LO_FLAGS_READ_ONLY;
+        }
+        for _ in 0..TRIES {
+            // SAFETY: the request takes no argument.
+            let number = check(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) })?;
+            let number = number.unsigned_abs();
+            let file = open_device(number, read_only)?;
+            // SAFETY: all-zero bytes are a valid `LoopConfig`.
+            let mut config: LoopConfig = unsafe { std::mem::zeroed() };
+            config.fd = image.as_fd().as_raw_fd().unsigned_abs();
+            config.block_size = block_bytes;
+            config.info.flags = flags;
+            // The last byte stays zero.
+            for (to, from) in config.info.file_name[..63].iter_mut().zip(name.bytes()) {
+                *to = from;
+            }
+            // SAFETY: a live `loop_config`, which the kernel only reads.
+            let done =
+                check(unsafe { libc::ioctl(file.as_raw_fd(), LOOP_CONFIGURE, &raw const config) });
+            match done {
+                Ok(_) => {
+                    let file = OwnedFd::from(file);
+                    return Ok(Self { file, number });
+                }
+                // Taken by another process meanwhile.
+                Err(Errno::EBUSY) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Err(Errno::EBUSY)
+    }
+
+    /// Its number: 3 for `/dev/loop3`.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The path of the device.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        device_path(self.number)
+    }
+
+    /// Lets go of the file at once, where nobody has mounted the device.
+    ///
+    /// # Errors
+    /// As `ioctl(2)`.
+    pub fn clear(&self) -> Result<()> {
+        // SAFETY: the request takes no argument.
+        check(unsafe { libc::ioctl(self.file.as_raw_fd(), LOOP_CLR_FD) }).map(drop)
+    }
+}
+
+/// Whether device `number` has a file, as the kernel shows it in sysfs.
+#[must_use]
+pub fn is_attached(number: u32) -> bool {
+    std::path::Path::new(&format!("/sys/block/loop{number}/loop/backing_file")).exists()
+}
+
+fn device_path(number: u32) -> PathBuf {
+    PathBuf::from(format!("/dev/loop{number}"))
+}
+
+fn open_device(number: u32, read_only: bool) -> Result<File> {
+    let path = device_path(number);
+    match path.metadata() {
+        Ok(found) if found.file_type().is_block_device() => {}
+        // Where /dev is no devtmpfs nobody makes the nodes of devices beyond
+        // the first eight.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+            let device = libc::makedev(LOOP_MAJOR, number);
+            match nix::sys::stat::mknod(&path, SFlag::S_IFBLK, mode, device) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        _ => return Err(Errno::ENOTBLK),
+    }
+    open(&path.to_string_lossy(), read_only)
+}
+
+fn open(path: &str, read_only: bool) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(!read_only)
+        .open(path)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+}

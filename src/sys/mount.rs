@@ -1,0 +1,120 @@
+//! Mounts that are in no mount table: `fsopen(2)`, `fsconfig(2)`, `fsmount(2)`.
+
+use std::ffi::CString;
+use std::io::Read;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::{Result, check};
+
+// linux/mount.h
+const FSOPEN_CLOEXEC: libc::c_uint = 1;
+const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+const FSCONFIG_SET_FLAG: libc::c_uint = 0;
+const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const MOUNT_ATTR_RDONLY: libc::c_uint = 1;
+const MOUNT_ATTR_NOSUID: libc::c_uint = 2;
+const MOUNT_ATTR_NODEV: libc::c_uint = 4;
+
+/// A file system that is being set up.
+#[derive(Debug)]
+pub struct Context(OwnedFd);
+
+impl Context {
+    /// Begins with a file system of type `kind`.
+    ///
+    /// # Errors
+    /// `ENODEV` when the kernel has no such type; `EPERM`.
+    pub fn open(kind: &str) -> Result<Self> {
+        let kind = CString::new(kind).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: a C string and a number.
+        let fd = check(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
+        // SAFETY: the call has just given us this descriptor; nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+    }
+
+    /// Sets option `key` to `value`.
+    ///
+    /// # Errors
+    /// `EINVAL` when the file system does not know it.
+    pub fn set(&self, key: &str, value: &str) -> Result<()> {
+        self.config(FSCONFIG_SET_STRING, Some(key), Some(value))
+    }
+
+    /// Sets the option `key`, which takes no value.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn set_flag(&self, key: &str) -> Result<()> {
+        self.config(FSCONFIG_SET_FLAG, Some(key), None)
+    }
+
+    /// Brings the file system up, and mounts it nowhere, `nosuid,nodev`. It is
+    /// unmounted when the descriptor is closed, and with that when this
+    /// process is killed.
+    ///
+    /// # Errors
+    /// What the file system says; [`messages`](Self::messages) has more.
+    pub fn mount(&self, read_only: bool) -> Result<OwnedFd> {
+        self.config(FSCONFIG_CMD_CREATE, None, None)?;
+        let mut attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+        if read_only {
+            attributes |= MOUNT_ATTR_RDONLY;
+        }
+        // SAFETY: a live descriptor and numbers.
+        let fd = check(unsafe {
+            libc::syscall(
+                libc::SYS_fsmount,
+                self.0.as_raw_fd(),
+                FSMOUNT_CLOEXEC,
+                attributes,
+            )
+        })?;
+        // SAFETY: the call has just given us this descriptor; nobody else has it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    }
+
+    /// What the kernel has said about this file system so far, in words.
+    #[must_use]
+    pub fn messages(self) -> String {
+        let mut file = std::fs::File::from(self.0);
+        let mut text = String::new();
+        let mut buffer = [0; 1024];
+        // One message a read; ENODATA when there is none left.
+        while let Ok(len @ 1..) = file.read(&mut buffer) {
+            let message = String::from_utf8_lossy(&buffer[..len]);
+            // "e " is an error, "w " a warning, "i " a remark.
+            let message = message.trim_end().get(2..).unwrap_or_default().to_owned();
+            if !text.is_empty() {
+                text.push_str("; ");
+            }
+            text.push_str(&message);
+        }
+        text
+    }
+
+    fn config(&self, command: libc::c_uint, key: Option<&str>, value: Option<&str>) -> Result<()> {
+        let text = |text: Option<&str>| {
+            text.map(CString::new)
+                .transpose()
+                .map_err(|_| Errno::EINVAL)
+        };
+        let (key, value) = (text(key)?, text(value)?);
+        let pointer =
+            |text: &Option<CString>| text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
+        // SAFETY: a live descriptor, and C strings or null pointers.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                self.0.as_raw_fd(),
+                command,
+                pointer(&key),
+                pointer(&value),
+                0,
+            )
+        })
+        .map(drop)
+    }
+}
