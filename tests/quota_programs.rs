@@ -250,3 +250,60 @@ fn default_limits_of_mkdir() {
     assert_eq!(used(&mount), (64 << 10, 1));
     assert_eq!(info(&mount)["limits"]["inodes"], 3);
 }
+
+#[test]
+fn a_warning_once_per_crossing() {
+    let (mut mount, v) = limited("1M", "100");
+    let events = |mount: &Mount| -> Vec<(String, u64)> {
+        let text = mount.volfs().ok(&["events", "--json"]);
+        let all: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        let brief = |e: &serde_json::Value| {
+            assert_eq!(e["volume"], "v");
+            (
+                e["event"].as_str().unwrap().to_owned(),
+                e["percent"].as_u64().unwrap(),
+            )
+        };
+        all.iter().map(brief).collect()
+    };
+    let bytes = |percent| ("quota-bytes".to_owned(), percent);
+    let write =
+        |percent: usize| fs::write(v.join("f"), vec![1; (1 << 20) / 100 * percent]).unwrap();
+    write(70);
+    assert_eq!(events(&mount), []);
+    // Seen although it is over at once.
+    write(85);
+    fs::remove_file(v.join("f")).unwrap();
+    assert_eq!(events(&mount), [bytes(80)]);
+    write(97);
+    let expected = [bytes(80), bytes(80), bytes(95)];
+    let jumped = [bytes(80), bytes(95)];
+    let seen = events(&mount);
+    assert!(seen == expected || seen == jumped, "{seen:?}");
+    for n in 0..85 {
+        fs::write(v.join(format!("i{n}")), "").unwrap();
+    }
+    assert_eq!(
+        events(&mount).last(),
+        Some(&("quota-inodes".to_owned(), 80))
+    );
+    let all = events(&mount);
+    let file = fs::read_to_string(mount.join(".volfs/events.jsonl")).unwrap();
+    assert_eq!(file.lines().count(), all.len());
+    assert!(
+        mount.daemon_log().contains("has reached 80% of its quota"),
+        "{}",
+        mount.daemon_log()
+    );
+    let text = mount.volfs().ok(&["events"]);
+    assert!(
+        text.contains("volume v has reached 95% of its quota"),
+        "{text}"
+    );
+    // Kept over a restart, and not told again by it.
+    mount.remount();
+    assert_eq!(events(&mount), all);
+    mount.stop();
+    assert_eq!(events(&mount), all);
+    mount.start();
+}
