@@ -88,12 +88,9 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    /// Serves `fs` with `threads` threads.
-    pub(super) fn new(fs: Arc<FileSystem>, threads: usize) -> Self {
-        Self {
-            fs,
-            serving: Arc::new(Serving::new(threads)),
-        }
+    /// Serves `fs` with the threads that `serving` knows.
+    pub(super) fn new(fs: Arc<FileSystem>, serving: Arc<Serving>) -> Self {
+        Self { fs, serving }
     }
 
     /// Runs an operation: counts it, and keeps a panic in it from taking the

@@ -147,6 +147,9 @@ impl FileSystem {
                 if !self.handles.unlinked(node) {
                     self.give_back(volume, &stat, &fd);
                 }
+                if inode_of(&stat) == Inode::Directory {
+                    self.dir_cache.remove(node);
+                }
                 let mut attr = Attr::from_host(node, &stat);
                 attr.nlink = 0;
                 self.nodes.set_gone(node, attr, fd);

@@ -67,7 +67,9 @@ impl Housekeeping {
         housekeeping.spawn("volfs-count", move || count_all(&file_system, &stop))?;
         let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
         housekeeping.spawn("volfs-save", move || {
+            let mut most_nodes = 0;
             while !stop.sleep(SAVE_EVERY) {
+                most_nodes = give_back_memory(&file_system, most_nodes);
                 file_system.disks.detach_idle();
                 if let Err(error) = file_system.store.save_usage() {
                     log::error!("cannot save the usage of volumes: {error}");
@@ -83,6 +85,19 @@ impl Housekeeping {
         self.threads.push(thread);
         Ok(())
     }
+}
+
+/// Gives memory back to the system when the kernel has forgotten most of the
+/// `most` nodes that it held; returns the most that it holds from now on.
+fn give_back_memory(fs: &FileSystem, most: usize) -> usize {
+    /// Fewer than this take a few mebibytes, which are used again soon.
+    const MANY: usize = 100_000;
+    let nodes = fs.nodes.len();
+    if most > MANY && nodes < most / 4 {
+        crate::sys::process::trim_heap();
+        return nodes;
+    }
+    most.max(nodes)
 }
 
 impl Drop for Housekeeping {

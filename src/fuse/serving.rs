@@ -8,7 +8,6 @@
 //! the load needs, mostly one; the others are parked until the one that reads
 //! begins something slow, or has not come back for a millisecond.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -18,8 +17,11 @@ use parking_lot::{Condvar, Mutex};
 
 /// How long requests may wait because the only thread that reads is busy.
 const PATIENCE: Duration = Duration::from_millis(1);
-/// The watcher sleeps after so many ticks without a request.
+/// The watcher sleeps after so many ticks without a request,
 const IDLE_TICKS: u32 = 100;
+/// and then looks so often whether the device is still there. Threads that read
+/// notice it themselves; those that are parked do not.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The threads of a session, and which of them read.
 pub struct Serving {
@@ -65,27 +67,15 @@ impl Parked {
     }
 }
 
-thread_local! {
-    /// Wakes the others when this thread ends: the device is gone then.
-    static LEAVING: RefCell<Option<Leaving>> = const { RefCell::new(None) };
-}
-
-struct Leaving(Arc<Shared>);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 /// A request that this thread handles, until this is dropped: after the reply.
 #[must_use]
 pub struct Turn<'a>(&'a Arc<Shared>);
 
 impl Serving {
     /// For a session of `threads` threads, all of which read at first.
+    /// `is_gone` says whether the device is gone.
     #[must_use]
-    pub fn new(threads: usize) -> Self {
+    pub fn new(threads: usize, is_gone: impl Fn() -> bool + Send + 'static) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 reading: threads,
@@ -99,20 +89,22 @@ impl Serving {
         let watched = Arc::clone(&shared);
         let watcher = std::thread::Builder::new()
             .name("volfs-watch".into())
-            .spawn(move || watched.watch())
+            .spawn(move || watched.watch(&is_gone))
             // Without it a slow request of the only reader delays others.
             .inspect_err(|error| log::warn!("no thread to watch the others: {error}"))
             .ok();
         Self { shared, watcher }
     }
 
+    /// The device is going: nobody parks any more.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
     /// This thread has read a request. If it is a `slow` one another thread
     /// reads meanwhile.
     pub fn begin(&self, slow: bool) -> Turn<'_> {
         let shared = &self.shared;
-        LEAVING.with_borrow_mut(|leaving| {
-            leaving.get_or_insert_with(|| Leaving(Arc::clone(shared)));
-        });
         shared.begun.fetch_add(1, Ordering::Relaxed);
         let mut state = shared.state.lock();
         state.reading = state.reading.saturating_sub(1);
@@ -152,6 +144,13 @@ impl Drop for Turn<'_> {
 }
 
 impl State {
+    fn close(&mut self) {
+        self.closed = true;
+        for parked in std::mem::take(&mut self.parked) {
+            parked.wake();
+        }
+    }
+
     fn wake_one(&mut self) {
         if let Some(parked) = self.parked.pop() {
             self.reading += 1;
@@ -162,17 +161,13 @@ impl State {
 
 impl Shared {
     fn close(&self) {
-        let mut state = self.state.lock();
-        state.closed = true;
-        for parked in std::mem::take(&mut state.parked) {
-            parked.wake();
-        }
+        self.state.lock().close();
         self.wake_watcher.notify_one();
     }
 
     /// Lets another thread read when the only one that does has been busy for
     /// a whole tick.
-    fn watch(&self) {
+    fn watch(&self, is_gone: &dyn Fn() -> bool) {
         let mut seen = 0;
         let mut still = 0;
         let mut state = self.state.lock();
@@ -185,9 +180,13 @@ impl Shared {
             }
             if still > IDLE_TICKS && state.reading > 0 {
                 self.watcher_sleeps.store(true, Ordering::Relaxed);
-                self.wake_watcher.wait(&mut state);
+                let slept = self.wake_watcher.wait_for(&mut state, LOOK_EVERY);
                 self.watcher_sleeps.store(false, Ordering::Relaxed);
-                still = 0;
+                if !slept.timed_out() {
+                    still = 0;
+                } else if is_gone() {
+                    state.close();
+                }
             } else {
                 self.wake_watcher.wait_for(&mut state, PATIENCE);
             }
@@ -207,7 +206,7 @@ mod tests {
     ) -> mpsc::Sender<u32> {
         let (sender, receiver) = mpsc::channel();
         let receiver = Arc::new(Mutex::new(receiver));
-        let serving = Arc::new(Serving::new(threads));
+        let serving = Arc::new(Serving::new(threads, || false));
         let run = Arc::new(run);
         for _ in 0..threads {
             let (receiver, serving, run) = (

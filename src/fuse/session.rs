@@ -13,6 +13,7 @@ use super::adapter::{Adapter, KernelNotifier};
 use super::fs::FileSystem;
 use super::housekeeping::{self, Housekeeping};
 use super::observer::MountObserver;
+use super::serving::Serving;
 use super::{holders, mount, mountinfo};
 use crate::model::{Bytes, Kind, Limits};
 use crate::volume::{Holder, Store, Volumes};
@@ -141,6 +142,7 @@ pub enum UnmountError {
 pub struct Mounted {
     mountpoint: PathBuf,
     fs: Arc<FileSystem>,
+    serving: Arc<Serving>,
     server: Mutex<Option<(JoinHandle<io::Result<()>>, Housekeeping)>>,
 }
 
@@ -203,7 +205,10 @@ impl Mounted {
         config.n_threads = Some(threads);
         housekeeping::hold_uncounted(fs);
         // The kernel's first request is answered here.
-        let session = Session::from_fd(Adapter::new(Arc::clone(fs), threads), device, acl, config)?;
+        let watched = device.try_clone()?;
+        let serving = Arc::new(Serving::new(threads, move || mount::is_gone(&watched)));
+        let adapter = Adapter::new(Arc::clone(fs), Arc::clone(&serving));
+        let session = Session::from_fd(adapter, device, acl, config)?;
         fs.kernel
             .connect(Arc::new(KernelNotifier::new(session.notifier())));
         fs.store()
@@ -218,6 +223,7 @@ impl Mounted {
         Ok(Self {
             mountpoint: mountpoint.to_owned(),
             fs: Arc::clone(fs),
+            serving,
             server: Mutex::new(Some((server, housekeeping))),
         })
     }
@@ -266,7 +272,10 @@ impl Mounted {
         let deadline = Instant::now() + BUSY_GRACE;
         loop {
             let holders = match mount::unmount(&self.mountpoint, lazy) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.serving.close();
+                    return Ok(());
+                }
                 Err(mount::UnmountFailure::Busy) => holders::of_mount(&self.fs),
                 Err(mount::UnmountFailure::Other(why)) => {
                     return Err(UnmountError::Refused {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
 
 use crate::fuse::control_tree;
 use crate::fuse::error::{OpError, OpResult};
@@ -169,17 +170,18 @@ impl FileSystem {
         let dir = self.dir_to_change(parent)?;
         let flags = self.with_noatime(flags);
         let room = self.room_for(&dir.at.volume, Inode::File { size: 0 })?;
-        let made = {
+        component(name)?;
+        let made = self.with_number_of_its_own(&dir, name, UnlinkatFlags::NoRemoveDir, || {
             let _as = Acting::maker(caller.uid, caller.gid, umask);
             // Always exclusive: the kernel asks only for names that it knows
             // to be free, and has checked no permission of an existing file.
-            node::open_beneath(
+            Ok(node::open_beneath(
                 &dir.fd,
-                component(name)?,
+                name,
                 host_flags(flags) | OFlag::O_CREAT | OFlag::O_EXCL,
                 Mode::from_bits_truncate(mode & 0o7777),
-            )?
-        };
+            )?)
+        })?;
         room.commit();
         let mut entry = self.entry(&dir.at.volume, &dir.at.ground, parent, name, &made)?;
         let at = Located {
