@@ -14,7 +14,7 @@ use super::protocol::{Call, Failure, Refusal, Reply, Request, Status};
 use super::{SOCKET_NAME, socket};
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
-    Change, Error, Holder, Removal, Result, TrashedVolume, Verified, VolumeInfo, Volumes,
+    Change, Error, Event, Holder, Removal, Result, TrashedVolume, Verified, VolumeInfo, Volumes,
 };
 
 /// How long a daemon may take to read a request; it is short.
@@ -216,6 +216,10 @@ impl Volumes for Client {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.ask(Call::Holders { name: name.clone() })
+    }
+
+    fn events(&self) -> Result<Vec<Event>> {
+        self.ask(Call::Events)
     }
 
     fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::fs::FileSystem;
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
-    Change, Holder, Removal, Result, TrashedVolume, Verified, VolumeInfo, Volumes,
+    Change, Event, Holder, Removal, Result, TrashedVolume, Verified, VolumeInfo, Volumes,
 };
 
 /// See [`Mounted::volumes`](super::Mounted::volumes).
@@ -54,6 +54,10 @@ impl Volumes for MountedVolumes {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.0.store().holders(name)
+    }
+
+    fn events(&self) -> Result<Vec<Event>> {
+        self.0.store().events()
     }
 
     fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {

@@ -5,6 +5,7 @@ mod api;
 mod build;
 mod delete;
 mod error;
+mod events;
 mod image;
 mod in_memory;
 mod index;
@@ -24,6 +25,7 @@ mod walk;
 
 pub use api::{Change, DiskInfo, DiskState, Removal, TrashedVolume, Verified, VolumeInfo, Volumes};
 pub use error::{Error, Hold, Holder, Result};
+pub use events::{Event, EventKind};
 pub use in_memory::Volume;
 pub use rebuild::Rebuilt;
 pub use store::{ImageGuard, Observer, Store, StoreOptions};

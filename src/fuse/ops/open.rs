@@ -8,7 +8,6 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use crate::fuse::charge::inode_of;
 use crate::fuse::control_tree;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located, component};
@@ -17,7 +16,7 @@ use crate::fuse::image_file;
 use crate::fuse::node::NodeId;
 use crate::fuse::passthrough::{Backing, Register};
 use crate::fuse::types::{Caller, DataPath, Entry, Fh, Opened};
-use crate::meta::{Inode, charge};
+use crate::meta::Inode;
 use crate::sys::creds::Acting;
 use crate::sys::node;
 use crate::volume::Volume;
@@ -133,7 +132,7 @@ impl FileSystem {
             InodeMode::Passthrough(backing) if passes || !can_write(flags) => {
                 DataPath::Passthrough(backing)
             }
-            InodeMode::Passthrough(_) => DataPath::Direct,
+            InodeMode::Passthrough(backing) => DataPath::Direct(Some(backing)),
             InodeMode::Cached => cached,
             InodeMode::Closed if passes => self
                 .register(file.fd(), register)
@@ -235,12 +234,9 @@ impl FileSystem {
         };
         if closed.last_of_unlinked {
             let own = own.and_then(Result::ok);
-            let stat = handle.file.as_ref().or(own.as_ref()).map(node::stat);
-            match stat {
-                Some(Ok(stat)) => {
-                    let charge = charge(inode_of(&stat));
-                    at.volume.account().release(charge.bytes, charge.inodes);
-                }
+            let file = handle.file.as_ref().or(own.as_ref());
+            match file.map(|file| (file, node::stat(file))) {
+                Some((file, Ok(stat))) => self.give_back(&at.volume, &stat, file),
                 _ => at.volume.account().distrust(),
             }
         }

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod doctor;
+pub mod events;
 pub mod image;
 pub mod inspect;
 pub mod ls;
@@ -52,6 +53,8 @@ pub enum Command {
     Stats(stats::StatsArgs),
     /// List, restore or delete removed volumes
     Trash(trash::TrashArgs),
+    /// Show which volumes have come near their limits, oldest first
+    Events(events::EventsArgs),
     /// Compare what volumes are charged with what they hold
     Verify(verify::VerifyArgs),
     /// Make, inspect and grow ext4 disk images
@@ -81,6 +84,7 @@ impl Command {
             Self::Set(arguments) => arguments.run(context),
             Self::Stats(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
+            Self::Events(arguments) => arguments.run(context),
             Self::Verify(arguments) => arguments.run(context),
             Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
