@@ -13,7 +13,9 @@ use serde::de::DeserializeOwned;
 use super::protocol::{Call, Failure, Refusal, Reply, Request, Status};
 use super::{SOCKET_NAME, socket};
 use crate::model::{VolumeName, VolumeSpec};
-use crate::volume::{Change, Error, Holder, Removal, Result, TrashedVolume, VolumeInfo, Volumes};
+use crate::volume::{
+    Change, CheckHow, DiskCheck, Error, Holder, Removal, Result, TrashedVolume, VolumeInfo, Volumes,
+};
 
 /// How long a daemon may take to read a request; it is short.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -209,6 +211,13 @@ impl Volumes for Client {
         self.ask(Call::Change {
             name: name.clone(),
             change: change.clone(),
+        })
+    }
+
+    fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
+        self.ask(Call::Check {
+            name: name.clone(),
+            how,
         })
     }
 

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -23,7 +23,7 @@ use crate::diskimg::{Attached, ROOT_INODE};
 use crate::model::{Kind, Slot, VolumeName};
 use crate::sys::creds::Acting;
 use crate::sys::loopdev;
-use crate::volume::{Holder, ImageGuard, Volume};
+use crate::volume::{Hold, Holder, ImageGuard, Volume};
 
 /// How long closes that are on their way may take to reach us.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
@@ -357,7 +357,7 @@ impl FileSystem {
     ///
     /// # Errors
     /// Who uses it.
-    pub(super) fn take_image(&self, volume: &Volume) -> Result<ImageGuard, Vec<Holder>> {
+    pub(super) fn take_image(self: &Arc<Self>, volume: &Volume) -> Result<ImageGuard, Vec<Holder>> {
         let disk = self.disks.of(volume.slot);
         {
             let mut face = disk.lock();
@@ -368,13 +368,18 @@ impl FileSystem {
                     drop(face);
                     return Err(holders::of_image(self, volume));
                 }
+                Face::Taken => return Err(vec![COMMAND]),
                 _ => {
                     drop(face);
                     return Err(holders::of_volume(self, volume));
                 }
             }
         }
-        Ok(Box::new(TakenImage(disk)))
+        Ok(Box::new(TakenImage {
+            disk,
+            slot: volume.slot,
+            fs: Arc::downgrade(self),
+        }))
     }
 
     /// The name of the volume, where its image must not be mounted.
@@ -383,12 +388,29 @@ impl FileSystem {
     }
 }
 
+/// Another command has the image.
+const COMMAND: Holder = Holder {
+    pid: None,
+    command: None,
+    how: Hold::Command,
+};
+
 /// An image that a command has.
-struct TakenImage(Arc<Disk>);
+struct TakenImage {
+    disk: Arc<Disk>,
+    slot: Slot,
+    fs: Weak<FileSystem>,
+}
 
 impl Drop for TakenImage {
     fn drop(&mut self) {
-        *self.0.face.lock() = Face::Resting;
-        self.0.given_back.notify_all();
+        *self.disk.face.lock() = Face::Resting;
+        self.disk.given_back.notify_all();
+        // It may have been mended, or grown.
+        if let Some(fs) = self.fs.upgrade()
+            && let Some(volume) = fs.store.volume_in(self.slot)
+        {
+            fs.forget_contents(&volume);
+        }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::fs::FileSystem;
 use crate::model::{VolumeName, VolumeSpec};
-use crate::volume::{Change, Holder, Removal, Result, TrashedVolume, VolumeInfo, Volumes};
+use crate::volume::{
+    Change, CheckHow, DiskCheck, Holder, Removal, Result, TrashedVolume, VolumeInfo, Volumes,
+};
 
 /// See [`Mounted::volumes`](super::Mounted::volumes).
 pub(super) struct MountedVolumes(Arc<FileSystem>);
@@ -48,6 +50,10 @@ impl Volumes for MountedVolumes {
 
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
         self.changed(self.0.store().change(name, change))
+    }
+
+    fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
+        self.changed(self.0.store().check(name, how))
     }
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {

@@ -3,6 +3,7 @@
 mod alter;
 mod api;
 mod build;
+mod check;
 mod delete;
 mod error;
 mod image;
@@ -22,7 +23,9 @@ mod trash;
 mod usage;
 mod walk;
 
-pub use api::{Change, DiskInfo, DiskState, Removal, TrashedVolume, VolumeInfo, Volumes};
+pub use api::{
+    Change, CheckHow, DiskCheck, DiskInfo, DiskState, Removal, TrashedVolume, VolumeInfo, Volumes,
+};
 pub use error::{Error, Hold, Holder, Result};
 pub use in_memory::Volume;
 pub use rebuild::Rebuilt;

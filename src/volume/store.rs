@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::api::{Change, Removal, TrashedVolume, VolumeInfo, Volumes};
+use super::api::{Change, CheckHow, DiskCheck, Removal, TrashedVolume, VolumeInfo, Volumes};
 use super::error::{Error, Holder, Result};
 use super::in_memory::Volume;
 use super::index::Index;
@@ -347,6 +347,10 @@ impl Volumes for Store {
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
         let volume = self.change_volume(name, change)?;
         Ok(volume.info(&self.layout))
+    }
+
+    fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
+        self.check_volume(name, how)
     }
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {

@@ -94,3 +94,9 @@ families! {
     with_devices, &["-o", "dev"], super::ALLOWED;
     nodes open
 }
+
+families! {
+    disk, &["-o", "default_kind=disk,default_size=2G"], super::ALLOWED;
+    lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
+    acl sync mapping locks names
+}

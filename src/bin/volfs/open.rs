@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use volfs::control::{Client, Status};
 use volfs::model::{VolumeName, VolumeSpec};
 use volfs::volume::{
-    Change, Error, Holder, Removal, Result, Store, StoreOptions, TrashedVolume, VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, Error, Holder, Removal, Result, Store, StoreOptions,
+    TrashedVolume, VolumeInfo, Volumes,
 };
 
 /// How long to wait for a store that is locked by a daemon that does not
@@ -137,6 +138,10 @@ impl Volumes for Reached {
 
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
         self.ask(|volumes| volumes.change(name, change))
+    }
+
+    fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
+        self.ask(|volumes| volumes.check(name, how))
     }
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod create;
+pub mod disk;
 pub mod doctor;
 pub mod image;
 pub mod inspect;
@@ -51,6 +52,8 @@ pub enum Command {
     Stats(stats::StatsArgs),
     /// List, restore or delete removed volumes
     Trash(trash::TrashArgs),
+    /// Check disk volumes, and trust what a guest has written
+    Disk(disk::DiskArgs),
     /// Make, inspect and grow ext4 disk images
     Image(image::ImageArgs),
     /// Check what this machine and this store can do
@@ -78,6 +81,7 @@ impl Command {
             Self::Set(arguments) => arguments.run(context),
             Self::Stats(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
+            Self::Disk(arguments) => arguments.run(context),
             Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
         }
