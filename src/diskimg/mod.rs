@@ -47,7 +47,7 @@ mod tables;
 mod units;
 mod writer;
 
-pub use attach::{AttachError, Attached};
+pub use attach::{AttachError, Attached, wait_until_free};
 pub use check::{CheckError, CheckReport, check, mend};
 pub use error::{
     AccessError, FormatError, GrowError, InspectError, OptionError, PlanError, SizeError,

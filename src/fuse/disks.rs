@@ -6,12 +6,10 @@
 //! is done with files is in the operations, with the image in `image_file`.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use super::error::{OpError, OpResult};
@@ -19,7 +17,7 @@ use super::fs::FileSystem;
 use super::ground::Ground;
 use super::holders;
 use super::node::{HostIno, NodeId};
-use crate::diskimg::{Attached, ROOT_INODE};
+use crate::diskimg::{Attached, ROOT_INODE, wait_until_free};
 use crate::model::{Kind, Slot, VolumeName};
 use crate::sys::creds::Acting;
 use crate::sys::loopdev;
@@ -238,12 +236,7 @@ impl FileSystem {
         let start = Instant::now();
         let path = self.store.image_path(volume);
         let read_only = self.options.read_only;
-        let image = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .open(&path)
-            .map_err(|error| OpError::Host(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
-        let ground = Attached::new(&image, &path.to_string_lossy(), read_only)
+        let ground = Attached::new(&path, read_only)
             .map_err(|error| OpError::Attach {
                 name: volume.name(),
                 errno: error.errno(),
@@ -313,6 +306,12 @@ impl FileSystem {
         if !matches!(*face, Face::Resting) {
             return Err(busy(&face));
         }
+        // Left by a daemon that was killed.
+        wait_until_free(&self.store.image_path(volume)).map_err(|error| OpError::Attach {
+            name: volume.name(),
+            errno: error.errno(),
+            why: error.to_string(),
+        })?;
         *face = Face::Block {
             readers: usize::from(!writes),
             writers: usize::from(writes),

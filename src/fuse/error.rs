@@ -69,7 +69,7 @@ pub enum OpError {
     )]
     Untrusted(VolumeName),
     /// The image of a disk volume could not be attached.
-    #[error("volume {name:?} cannot be used as a directory: {why}")]
+    #[error("volume {name:?}: {why}")]
     Attach {
         /// The volume.
         name: VolumeName,

@@ -16,6 +16,7 @@ use super::layout::{Layout, Place};
 use super::lock::StoreLock;
 use super::reconcile::compare_manifest;
 use super::reserve::Reserve;
+use crate::diskimg;
 use crate::meta::{self, Catalogue};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 
@@ -282,10 +283,17 @@ impl Store {
         }
         let mut taken = None;
         self.tell(|observer| taken = Some(observer.take_image(volume)));
-        taken.transpose().map_err(|holders| Error::InUse {
+        let taken = taken.transpose().map_err(|holders| Error::InUse {
             name: volume.name(),
             holders,
-        })
+        })?;
+        // Left by a daemon that was killed.
+        let path = self.image_path(volume);
+        diskimg::wait_until_free(&path).map_err(|error| Error::Image {
+            path,
+            why: error.to_string(),
+        })?;
+        Ok(taken)
     }
 
     pub(super) fn claim_name(&self, name: &VolumeName) -> Result<NameClaim<'_>> {
