@@ -17,6 +17,7 @@ use super::fs::FileSystem;
 use super::ground::Ground;
 use super::holders;
 use super::node::{HostIno, NodeId};
+use super::view::View;
 use crate::diskimg::{Attached, ROOT_INODE, wait_until_free};
 use crate::model::{Kind, Slot, VolumeName};
 use crate::sys::creds::Acting;
@@ -35,6 +36,9 @@ const MOST_IDLE: usize = 32;
 /// All disk volumes that have been used.
 pub(super) struct Disks {
     by_slot: RwLock<HashMap<Slot, Arc<Disk>>>,
+    /// Of images that guests have written. Taken off when somebody else gets
+    /// the image.
+    views: Mutex<HashMap<Slot, Arc<View>>>,
     start: Instant,
 }
 
@@ -67,6 +71,7 @@ impl Default for Disks {
     fn default() -> Self {
         Self {
             by_slot: RwLock::default(),
+            views: Mutex::default(),
             start: Instant::now(),
         }
     }
@@ -261,6 +266,39 @@ impl FileSystem {
         }
     }
 
+    /// What is shown of an image that a guest has written.
+    ///
+    /// # Errors
+    /// It is in use, or cannot be read.
+    pub(super) fn view(&self, volume: &Volume) -> OpResult<Option<Arc<View>>> {
+        if self.untrusted(volume).is_none() {
+            return Ok(None);
+        }
+        let disk = self.disks.of(volume.slot);
+        let face = disk.lock();
+        match &*face {
+            Face::Resting => {}
+            Face::Block { .. } => {
+                drop(face);
+                let refused = OpError::DiskAttached {
+                    name: volume.name(),
+                    holders: holders::of_image(self, volume),
+                };
+                self.last_errors.set_for_all(refused.to_string());
+                return Err(refused);
+            }
+            _ => return Err(OpError::DiskTaken(volume.name())),
+        }
+        let known = self.disks.views.lock().get(&volume.slot).cloned();
+        if let Some(view) = known {
+            return Ok(Some(view));
+        }
+        let view = Arc::new(View::open(&self.store.image_path(volume), volume.slot)?);
+        let mut views = self.disks.views.lock();
+        views.insert(volume.slot, Arc::clone(&view));
+        Ok(Some(view))
+    }
+
     /// The ground of a disk volume if its image is attached now. Nothing is
     /// attached for it.
     pub(super) fn attached_ground(&self, volume: &Volume) -> Option<Arc<Ground>> {
@@ -306,6 +344,12 @@ impl FileSystem {
         if !matches!(*face, Face::Resting) {
             return Err(busy(&face));
         }
+        if self.untrusted(volume).is_some() && !self.view_closes(volume) {
+            return Err(OpError::Volume(crate::volume::Error::InUse {
+                name: volume.name(),
+                holders: holders::of_volume(self, volume),
+            }));
+        }
         // Left by a daemon that was killed.
         wait_until_free(&self.store.image_path(volume)).map_err(|error| OpError::Attach {
             name: volume.name(),
@@ -319,6 +363,18 @@ impl FileSystem {
         drop(face);
         self.forget_contents(volume);
         Ok(())
+    }
+
+    /// Whether nobody has files of the volume open, or not any more.
+    fn view_closes(&self, volume: &Volume) -> bool {
+        let deadline = Instant::now() + CLOSE_GRACE;
+        while !self.handles.in_volume(volume.slot).is_empty() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 
     /// A user of the image as a file is gone.
@@ -344,6 +400,7 @@ impl FileSystem {
 
     /// What the kernel has cached of the volume's files may be wrong.
     fn forget_contents(&self, volume: &Volume) {
+        self.disks.views.lock().remove(&volume.slot);
         self.distrust_cache(volume.slot);
         self.kernel
             .entry_changed(NodeId::ROOT, volume.name().as_str());

@@ -35,6 +35,7 @@ mod root;
 mod session;
 pub mod stats;
 pub mod types;
+mod view;
 
 pub use image_file::path_below as image_below;
 pub use session::{MountError, MountOptions, Mounted, RmdirPolicy, UnmountError};
