@@ -24,3 +24,21 @@ pub fn hit(name: &str) {
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn hit(_name: &str) {}
+
+/// Waits for the file that the environment variable `VOLFS_PAUSE` names, if it
+/// is `name=PATH`: a test decides when this goes on.
+#[cfg(feature = "failpoints")]
+pub fn pause(name: &str) {
+    let wanted = std::env::var("VOLFS_PAUSE").unwrap_or_default();
+    let Some((_, path)) = wanted.split_once('=').filter(|(wanted, _)| *wanted == name) else {
+        return;
+    };
+    while !std::path::Path::new(path).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Nothing in a build without the feature `failpoints`.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn pause(_name: &str) {}

@@ -210,6 +210,7 @@ fn make_rich_tree(dir: &Path) {
         setfacl -m u:1000:rw,g:2000:r a/b/f9
         setfacl -d -m u:1001:rwx shared
         touch -d '2001-02-03 04:05:06.789012345' a/b/f10 a/b/c
+        touch -d '2001-02-03 04:05:07' a/b
         printf 'with space' > 'a/name with space'
         printf x > "$(printf 'a/odd\377name')"
     "#;

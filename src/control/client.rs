@@ -14,7 +14,8 @@ use super::protocol::{Call, Failure, Refusal, Reply, Request, Status};
 use super::{SOCKET_NAME, socket};
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
-    Change, CheckHow, DiskCheck, Error, Holder, Removal, Result, TrashedVolume, VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, Error, Holder, Removal, Result, TrashedVolume, Verified,
+    VolumeInfo, Volumes,
 };
 
 /// How long a daemon may take to read a request; it is short.
@@ -223,6 +224,13 @@ impl Volumes for Client {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.ask(Call::Holders { name: name.clone() })
+    }
+
+    fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
+        self.ask(Call::Verify {
+            name: name.clone(),
+            repair,
+        })
     }
 
     fn trash(&self) -> Result<Vec<TrashedVolume>> {

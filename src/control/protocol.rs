@@ -77,6 +77,14 @@ pub enum Call {
         /// Its name.
         name: VolumeName,
     },
+    /// [`Volumes::verify`](volume::Volumes::verify); replies with
+    /// [`Verified`](volume::Verified).
+    Verify {
+        /// Its name.
+        name: VolumeName,
+        /// Set the account to what was found.
+        repair: bool,
+    },
     /// [`Volumes::trash`](volume::Volumes::trash); replies with an array.
     Trash,
     /// [`Volumes::restore`](volume::Volumes::restore); replies with the volume.

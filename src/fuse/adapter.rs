@@ -27,6 +27,7 @@ use super::kernel::Notify;
 use super::node::NodeId;
 use super::ops::FileRange;
 use super::passthrough::{Backing, Register};
+use super::serving::Serving;
 use super::stats::Op;
 use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened, SetAttr};
 
@@ -50,14 +51,14 @@ thread_local! {
 /// copies of what was borrowed from the request, so that other volumes go on.
 macro_rules! change {
     ($adapter:ident, $node:ident, [$($borrowed:ident),*], $body:block) => {
-        match node($node).slot().filter(|&slot| $adapter.fs.counting.contains(slot)) {
-            None => $body,
-            Some(slot) => {
+        match node($node).slot().map(|slot| (slot, $adapter.fs.counting.enter(slot))) {
+            None | Some((_, Some(_))) => $body,
+            Some((slot, None)) => {
                 $(let $borrowed = $borrowed.to_owned();)*
-                let fs = Arc::clone(&$adapter.fs);
+                let waiting = $adapter.clone();
                 after_count(move || {
-                    fs.counting.wait_for(slot);
-                    let $adapter = &Adapter { fs };
+                    let _under_way = waiting.fs.counting.enter_in_turn(slot);
+                    let $adapter = &waiting;
                     $(let $borrowed = &*$borrowed;)*
                     $body
                 });
@@ -80,13 +81,16 @@ fn after_count(run: impl FnOnce() + Send + 'static) {
 }
 
 /// The file system as `fuser` serves it.
+#[derive(Clone)]
 pub(super) struct Adapter {
     fs: Arc<FileSystem>,
+    serving: Arc<Serving>,
 }
 
 impl Adapter {
-    pub(super) fn new(fs: Arc<FileSystem>) -> Self {
-        Self { fs }
+    /// Serves `fs` with the threads that `serving` knows.
+    pub(super) fn new(fs: Arc<FileSystem>, serving: Arc<Serving>) -> Self {
+        Self { fs, serving }
     }
 
     /// Runs an operation: counts it, and keeps a panic in it from taking the
@@ -140,6 +144,15 @@ impl Adapter {
         }
     }
 }
+
+/// Changes of volumes are written to the catalogue, and so wait for the disk.
+fn is_root(parent: INodeNo) -> bool {
+    node(parent) == NodeId::ROOT
+}
+
+/// Reads and writes from this size on take as long as it takes to wake another
+/// thread.
+const LARGE: u32 = 64 << 10;
 
 fn attr_ttl(keep: bool) -> Duration {
     if keep { KEEP } else { ASK_AGAIN }
@@ -220,6 +233,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.serving.begin(false);
         let found = self.run(Op::Lookup, parent, |fs| fs.lookup(node(parent), name));
         let entry = found.map(|found| match found {
             Found::Entry(entry) => entry,
@@ -236,6 +250,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let _turn = self.serving.begin(false);
         let fh = fh.map(|fh| Fh(fh.0));
         Self::reply_attr(
             reply,
@@ -261,6 +276,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _turn = self.serving.begin(false);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, ino, [], {
@@ -281,6 +297,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        let _turn = self.serving.begin(false);
         BUFFER.with_borrow_mut(|buffer| {
             match self.run(Op::Readlink, ino, |fs| fs.readlink(node(ino), buffer)) {
                 Ok(len) => reply.data(&buffer[..len]),
@@ -299,6 +316,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        let _turn = self.serving.begin(false);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -319,6 +337,7 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        let _turn = self.serving.begin(is_root(parent));
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -330,6 +349,7 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.serving.begin(false);
         let adapter = self;
         change!(adapter, parent, [name], {
             let result = adapter.run(Op::Unlink, parent, |fs| fs.unlink(node(parent), name));
@@ -338,6 +358,7 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.serving.begin(is_root(parent));
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -354,6 +375,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
+        let _turn = self.serving.begin(false);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [link_name, target], {
@@ -374,6 +396,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.serving.begin(is_root(parent));
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [name, newname], {
@@ -393,6 +416,7 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
+        let _turn = self.serving.begin(false);
         let adapter = self;
         change!(adapter, newparent, [newname], {
             let result = adapter.run(Op::Link, ino, |fs| {
@@ -403,6 +427,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.serving.begin(false);
         let caller = caller(req);
         let flags = OFlag::from_bits_retain(flags.0);
         let adapter = self;
@@ -424,6 +449,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _turn = self.serving.begin(false);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -460,6 +486,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _turn = self.serving.begin(size >= LARGE);
         BUFFER.with_borrow_mut(|buffer| {
             let len = (size as usize).min(buffer.len());
             let buffer = &mut buffer[..len];
@@ -484,6 +511,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _turn = self.serving.begin(data.len() >= LARGE as usize);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, ino, [data], {
@@ -524,6 +552,9 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.serving.begin(false);
+        let slot = node(ino).slot();
+        let _under_way = slot.map(|slot| self.fs.counting.pass(slot));
         let result = self.run(Op::Release, ino, |fs| {
             fs.release(Fh(fh.0));
             Ok(())
@@ -539,6 +570,7 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.serving.begin(true);
         let result = self.run(Op::Fsync, ino, |fs| fs.fsync(node(ino), Fh(fh.0), datasync));
         Self::reply_empty(reply, result);
     }
@@ -558,6 +590,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        let _turn = self.serving.begin(false);
         let result = self.run(Op::Readdir, ino, |fs| {
             fs.readdir(node(ino), offset, &mut |listed| {
                 let ino = INodeNo(listed.node.raw());
@@ -578,6 +611,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let _turn = self.serving.begin(true);
         let result = self.run(Op::Readdirplus, ino, |fs| {
             fs.readdirplus(node(ino), offset, &mut |listed| {
                 let attr = file_attr(&listed.entry.attr);
@@ -600,6 +634,7 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.serving.begin(true);
         Self::reply_empty(
             reply,
             self.run(Op::Fsyncdir, ino, |fs| fs.fsyncdir(node(ino))),
@@ -607,6 +642,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let _turn = self.serving.begin(false);
         match self.run(Op::Statfs, ino, |fs| fs.statfs(node(ino))) {
             Ok(fs) => reply.statfs(
                 fs.blocks,
@@ -632,6 +668,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.serving.begin(false);
         let result = self.run(Op::Setxattr, ino, |fs| {
             fs.setxattr(caller(req), node(ino), name, value, flags)
         });
@@ -639,18 +676,21 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _turn = self.serving.begin(false);
         self.reply_xattr(Op::Getxattr, ino, size, reply, |fs, buffer| {
             fs.getxattr(node(ino), name, buffer)
         });
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let _turn = self.serving.begin(false);
         self.reply_xattr(Op::Listxattr, ino, size, reply, |fs, buffer| {
             fs.listxattr(caller(req), node(ino), buffer)
         });
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.serving.begin(false);
         let result = self.run(Op::Removexattr, ino, |fs| {
             fs.removexattr(caller(req), node(ino), name)
         });
@@ -667,6 +707,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.serving.begin(true);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, ino, [], {
@@ -687,6 +728,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let _turn = self.serving.begin(false);
         let result = self.run(Op::Lseek, ino, |fs| {
             fs.lseek(node(ino), Fh(fh.0), offset, whence)
         });
@@ -709,6 +751,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let _turn = self.serving.begin(true);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, ino_out, [], {

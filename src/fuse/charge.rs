@@ -107,6 +107,11 @@ impl FileSystem {
         let stat = node::stat(file)?;
         let size = stat.st_size.unsigned_abs();
         let inode = self.handles.inode(at.node);
+        if stat.st_nlink == 0 && inode.is_none() {
+            // Removed while this was on its way, and its charge given back:
+            // the kernel does not lock an inode for an open with O_TRUNC.
+            return Err(nix::errno::Errno::ESTALE.into());
+        }
         let charged = inode.as_ref().and_then(|inode| inode.charged_size());
         Ok(Sizing {
             volume: &at.volume,
@@ -141,6 +146,9 @@ impl FileSystem {
                 if !self.handles.unlinked(node) {
                     let charge = charge(inode_of(&stat));
                     volume.account().release(charge.bytes, charge.inodes);
+                }
+                if inode_of(&stat) == Inode::Directory {
+                    self.dir_cache.remove(node);
                 }
                 let mut attr = Attr::from_host(node, &stat);
                 attr.nlink = 0;

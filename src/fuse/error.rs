@@ -137,6 +137,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         VolumeError::NotFound { .. } | VolumeError::NotInTrash { .. } => Errno::ENOENT,
         VolumeError::InUse { .. }
         | VolumeError::Unaccounted { .. }
+        | VolumeError::Unsteady { .. }
         | VolumeError::Locked { .. } => Errno::EBUSY,
         VolumeError::Pinned { .. } => Errno::EPERM,
         VolumeError::NotEmpty { .. } => Errno::ENOTEMPTY,

@@ -19,6 +19,7 @@ use parking_lot::RwLock;
 use super::charge::SizeLocks;
 use super::control_tree::OpenTexts;
 use super::counting::Counting;
+use super::dir_cache::DirCache;
 use super::disks::Disks;
 use super::error::{OpError, OpResult};
 use super::ground::Ground;
@@ -47,6 +48,7 @@ pub struct FileSystem {
     pub(super) last_errors: LastErrors,
     pub(super) open_texts: OpenTexts,
     pub(super) size_locks: SizeLocks,
+    pub(super) dir_cache: DirCache,
     pub(super) counting: Counting,
     /// Volumes that got their first limit during this mount.
     stale_caches: RwLock<HashSet<Slot>>,
@@ -67,7 +69,7 @@ pub(super) struct Located {
 /// A directory inside a volume, open (`O_PATH`) for calls by name.
 pub(super) struct OpenDir {
     pub(super) at: Located,
-    pub(super) fd: OwnedFd,
+    pub(super) fd: Arc<OwnedFd>,
 }
 
 impl FileSystem {
@@ -88,6 +90,7 @@ impl FileSystem {
             last_errors: LastErrors::default(),
             open_texts: OpenTexts::default(),
             size_locks: SizeLocks::default(),
+            dir_cache: DirCache::default(),
             counting: Counting::default(),
             stale_caches: RwLock::default(),
             device: OnceLock::new(),
@@ -106,6 +109,12 @@ impl FileSystem {
     #[must_use]
     pub fn host(&self) -> &Host {
         self.store_ground.host()
+    }
+
+    /// What the kernel has agreed to, and the way to tell it of changes.
+    #[must_use]
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
     }
 
     /// What all directory volumes stand on.
@@ -169,7 +178,20 @@ impl FileSystem {
     /// Opens a directory for calls by name.
     pub(super) fn open_dir(&self, node: NodeId) -> OpResult<OpenDir> {
         let at = self.locate(node)?;
+        // An image is kept attached by a directory that is open in it.
+        let generation = match self.nodes.way(node) {
+            Some(way) if at.volume.kind == Kind::Directory => Some(way.generation()),
+            _ => None,
+        };
+        if let Some(fd) = generation.and_then(|it| self.dir_cache.get(node, it)) {
+            let _as = Acting::daemon();
+            return Ok(OpenDir { at, fd });
+        }
         let fd = self.open_located(&at, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let fd = Arc::new(fd);
+        if let Some(generation) = generation {
+            self.dir_cache.put(node, generation, &fd);
+        }
         Ok(OpenDir { at, fd })
     }
 

@@ -258,6 +258,14 @@ impl Handles {
         }
     }
 
+    /// Waits until every open that is being decided now has been: what comes
+    /// later sees what was set before this call.
+    pub fn settle_openings(&self) {
+        for shard in &self.by_node {
+            drop(shard.lock());
+        }
+    }
+
     /// The open file `fh`; `None` for one of an earlier process.
     #[must_use]
     pub fn get(&self, fh: Fh) -> Option<Arc<Handle>> {

@@ -81,8 +81,10 @@ pub(super) fn unaccounted_writers(fs: &FileSystem, volume: &Volume) -> Vec<Holde
     };
     // Pages that were cached before the kernel wrote by itself are old.
     fs.distrust_cache(volume.slot);
+    // One that was decided before the limit was set is to be seen below.
+    fs.handles.settle_openings();
     if !stays(writes) {
-        return Vec::new();
+        return writers_of_a_dead_mount(fs, volume);
     }
     let mut holders = of_volume(fs, volume);
     holders.retain(|holder| holder.how == Hold::OpenFile);
@@ -90,6 +92,40 @@ pub(super) fn unaccounted_writers(fs: &FileSystem, volume: &Volume) -> Vec<Holde
         holders.push(UNSEEN);
     }
     holders
+}
+
+/// Who has files of the volume open for writing through a mount whose daemon
+/// was killed: to a file that was in passthrough the kernel goes on writing.
+fn writers_of_a_dead_mount(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
+    let Some(device) = fs.device() else {
+        return Vec::new();
+    };
+    let is_one = |pid: i32, fd: &std::ffi::OsStr| {
+        let path = proc_file(pid, "fd").join(fd);
+        // Node ids are the same in every mount of a store.
+        cached_identity(&path).is_some_and(|(dev, ino)| {
+            dev != device && NodeId::from_raw(ino).slot() == Some(volume.slot)
+        }) && opened_for_writing(&proc_file(pid, "fdinfo").join(fd))
+            // Asks nobody: a mount without a daemon.
+            && nix::sys::statvfs::statvfs(&path) == Err(nix::errno::Errno::ENOTCONN)
+    };
+    processes()
+        .into_iter()
+        .filter(|&pid| {
+            std::fs::read_dir(proc_file(pid, "fd"))
+                .is_ok_and(|files| files.flatten().any(|file| is_one(pid, &file.file_name())))
+        })
+        .map(|pid| holder(pid, Hold::OpenFile))
+        .collect()
+}
+
+/// By the octal `flags:` of `/proc/PID/fdinfo/FD` (proc_pid_fdinfo(5)).
+fn opened_for_writing(fdinfo: &Path) -> bool {
+    let text = std::fs::read_to_string(fdinfo).unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags
+        .and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok())
+        .is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
 }
 
 /// Who uses anything of the mount, other than the mount itself.

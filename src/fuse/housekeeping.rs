@@ -1,5 +1,5 @@
-//! What goes on beside the requests: counting volumes after an unclean stop,
-//! and saving usage now and then.
+//! What goes on beside the requests: counting volumes whose usage is not
+//! known, and saving usage now and then.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,26 +8,27 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::fs::FileSystem;
-use crate::volume::Volume;
+use super::verify;
+use crate::volume::Error;
 
 /// How often usage is saved for those who look at the catalogue later.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
 
-/// Holds back changes of volumes whose usage is not known; to be called before
-/// the first request is answered.
-pub(super) fn hold_uncounted(fs: &FileSystem) -> Vec<Arc<Volume>> {
+/// Holds back changes of volumes whose usage is not known until they have been
+/// counted. Before the first request is answered, and for those that come out
+/// of the trash or whose account has contradicted itself since.
+pub(super) fn hold_uncounted(fs: &FileSystem) {
     if fs.store.is_read_only() {
-        return Vec::new();
+        return;
     }
-    let volumes = fs.store.needs_recount();
-    for volume in &volumes {
-        fs.counting.begin(volume.slot);
+    for volume in fs.store.needs_recount() {
+        fs.counting.request(&volume);
     }
-    volumes
 }
 
 /// The threads beside the requests.
 pub(super) struct Housekeeping {
+    fs: Arc<FileSystem>,
     stop: Arc<Stop>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -55,31 +56,25 @@ impl Stop {
 }
 
 impl Housekeeping {
-    /// Counts `uncounted`, and saves usage until it is ended.
-    pub(super) fn start(
-        fs: &Arc<FileSystem>,
-        uncounted: Vec<Arc<Volume>>,
-    ) -> std::io::Result<Self> {
+    /// Counts what is to be counted, and saves usage, until it is ended.
+    pub(super) fn start(fs: &Arc<FileSystem>) -> std::io::Result<Self> {
         let mut housekeeping = Self {
+            fs: Arc::clone(fs),
             stop: Arc::default(),
             threads: Vec::new(),
         };
         let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
-        housekeeping.spawn("volfs-count", move || {
-            for volume in &uncounted {
-                if !stop.is_set() {
-                    count(&file_system, volume);
-                }
-                file_system.counting.end(volume.slot);
-            }
-        })?;
+        housekeeping.spawn("volfs-count", move || count_all(&file_system, &stop))?;
         let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
         housekeeping.spawn("volfs-save", move || {
+            let mut most_nodes = 0;
             while !stop.sleep(SAVE_EVERY) {
+                most_nodes = give_back_memory(&file_system, most_nodes);
                 file_system.disks.detach_idle();
                 if let Err(error) = file_system.store.save_usage() {
                     log::error!("cannot save the usage of volumes: {error}");
                 }
+                hold_uncounted(&file_system);
             }
         })?;
         Ok(housekeeping)
@@ -92,10 +87,24 @@ impl Housekeeping {
     }
 }
 
+/// Gives memory back to the system when the kernel has forgotten most of the
+/// `most` nodes that it held; returns the most that it holds from now on.
+fn give_back_memory(fs: &FileSystem, most: usize) -> usize {
+    /// Fewer than this take a few mebibytes, which are used again soon.
+    const MANY: usize = 100_000;
+    let nodes = fs.nodes.len();
+    if most > MANY && nodes < most / 4 {
+        crate::sys::process::trim_heap();
+        return nodes;
+    }
+    most.max(nodes)
+}
+
 impl Drop for Housekeeping {
     fn drop(&mut self) {
         *self.stop.stopped.lock() = true;
         self.stop.changed.notify_all();
+        self.fs.counting.close();
         for thread in self.threads.drain(..) {
             // A panic has been logged.
             let _ = thread.join();
@@ -103,20 +112,27 @@ impl Drop for Housekeeping {
     }
 }
 
-fn count(fs: &FileSystem, volume: &Volume) {
-    let start = Instant::now();
-    let counted = fs.store.recount(volume).and_then(|usage| {
-        fs.store.set_counted(volume, usage)?;
-        Ok(usage)
-    });
-    match counted {
-        Ok(usage) => log::info!(
-            "volume {} counted after an unclean stop: {} in {} inodes, in {:?}",
-            volume.name(),
-            usage.bytes,
-            usage.inodes,
-            start.elapsed()
-        ),
-        Err(error) => log::error!("cannot count volume {}: {error}", volume.name()),
+fn count_all(fs: &FileSystem, stop: &Stop) {
+    while let Some((volume, held)) = fs.counting.next() {
+        // Asked for twice, or the daemon is ending.
+        if volume.usage_is_exact() || stop.is_set() {
+            continue;
+        }
+        let start = Instant::now();
+        match verify::count(fs, &volume, &held, true) {
+            Ok(counted) => log::info!(
+                "volume {} counted, as its usage was not known: {} in {} inodes, in {:?}",
+                volume.name(),
+                counted.found.bytes,
+                counted.found.inodes,
+                start.elapsed()
+            ),
+            // Tried again with the next look.
+            Err(error @ Error::Unsteady { .. }) => log::info!("{error}"),
+            Err(error) => {
+                log::error!("cannot count volume {}: {error}", volume.name());
+                fs.counting.give_up(volume.slot);
+            }
+        }
     }
 }

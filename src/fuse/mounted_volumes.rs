@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::fs::FileSystem;
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
-    Change, CheckHow, DiskCheck, Holder, Removal, Result, TrashedVolume, VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, Holder, Removal, Result, TrashedVolume, Verified, VolumeInfo,
+    Volumes,
 };
 
 /// See [`Mounted::volumes`](super::Mounted::volumes).
@@ -58,6 +59,10 @@ impl Volumes for MountedVolumes {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.0.store().holders(name)
+    }
+
+    fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
+        super::verify::verify(&self.0, name, repair)
     }
 
     fn trash(&self) -> Result<Vec<TrashedVolume>> {

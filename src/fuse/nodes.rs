@@ -152,6 +152,14 @@ impl NodeTable {
         }
     }
 
+    /// Whether the kernel still refers to a node that has no name any more, by
+    /// the id that an inode with its number would have.
+    #[must_use]
+    pub fn is_gone(&self, node: NodeId) -> bool {
+        let shard = self.shard(node).lock();
+        shard.get(&node).is_some_and(|known| known.gone.is_some())
+    }
+
     /// The last attributes of a node that has no name any more.
     #[must_use]
     pub fn gone(&self, node: NodeId) -> Option<Attr> {

@@ -56,10 +56,17 @@ impl Observer for MountObserver {
     }
 
     fn unaccounted_writers(&self, volume: &Volume) -> Vec<Holder> {
-        self.0
-            .upgrade()
-            .map(|fs| super::holders::unaccounted_writers(&fs, volume))
-            .unwrap_or_default()
+        let Some(fs) = self.0.upgrade() else {
+            return Vec::new();
+        };
+        let writers = super::holders::unaccounted_writers(&fs, volume);
+        if writers.is_empty() && volume.had_unclean_stop() {
+            // Files that were in passthrough when the daemon was killed may
+            // have been written to since the count at the start.
+            volume.account().distrust();
+            super::housekeeping::hold_uncounted(&fs);
+        }
+        writers
     }
 
     fn take_image(&self, volume: &Volume) -> Result<ImageGuard, Vec<Holder>> {
@@ -71,6 +78,12 @@ impl Observer for MountObserver {
     }
 
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
+        // Back from the trash after an unclean stop: counted before it grows.
+        if !volume.usage_is_exact()
+            && let Some(fs) = self.0.upgrade()
+        {
+            super::housekeeping::hold_uncounted(&fs);
+        }
         self.name_changed(name, volume);
     }
 

@@ -13,6 +13,7 @@ use super::adapter::{Adapter, KernelNotifier};
 use super::fs::FileSystem;
 use super::housekeeping::{self, Housekeeping};
 use super::observer::MountObserver;
+use super::serving::Serving;
 use super::{holders, mount, mountinfo};
 use crate::model::{Bytes, Kind, Limits};
 use crate::volume::{Holder, Store, Volumes};
@@ -141,6 +142,7 @@ pub enum UnmountError {
 pub struct Mounted {
     mountpoint: PathBuf,
     fs: Arc<FileSystem>,
+    serving: Arc<Serving>,
     server: Mutex<Option<(JoinHandle<io::Result<()>>, Housekeeping)>>,
 }
 
@@ -199,10 +201,14 @@ impl Mounted {
         };
         let mut config = fuser::Config::default();
         config.acl = acl;
-        config.n_threads = Some(options.threads.unwrap_or(DEFAULT_THREADS));
-        let uncounted = housekeeping::hold_uncounted(fs);
+        let threads = options.threads.unwrap_or(DEFAULT_THREADS).max(1);
+        config.n_threads = Some(threads);
+        housekeeping::hold_uncounted(fs);
         // The kernel's first request is answered here.
-        let session = Session::from_fd(Adapter::new(Arc::clone(fs)), device, acl, config)?;
+        let watched = device.try_clone()?;
+        let serving = Arc::new(Serving::new(threads, move || mount::is_gone(&watched)));
+        let adapter = Adapter::new(Arc::clone(fs), Arc::clone(&serving));
+        let session = Session::from_fd(adapter, device, acl, config)?;
         fs.kernel
             .connect(Arc::new(KernelNotifier::new(session.notifier())));
         fs.store()
@@ -213,10 +219,11 @@ impl Mounted {
         let server = std::thread::Builder::new()
             .name("volfs-session".into())
             .spawn(move || session.run())?;
-        let housekeeping = Housekeeping::start(fs, uncounted)?;
+        let housekeeping = Housekeeping::start(fs)?;
         Ok(Self {
             mountpoint: mountpoint.to_owned(),
             fs: Arc::clone(fs),
+            serving,
             server: Mutex::new(Some((server, housekeeping))),
         })
     }
@@ -265,7 +272,10 @@ impl Mounted {
         let deadline = Instant::now() + BUSY_GRACE;
         loop {
             let holders = match mount::unmount(&self.mountpoint, lazy) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.serving.close();
+                    return Ok(());
+                }
                 Err(mount::UnmountFailure::Busy) => holders::of_mount(&self.fs),
                 Err(mount::UnmountFailure::Other(why)) => {
                     return Err(UnmountError::Refused {
@@ -313,6 +323,7 @@ impl Mounted {
 /// process that looks at all mounts holds it for a moment.
 const BUSY_GRACE: Duration = Duration::from_secs(1);
 
-/// Threads that serve requests. More than there are processors, because a
-/// thread that waits for the disk in fsync must not keep others waiting.
-const DEFAULT_THREADS: usize = 8;
+/// Threads that can serve requests. Many more than there are processors, because
+/// one that waits for the disk must not keep others waiting; most are parked
+/// (see [`serving`](super::serving)).
+const DEFAULT_THREADS: usize = 16;

@@ -45,3 +45,12 @@ pub fn adopt(fd: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
     // SAFETY: by this function's contract nothing else owns the descriptor.
     unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }
 }
+
+/// Gives free memory of the heap back to the system.
+pub fn trim_heap() {
+    // SAFETY: takes a number and touches only the allocator's own free memory.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

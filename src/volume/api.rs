@@ -29,6 +29,9 @@ pub struct VolumeInfo {
     /// Whether `used` is exact. It is not while a volume is recounted after an
     /// unclean stop.
     pub used_is_exact: bool,
+    /// While the volume is counted: how many inodes have been found so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counting: Option<u64>,
     /// Facts of a disk volume.
     pub disk: Option<DiskInfo>,
     /// Labels in order.
@@ -121,6 +124,29 @@ pub struct TrashedVolume {
     pub orphan: bool,
 }
 
+/// A volume's account compared with what a walk of its files finds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// The volume.
+    pub name: VolumeName,
+    /// What it was charged, before any repair.
+    pub accounted: Usage,
+    /// Whether that was said to be exact.
+    pub was_exact: bool,
+    /// What was found: its files, and those that are still open without a name.
+    pub found: Usage,
+    /// Whether the account now says what was found, and did not before.
+    pub repaired: bool,
+}
+
+impl Verified {
+    /// Whether the account is wrong still.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        self.accounted != self.found && !self.repaired
+    }
+}
+
 /// How a volume is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -210,6 +236,17 @@ pub trait Volumes: Send + Sync {
     /// # Errors
     /// [`NotFound`](super::Error::NotFound).
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>>;
+
+    /// Compares a directory volume's account with a walk of its files; with
+    /// `repair`, sets it to what was found. Changes of the volume wait
+    /// meanwhile, reads do not.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::Error::NotFound);
+    /// [`Unsteady`](super::Error::Unsteady) when the kernel itself goes
+    /// on writing to a volume without a limit;
+    /// [`Unsupported`](super::Error::Unsupported) for a disk volume; I/O.
+    fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified>;
 
     /// What is in the trash, last trashed first.
     ///

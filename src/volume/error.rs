@@ -48,6 +48,14 @@ pub enum Error {
         /// Who writes.
         holders: Vec<Holder>,
     },
+    /// A count that found the volume changing each time.
+    #[error("volume {name:?} cannot be counted while files in it are being written to without a limit, by {}; try again when they are closed", holders_text(.holders))]
+    Unsteady {
+        /// The volume.
+        name: VolumeName,
+        /// Who writes.
+        holders: Vec<Holder>,
+    },
     /// A pinned volume is never removed.
     #[error("volume {name:?} is pinned; unpin it first with 'volfs set {name} --unpin'")]
     Pinned {

@@ -1,7 +1,7 @@
 //! A volume as the running process knows it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -24,14 +24,37 @@ pub struct Volume {
     /// Its kind.
     pub kind: Kind,
     account: Account,
+    // Whether the catalogue did not know the usage when it was loaded.
+    unclean: bool,
     // Whether the account was exact when it was loaded, or counted since.
     counted: AtomicBool,
     // Whether the catalogue says that usage may change. Set and cleared with
     // the catalogue locked, so that it never says more than the catalogue.
     dirty: AtomicBool,
+    // Inodes that a count has found so far; NOT_COUNTING when there is none.
+    progress: AtomicU64,
     // Replaced as a whole: a reader has one version of it. Locked inside the
     // index and inside nothing else.
     row: RwLock<Arc<VolumeRow>>,
+}
+
+const NOT_COUNTING: u64 = u64::MAX;
+
+/// The progress of a count; it has ended when this is dropped.
+pub(super) struct Progress<'a>(&'a AtomicU64);
+
+impl std::ops::Deref for Progress<'_> {
+    type Target = AtomicU64;
+
+    fn deref(&self) -> &AtomicU64 {
+        self.0
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.0.store(NOT_COUNTING, Ordering::Relaxed);
+    }
 }
 
 impl Volume {
@@ -42,8 +65,10 @@ impl Volume {
             serial: row.serial,
             kind: row.kind,
             account: Account::new(row.used, row.limits),
+            unclean: !row.usage_clean,
             counted: AtomicBool::new(row.usage_clean),
             dirty: AtomicBool::new(!row.usage_clean),
+            progress: AtomicU64::new(NOT_COUNTING),
             row: RwLock::new(Arc::new(row)),
         }
     }
@@ -104,6 +129,24 @@ impl Volume {
         self.counted.store(true, Ordering::Release);
     }
 
+    /// Whether the last process that had the store ended without saying what
+    /// the volume holds.
+    #[must_use]
+    pub fn had_unclean_stop(&self) -> bool {
+        self.unclean
+    }
+
+    pub(super) fn begin_count(&self) -> Progress<'_> {
+        self.progress.store(0, Ordering::Relaxed);
+        Progress(&self.progress)
+    }
+
+    /// Inodes that a count has found so far; `None` when it is not counted.
+    #[must_use]
+    pub fn counting(&self) -> Option<u64> {
+        Some(self.progress.load(Ordering::Relaxed)).filter(|&found| found != NOT_COUNTING)
+    }
+
     pub(super) fn is_dirty(&self) -> bool {
         self.dirty.load(Ordering::Acquire)
     }
@@ -135,6 +178,7 @@ impl Volume {
             limits: self.limits(),
             used,
             used_is_exact: self.usage_is_exact(),
+            counting: self.counting(),
             disk: disk.map(|(disk, summary, path)| DiskInfo {
                 size: disk.size,
                 format: disk.format,

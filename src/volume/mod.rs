@@ -24,12 +24,14 @@ mod usage;
 mod walk;
 
 pub use api::{
-    Change, CheckHow, DiskCheck, DiskInfo, DiskState, Removal, TrashedVolume, VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, DiskInfo, DiskState, Removal, TrashedVolume, Verified, VolumeInfo,
+    Volumes,
 };
 pub use error::{Error, Hold, Holder, Result};
 pub use in_memory::Volume;
 pub use rebuild::Rebuilt;
 pub use store::{ImageGuard, Observer, Store, StoreOptions};
+pub(crate) use usage::check_is_directory;
 
 #[cfg(test)]
 mod testing;

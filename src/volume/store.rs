@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::api::{Change, CheckHow, DiskCheck, Removal, TrashedVolume, VolumeInfo, Volumes};
+use super::api::{
+    Change, CheckHow, DiskCheck, Removal, TrashedVolume, Verified, VolumeInfo, Volumes,
+};
 use super::error::{Error, Holder, Result};
 use super::in_memory::Volume;
 use super::index::Index;
@@ -364,6 +366,10 @@ impl Volumes for Store {
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         let volume = self.index.read().find(name)?;
         Ok(self.holders_of(&volume))
+    }
+
+    fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
+        self.verify_offline(name, repair)
     }
 
     fn trash(&self) -> Result<Vec<TrashedVolume>> {

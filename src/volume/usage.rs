@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use nix::unistd::syncfs;
 
+use super::api::Verified;
 use super::error::{Error, Result};
 use super::in_memory::Volume;
 use super::store::Store;
 use super::walk::count;
 use crate::meta::UsageRow;
-use crate::model::{Kind, Usage};
+use crate::model::{Kind, Usage, VolumeName};
 
 impl Store {
     /// Says that the usage of a volume is about to change. Only the first call
@@ -112,7 +113,10 @@ impl Store {
     pub fn recount(&self, volume: &Volume) -> Result<Usage> {
         self.check_files(volume)?;
         match volume.kind {
-            Kind::Directory => count(&self.data_dir(volume)),
+            Kind::Directory => {
+                let progress = volume.begin_count();
+                count(&self.data_dir(volume), &progress)
+            }
             // Its own file system keeps the account.
             Kind::Disk => Ok(Usage::default()),
         }
@@ -130,6 +134,34 @@ impl Store {
             .map_err(Error::from)
     }
 
+    /// As [`set_counted`](Self::set_counted), in memory alone: for a volume
+    /// that is [marked dirty](Self::mark_dirty), so that the catalogue gets it
+    /// with the next save and counts again after a crash.
+    pub fn adopt_count(&self, volume: &Volume, used: Usage) {
+        volume.set_counted(used);
+    }
+
+    /// Compares the account with a walk, in a store that nobody else uses.
+    pub(super) fn verify_offline(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
+        let volume = self.index.read().find(name)?;
+        check_is_directory(&volume)?;
+        let (accounted, was_exact) = (volume.usage(), volume.usage_is_exact());
+        let found = self.recount(&volume)?;
+        let repaired = repair && (accounted != found || !was_exact);
+        if repaired {
+            self.mark_dirty(&volume)?;
+            self.adopt_count(&volume, found);
+            self.settle()?;
+        }
+        Ok(Verified {
+            name: volume.name(),
+            accounted,
+            was_exact,
+            found,
+            repaired,
+        })
+    }
+
     fn dirty_volumes(&self) -> Vec<Arc<Volume>> {
         let index = self.index.read();
         index
@@ -138,6 +170,20 @@ impl Store {
             .filter(|volume| volume.is_dirty())
             .map(Arc::clone)
             .collect()
+    }
+}
+
+/// The account of a disk volume is its own file system's.
+///
+/// # Errors
+/// [`Error::Unsupported`].
+pub fn check_is_directory(volume: &Volume) -> Result<()> {
+    match volume.kind {
+        Kind::Directory => Ok(()),
+        Kind::Disk => Err(Error::Unsupported {
+            what: format!("verifying the disk volume {:?}", volume.name()),
+            when: "its own file system keeps its account; see e2fsck(8)".to_owned(),
+        }),
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -27,11 +28,12 @@ const OPEN_DIR: OFlag = OFlag::O_RDONLY
 /// the top and opened again, from the root, when they are needed.
 const OPEN_AT_ONCE: usize = 64;
 
-/// What is below the directory `root`, itself not counted.
+/// What is below the directory `root`, itself not counted. `progress` is how
+/// many inodes have been counted so far, for others to look at.
 ///
 /// # Errors
 /// The first directory or file that could not be read, by the path of `root`.
-pub(super) fn count(root: &Path) -> Result<Usage> {
+pub(super) fn count(root: &Path, progress: &AtomicU64) -> Result<Usage> {
     let error = |errno: Errno| Error::io("count the files in", root, &errno.into());
     let top = Dir::open(root, OPEN_DIR, Mode::empty()).map_err(error)?;
     let device = fstat(&top).map_err(error)?.st_dev;
@@ -41,6 +43,7 @@ pub(super) fn count(root: &Path) -> Result<Usage> {
         levels: Vec::new(),
         linked: HashSet::new(),
         found: Usage::default(),
+        progress,
     };
     walk.run(top).map_err(error)?;
     Ok(walk.found)
@@ -54,6 +57,7 @@ struct Walk<'a> {
     // Inodes with several links that have been seen.
     linked: HashSet<u64>,
     found: Usage,
+    progress: &'a AtomicU64,
 }
 
 struct Level {
@@ -152,6 +156,7 @@ impl Walk<'_> {
             bytes: Bytes(self.found.bytes.0.saturating_add(more.bytes.0)),
             inodes: self.found.inodes + more.inodes,
         };
+        self.progress.store(self.found.inodes, Ordering::Relaxed);
         is_dir
     }
 

@@ -112,7 +112,6 @@ pub const CASES: &[Case] = &[
                 ("owner", Some(1001), None),
                 ("group", None, Some(2000)),
                 ("both", Some(1001), Some(2000)),
-                ("nothing", None, None),
             ] {
                 d.file("f", b"x");
                 d.chown("f", Some(1000), Some(1000)).unwrap();
@@ -130,6 +129,16 @@ pub const CASES: &[Case] = &[
                 t.note("stat", d.stat("f"));
             }
         }
+    }),
+    ("chown that changes nothing", |d, t| {
+        d.file("f", b"x");
+        d.chown("f", Some(1000), Some(1000)).unwrap();
+        d.chmod("f", 0o6755).unwrap();
+        t.note("chown", d.chown("f", None, None));
+        t.note("by root", d.stat("f"));
+        d.chmod("f", 0o6755).unwrap();
+        as_user(ALICE, || t.note("chown", d.chown("f", None, None)));
+        t.note("by the owner", d.stat("f"));
     }),
     ("chown keeps set-id bits of a directory", |d, t| {
         d.subdir("dir", 0o755);

@@ -2,11 +2,13 @@
 //! same results, error numbers, attributes and contents.
 
 mod acl;
+mod allowed;
 mod attributes;
 mod creation;
 mod dir;
 mod io;
 mod kinds;
+mod link_limit;
 mod links;
 mod listing;
 mod locks;
@@ -27,98 +29,82 @@ mod trace;
 mod unlink;
 mod xattrs;
 
-use table::Allowed;
+use allowed::{ALWAYS, NO_DEVICES, OWN_FIGURES, PASSTHROUGH, QUOTA};
+use table::Row;
 
-/// Differences that the kernel or the mount options impose. Everything else is
-/// a bug.
-const ALLOWED: &[Allowed] = &[
-    Allowed {
-        case: "O_TMPFILE",
-        label: "open",
-        on_volume: "EOPNOTSUPP",
-        reason: "the FUSE library has no tmpfile request; programs fall back to a named file",
-    },
-    Allowed {
-        case: "COLLAPSE_RANGE and INSERT_RANGE",
-        label: "FallocateFlags(COLLAPSE_RANGE)",
-        on_volume: "EOPNOTSUPP",
-        reason: "the kernel's FUSE client refuses these two modes itself",
-    },
-    Allowed {
-        case: "COLLAPSE_RANGE and INSERT_RANGE",
-        label: "FallocateFlags(INSERT_RANGE)",
-        on_volume: "EOPNOTSUPP",
-        reason: "the kernel's FUSE client refuses these two modes itself",
-    },
-    Allowed {
-        case: "seek",
-        label: "Start(4611686018427387904)",
-        on_volume: "4611686018427387904",
-        reason: "lseek does not ask the file system; FUSE's largest offset is the kernel's",
-    },
-    Allowed {
-        case: "devices",
-        label: "open a character device",
-        on_volume: "EACCES",
-        reason: "volumes are mounted nodev unless -o dev is given",
-    },
-    Allowed {
-        case: "devices",
-        label: "open a block device that is none",
-        on_volume: "EACCES",
-        reason: "volumes are mounted nodev unless -o dev is given",
-    },
-];
+/// As `volfs mount` does without options: data goes by kernel passthrough.
+const DEFAULTS: Row = Row {
+    arguments: &[],
+    quota: None,
+    allowed: &[ALWAYS, NO_DEVICES, PASSTHROUGH],
+};
 
-/// A disk volume has a file system of its own.
-const DISK: &[&str] = &["-o", "default_kind=disk,default_size=2G"];
-const OWN_FIGURES: &[Allowed] = &[
-    Allowed {
-        case: "statfs",
-        label: "blocks",
-        on_volume: "499284",
-        reason: "2 GiB without what the file system itself takes",
-    },
-    Allowed {
-        case: "statfs",
-        label: "inodes",
-        on_volume: "131072",
-        reason: "one for 16 KiB",
-    },
-];
+/// Data goes through the daemon.
+const THROUGH_DAEMON: Row = Row {
+    arguments: &["--no-passthrough"],
+    quota: None,
+    allowed: &[ALWAYS, NO_DEVICES],
+};
 
-/// One test per family and row of mount options, so that they run side by side
+/// Everything is charged to a limit that is never reached.
+const WITH_QUOTA: Row = Row {
+    arguments: &[],
+    quota: Some("7E"),
+    allowed: &[ALWAYS, NO_DEVICES, QUOTA],
+};
+
+/// Device nodes work.
+const WITH_DEVICES: Row = Row {
+    arguments: &["-o", "dev"],
+    quota: None,
+    allowed: &[ALWAYS, PASSTHROUGH],
+};
+
+/// A disk volume has a file system, and figures, of its own.
+const DISK: Row = Row {
+    arguments: &["-o", "default_kind=disk,default_size=2G"],
+    quota: None,
+    allowed: &[ALWAYS, NO_DEVICES, PASSTHROUGH, OWN_FIGURES],
+};
+
+/// One test per family and row of the matrix, so that they run side by side
 /// and fail by name.
 macro_rules! families {
-    ($row:ident, $arguments:expr, $allowed:expr; $($family:ident)*) => {
-        mod $row {
+    ($module:ident, $row:ident: $($family:ident)*) => {
+        mod $module {
             $(#[test]
             fn $family() {
-                let name = stringify!($family);
-                super::table::run(name, super::$family::CASES, $arguments, $allowed);
+                super::table::run(stringify!($family), super::$family::CASES, &super::$row);
             })*
         }
     };
 }
 
 families! {
-    defaults, &[], super::ALLOWED;
+    defaults, DEFAULTS:
+    link_limit lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
+    acl sync mapping locks names
+}
+
+families! {
+    through_daemon, THROUGH_DAEMON:
     lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
     acl sync mapping locks names
 }
 
 families! {
-    with_devices, &["-o", "dev"], super::ALLOWED;
-    nodes open
-}
-
-families! {
-    disk, super::DISK, super::ALLOWED;
+    with_quota, WITH_QUOTA:
     lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
-    acl mapping locks names
+    acl sync mapping locks names
 }
 
 families! {
-    disk_figures, super::DISK, super::OWN_FIGURES;
-    sync
+    with_devices, WITH_DEVICES:
+    open nodes
+}
+
+families! {
+    disk, DISK:
+    lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
+    acl sync mapping locks names
 }

@@ -21,7 +21,11 @@ const MODES: &[u32] = &[0o4777, 0o2777, 0o6777, 0o2767, 0o6766, 0o4666, 0o1777];
 /// Does something to a file of Alice with every mode, as root, as Alice and as
 /// Bob, and notes the mode that is left.
 fn after(d: &Dir, t: &mut Trace, act: impl Fn(&Dir) -> String + Sync) {
-    for user in [ROOT, ALICE, BOB] {
+    after_by(&[ROOT, ALICE, BOB], d, t, act);
+}
+
+fn after_by(users: &[User], d: &Dir, t: &mut Trace, act: impl Fn(&Dir) -> String + Sync) {
+    for &user in users {
         for &mode in MODES {
             d.file("f", b"some content");
             d.chown("f", Some(1000), Some(1000)).unwrap();
@@ -84,12 +88,22 @@ pub const CASES: &[Case] = &[
         });
     }),
     ("bits set while it is open", |d, t| {
-        after(d, t, |d| {
+        after_by(&[ALICE, BOB], d, t, |d| {
             let file = d.open("f", O::RDWR, 0).unwrap();
             rustix::io::write(&file, b"x").unwrap();
             let set = d.chmod("f", 0o6777);
             text((text(set), text(rustix::io::write(&file, b"y"))))
         });
+    }),
+    ("bits set by root while it is open", |d, t| {
+        d.file("f", b"some content");
+        d.chown("f", Some(1000), Some(1000)).unwrap();
+        let file = d.open("f", O::RDWR, 0).unwrap();
+        t.note("write", rustix::io::write(&file, b"x"));
+        t.note("chmod", d.chmod("f", 0o6777));
+        t.note("set", d.stat("f"));
+        t.note("write", rustix::io::write(&file, b"y"));
+        t.note("left", d.stat("f"));
     }),
     ("truncate by path", |d, t| {
         after(d, t, |d| text(d.truncate("f", 3)));

@@ -43,6 +43,11 @@ fn try_mode(d: &Dir, t: &mut Trace, flags: F) {
         (200_000, 4096),
         (0, 0),
     ] {
+        // Beyond the end it is a case of its own.
+        let past = offset + length > 65_536 && !flags.contains(F::PUNCH_HOLE);
+        if flags.contains(F::KEEP_SIZE) && past {
+            continue;
+        }
         let file = d.file("f", &[b'x'; 65_536]);
         let label = format!("{flags:?} at {offset} for {length}");
         t.note(label, fallocate(&file, flags, offset, length));
@@ -66,6 +71,16 @@ pub const CASES: &[Case] = &[
         for flags in [F::COLLAPSE_RANGE, F::INSERT_RANGE] {
             let file = d.file("f", &[b'x'; 65_536]);
             t.note(format!("{flags:?}"), fallocate(&file, flags, 4096, 4096));
+        }
+    }),
+    ("KEEP_SIZE beyond the end", |d, t| {
+        for flags in [F::KEEP_SIZE, F::KEEP_SIZE | F::ZERO_RANGE] {
+            let file = d.file("f", &[b'x'; 65_536]);
+            t.note(format!("{flags:?}"), fallocate(&file, flags, 65_536, 4096));
+            t.note("stat", fstat(&file));
+            t.note("blocks", fstat(&file).map(|m| m.0.st_blocks));
+            t.note("content", d.content("f"));
+            d.unlink("f").unwrap();
         }
     }),
     ("UNSHARE_RANGE", |d, t| try_mode(d, t, F::UNSHARE_RANGE)),

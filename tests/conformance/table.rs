@@ -28,33 +28,46 @@ pub struct Allowed {
     pub reason: &'static str,
 }
 
+/// A row of the matrix: how the volume is made that the table runs on.
+pub struct Row {
+    /// Arguments of `volfs mount`.
+    pub arguments: &'static [&'static str],
+    /// A byte limit of the volume.
+    pub quota: Option<&'static str>,
+    /// What may differ there.
+    pub allowed: &'static [&'static [Allowed]],
+}
+
 /// Runs all cases of a family on a fresh mount.
 ///
 /// With `VOLFS_CONFORMANCE_DIR` the volume is replaced by that directory, so
 /// that the table itself can be tried on any other file system.
-pub fn run(family: &str, cases: &[Case], mount_arguments: &[&str], allowed: &[Allowed]) {
+pub fn run(family: &str, cases: &[Case], row: &Row) {
     if let Some(other) = std::env::var_os("VOLFS_CONFORMANCE_DIR") {
         let subject = TestDir::new_in(Path::new(&other));
         let plain = TestDir::new();
-        return compare(family, cases, plain.path(), subject.path(), allowed);
+        return compare(family, cases, plain.path(), subject.path(), row);
     }
-    let mount = Mount::builder().args(mount_arguments).start();
+    let mount = Mount::builder().args(row.arguments).start();
     let plain = mount.dir().mkdir("plain");
     let volume = mount.volume("subject");
     // The umask of whoever runs the tests must not matter.
     fs::set_permissions(&volume, fs::Permissions::from_mode(0o755)).unwrap();
-    compare(family, cases, &plain, &volume, allowed);
+    if let Some(quota) = row.quota {
+        mount.volfs().ok(&["set", "subject", "--quota", quota]);
+    }
+    compare(family, cases, &plain, &volume, row);
     assert_eq!(mount.daemon_complaints(), "", "the daemon logged errors");
 }
 
-fn compare(family: &str, cases: &[Case], plain: &Path, subject: &Path, allowed: &[Allowed]) {
+fn compare(family: &str, cases: &[Case], plain: &Path, subject: &Path, row: &Row) {
     let mut report = String::new();
     let mut failed = 0;
     for (number, &(name, case)) in cases.iter().enumerate() {
         let place = format!("{number:03}");
         let expected = observe(case, &plain.join(&place));
         let got = observe(case, &subject.join(&place));
-        let differences = differences(name, &expected, &got, allowed);
+        let differences = differences(name, &expected, &got, row);
         if !differences.is_empty() {
             failed += 1;
             let _ = writeln!(report, "\n{family}: {name}\n{differences}");
@@ -88,7 +101,7 @@ fn observe(case: fn(&Dir, &mut Trace), path: &Path) -> Trace {
     })
 }
 
-fn differences(case: &str, expected: &Trace, got: &Trace, allowed: &[Allowed]) -> String {
+fn differences(case: &str, expected: &Trace, got: &Trace, row: &Row) -> String {
     let mut text = String::new();
     if expected.lines.is_empty() {
         return "  observes nothing".into();
@@ -103,8 +116,11 @@ fn differences(case: &str, expected: &Trace, got: &Trace, allowed: &[Allowed]) -
             continue;
         }
         let known = match (host, volume) {
-            (Some((label, _)), Some((other, seen))) if label == other => allowed
+            (Some((label, _)), Some((other, seen))) if label == other => row
+                .allowed
                 .iter()
+                .copied()
+                .flatten()
                 .find(|a| a.case == case && a.label == label && a.on_volume == seen),
             _ => None,
         };

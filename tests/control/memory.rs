@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use volfs::control::{Daemon, PROTOCOL, Status, UnmountRefused};
 use volfs::model::{Timestamp, Usage, VolumeId, VolumeName, VolumeSpec};
 use volfs::volume::{
-    Change, CheckHow, DiskCheck, Error, Hold, Holder, Removal, Result, TrashedVolume, VolumeInfo,
-    Volumes,
+    Change, CheckHow, DiskCheck, Error, Hold, Holder, Removal, Result, TrashedVolume, Verified,
+    VolumeInfo, Volumes,
 };
 
 #[derive(Default)]
@@ -64,6 +64,7 @@ impl Volumes for Memory {
             limits: spec.limits,
             used: Usage::default(),
             used_is_exact: true,
+            counting: None,
             disk: None,
             labels: spec.labels.clone(),
             pinned: false,
@@ -151,6 +152,17 @@ impl Volumes for Memory {
             command: Some("sh".into()),
             how: Hold::BindMount,
         }])
+    }
+
+    fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
+        let info = self.get(name)?;
+        Ok(Verified {
+            name: info.name,
+            accounted: info.used,
+            was_exact: true,
+            found: Usage::default(),
+            repaired: repair,
+        })
     }
 
     fn trash(&self) -> Result<Vec<TrashedVolume>> {

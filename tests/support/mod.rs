@@ -11,6 +11,7 @@ pub mod map;
 pub mod mount;
 pub mod proc;
 pub mod run;
+pub mod tree;
 pub mod user;
 pub mod wait;
 

@@ -113,6 +113,16 @@ Examples:
 The check is e2fsck's, which runs as a user without any rights. While it runs
 nobody else can use the volume.";
 
+/// `volfs verify --help`.
+pub const VERIFY: &str = "\
+Examples:
+  volfs verify                      all volumes
+  volfs verify cache --repair       and set what the volume is charged
+  volfs verify --json | jq '.[] | select(.accounted != .found)'
+
+Walks the files of each volume. Changes of that volume wait meanwhile, reads
+and other volumes do not. Exit code 1: a difference was found and not repaired.";
+
 /// `volfs image --help`.
 pub const IMAGE: &str = "\
 Examples:

@@ -11,7 +11,7 @@ use volfs::control::{Client, Status};
 use volfs::model::{VolumeName, VolumeSpec};
 use volfs::volume::{
     Change, CheckHow, DiskCheck, Error, Holder, Removal, Result, Store, StoreOptions,
-    TrashedVolume, VolumeInfo, Volumes,
+    TrashedVolume, Verified, VolumeInfo, Volumes,
 };
 
 /// How long to wait for a store that is locked by a daemon that does not
@@ -146,6 +146,10 @@ impl Volumes for Reached {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.ask(|volumes| volumes.holders(name))
+    }
+
+    fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
+        self.ask(|volumes| volumes.verify(name, repair))
     }
 
     fn trash(&self) -> Result<Vec<TrashedVolume>> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
 
 use crate::fuse::charge::inode_of;
 use crate::fuse::control_tree;
@@ -58,11 +59,11 @@ impl HostOpen {
 }
 
 /// Flags of an open that the host's file gets. Direct I/O would need aligned
-/// buffers, the kernel computes where to append, and what the name leads to
-/// has been decided.
+/// buffers, the kernel computes where to append, what the name leads to has
+/// been decided, and a file is emptied where the account sees it, once: not by
+/// a second O_TRUNC that takes away what others have written since.
 fn host_flags(flags: OFlag) -> OFlag {
-    let kept =
-        OFlag::O_ACCMODE | OFlag::O_TRUNC | OFlag::O_SYNC | OFlag::O_DSYNC | OFlag::O_NOATIME;
+    let kept = OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC | OFlag::O_NOATIME;
     (flags & kept) | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
 }
 
@@ -173,17 +174,18 @@ impl FileSystem {
         let dir = self.dir_to_change(parent)?;
         let flags = self.with_noatime(flags);
         let room = self.room_for(&dir.at.volume, Inode::File { size: 0 })?;
-        let made = {
+        component(name)?;
+        let made = self.with_number_of_its_own(&dir, name, UnlinkatFlags::NoRemoveDir, || {
             let _as = Acting::maker(caller.uid, caller.gid, umask);
             // Always exclusive: the kernel asks only for names that it knows
             // to be free, and has checked no permission of an existing file.
-            node::open_beneath(
+            Ok(node::open_beneath(
                 &dir.fd,
-                component(name)?,
+                name,
                 host_flags(flags) | OFlag::O_CREAT | OFlag::O_EXCL,
                 Mode::from_bits_truncate(mode & 0o7777),
-            )?
-        };
+            )?)
+        })?;
         room.commit();
         let mut entry = self.entry(&dir.at.volume, &dir.at.ground, parent, name, &made)?;
         let at = Located {

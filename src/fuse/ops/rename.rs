@@ -40,6 +40,14 @@ impl FileSystem {
             Some(self.room_for(&from.at.volume, Inode::Other)?)
         };
         let victim = self.victim(&to, component(new_name)?, flags)?;
+        if let Some((victim, _)) = &victim {
+            // Two names of one inode: rename(2) leaves both, so that nothing
+            // is given back.
+            let source = node::stat(node::open_path(&from.fd, component(name)?)?)?;
+            if self.node_id(&from.at.volume, &source)? == *victim {
+                return Ok(());
+            }
+        }
         let lock = victim
             .as_ref()
             .map(|(node, _)| self.size_locks.exclusive(*node));

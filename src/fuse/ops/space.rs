@@ -41,6 +41,8 @@ impl FileSystem {
                 return Err(OpError::HiddenAllocation);
             }
             sizing.old()
+        } else if mode & libc::FALLOC_FL_COLLAPSE_RANGE != 0 {
+            sizing.old()
         } else {
             sizing.old().max(end)
         };

@@ -1,5 +1,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::AtomicU64;
 
 use super::*;
 
@@ -14,7 +15,7 @@ fn usage(bytes: u64, inodes: u64) -> Usage {
 fn by_the_rule() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    assert_eq!(count(dir.path()).unwrap(), usage(0, 0));
+    assert_eq!(count(dir.path(), &AtomicU64::new(0)).unwrap(), usage(0, 0));
     fs::write(at("empty"), "").unwrap();
     fs::write(at("one"), "x").unwrap();
     fs::hard_link(at("one"), at("two")).unwrap();
@@ -25,7 +26,10 @@ fn by_the_rule() {
         .unwrap()
         .set_len(4097)
         .unwrap();
-    assert_eq!(count(dir.path()).unwrap(), usage(4096 + 4096 + 8192, 5));
+    assert_eq!(
+        count(dir.path(), &AtomicU64::new(0)).unwrap(),
+        usage(4096 + 4096 + 8192, 5)
+    );
 }
 
 #[test]
@@ -43,7 +47,7 @@ fn deeper_than_descriptors_and_paths_go() {
         nix::sys::stat::mkdirat(dir.as_fd(), "branch/leaf", Mode::S_IRWXU).unwrap();
         dir = Dir::openat(dir.as_fd(), down.as_str(), OPEN_DIR, Mode::empty()).unwrap();
     }
-    let found = count(top.path());
+    let found = count(top.path(), &AtomicU64::new(0));
     crate::volume::delete::delete_tree(top.path()).unwrap();
     assert!(!top.path().exists());
     assert_eq!(found.unwrap(), usage(3 * depth * 4096, 3 * depth));
@@ -53,5 +57,7 @@ fn deeper_than_descriptors_and_paths_go() {
 fn an_error_names_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let gone = dir.path().join("gone");
-    assert!(matches!(count(&gone), Err(Error::Io { path, .. }) if path == gone));
+    assert!(
+        matches!(count(&gone, &AtomicU64::new(0)), Err(Error::Io { path, .. }) if path == gone)
+    );
 }

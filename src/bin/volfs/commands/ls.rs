@@ -36,6 +36,10 @@ impl LsArgs {
 fn row(info: &VolumeInfo) -> Vec<Cell> {
     let none = || Cell::new("-");
     let mark = if info.used_is_exact { "" } else { "~" };
+    let counting = match info.counting {
+        Some(found) if !info.used_is_exact => format!(" (counting: {found})"),
+        _ => String::new(),
+    };
     let limit = match info.kind {
         Kind::Directory => info.limits.bytes,
         Kind::Disk => info.disk.as_ref().map(|disk| disk.size),
@@ -47,8 +51,8 @@ fn row(info: &VolumeInfo) -> Vec<Cell> {
         limit.map_or_else(none, Cell::new),
         limit.map_or_else(none, |limit| table::per_cent(info.used.bytes.0, limit.0)),
         Cell::new(match info.limits.inodes {
-            Some(limit) => format!("{mark}{}/{limit}", info.used.inodes),
-            None => format!("{mark}{}", info.used.inodes),
+            Some(limit) => format!("{mark}{}/{limit}{counting}", info.used.inodes),
+            None => format!("{mark}{}{counting}", info.used.inodes),
         }),
         Cell::new(table::time(info.created)),
         Cell::new(labels(info)),

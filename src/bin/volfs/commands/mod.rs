@@ -14,6 +14,7 @@ pub mod set;
 pub mod stats;
 pub mod trash;
 pub mod umount;
+pub mod verify;
 
 use std::ffi::OsString;
 
@@ -54,6 +55,8 @@ pub enum Command {
     Trash(trash::TrashArgs),
     /// Check disk volumes, and trust what a guest has written
     Disk(disk::DiskArgs),
+    /// Compare what volumes are charged with what they hold
+    Verify(verify::VerifyArgs),
     /// Make, inspect and grow ext4 disk images
     Image(image::ImageArgs),
     /// Check what this machine and this store can do
@@ -82,6 +85,7 @@ impl Command {
             Self::Stats(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
             Self::Disk(arguments) => arguments.run(context),
+            Self::Verify(arguments) => arguments.run(context),
             Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
         }

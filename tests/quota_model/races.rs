@@ -1,0 +1,153 @@
+//! Threads in the operations at once, on the same files, without the order
+//! that a kernel would bring into what concerns one directory.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use volfs::fuse::MountOptions;
+use volfs::fuse::error::OpError;
+use volfs::fuse::fs::FileSystem;
+use volfs::fuse::node::NodeId;
+use volfs::fuse::types::{Caller, Found, SetAttr};
+use volfs::model::{Bytes, Limits, VolumeSpec};
+use volfs::volume::{Store, StoreOptions, Volumes};
+
+use super::direct::AsKernel;
+use super::generate::Random;
+
+const ROOT: Caller = Caller {
+    uid: 0,
+    gid: 0,
+    pid: 0,
+};
+const LIMIT: u64 = 400_000;
+
+/// One act of a thread: names are its own directory's, so that what a kernel
+/// orders is in order; the files behind them are everybody's by hard links.
+fn act(fs: &FileSystem, random: &mut Random, own: NodeId, all: &[NodeId]) -> Result<(), OpError> {
+    let name = format!("f{}", random.below(6));
+    let name = OsStr::new(&name);
+    let (offset, len) = (random.below(100_000), 1 + random.below(50_000));
+    match random.below(9) {
+        0 => {
+            let flags = OFlag::O_RDWR;
+            let (entry, opened) = fs.create(ROOT, own, name, 0o644, 0, flags, &AsKernel)?;
+            let wrote = fs.write(
+                ROOT,
+                entry.attr.node,
+                opened.fh,
+                0,
+                &vec![1; len as usize],
+                false,
+            );
+            fs.release(opened.fh);
+            wrote?;
+        }
+        1 => fs.unlink(own, name)?,
+        2 => {
+            let to = format!("f{}", random.below(6));
+            fs.rename(ROOT, (own, name), (own, OsStr::new(&to)), 0)?;
+        }
+        3 => {
+            let other = all[random.below(all.len() as u64) as usize];
+            if let Found::Entry(entry) = fs.lookup(other, name)? {
+                let to = format!("f{}", random.below(6));
+                fs.link(entry.attr.node, own, OsStr::new(&to))?;
+            }
+        }
+        kind => {
+            let dir = all[random.below(all.len() as u64) as usize];
+            let Found::Entry(entry) = fs.lookup(dir, name)? else {
+                return Ok(());
+            };
+            let node = entry.attr.node;
+            match kind {
+                4 => {
+                    let set = SetAttr {
+                        size: Some(offset),
+                        ..SetAttr::default()
+                    };
+                    fs.setattr(ROOT, node, None, &set)?;
+                }
+                5 | 6 => {
+                    let flags = OFlag::O_RDWR | OFlag::O_TRUNC;
+                    let opened = fs.open(ROOT, node, flags, &AsKernel)?;
+                    fs.release(opened.fh);
+                }
+                _ => {
+                    let opened = fs.open(ROOT, node, OFlag::O_RDWR, &AsKernel)?;
+                    let data = vec![2; len as usize];
+                    let wrote = fs.write(ROOT, node, opened.fh, offset, &data, false);
+                    fs.release(opened.fh);
+                    wrote?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn threads_in_the_operations_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        create: true,
+        read_only: false,
+    };
+    let store = Arc::new(Store::open(&dir.path().join("store"), &options).unwrap());
+    let mut spec = VolumeSpec::directory("v".parse().unwrap());
+    spec.limits = Limits {
+        bytes: Some(Bytes(LIMIT)),
+        inodes: Some(30),
+    };
+    store.create(&spec).unwrap();
+    let volume = store.volume(&spec.name).unwrap();
+    let fs = FileSystem::new(Arc::clone(&store), MountOptions::default()).unwrap();
+    let Found::Entry(root) = fs.lookup(NodeId::ROOT, OsStr::new("v")).unwrap() else {
+        panic!("the volume is not there");
+    };
+    let dirs: Vec<NodeId> = (0..8)
+        .map(|n| {
+            let name = format!("d{n}");
+            let made = fs.mkdir(ROOT, root.attr.node, OsStr::new(&name), 0o755, 0);
+            made.unwrap().attr.node
+        })
+        .collect();
+    let acts = if std::env::var_os("VOLFS_LONG").is_some() {
+        200_000
+    } else {
+        3000
+    };
+    let (running, done) = (AtomicU64::new(8), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for (n, &own) in dirs.iter().enumerate() {
+            let (fs, dirs, running, done) = (&fs, &dirs, &running, &done);
+            scope.spawn(move || {
+                let mut random = Random::new(n as u64);
+                for at in 0..acts {
+                    match act(fs, &mut random, own, dirs).map_err(|error| error.errno()) {
+                        Ok(()) => {}
+                        Err(Errno::ENOSPC | Errno::ENOENT | Errno::EEXIST | Errno::ESTALE) => {}
+                        Err(errno) => panic!("thread {n}, act {at}: {errno}"),
+                    }
+                }
+                if running.fetch_sub(1, Ordering::SeqCst) == 1 {
+                    done.store(true, Ordering::SeqCst);
+                }
+            });
+        }
+        while !done.load(Ordering::SeqCst) {
+            let used = volume.usage();
+            assert!(used.bytes.0 <= LIMIT && used.inodes <= 30, "{used:?}");
+            std::thread::yield_now();
+        }
+    });
+    assert!(
+        volume.account().is_trusted(),
+        "the account contradicts itself"
+    );
+    assert_eq!(volume.usage(), store.recount(&volume).unwrap());
+}
