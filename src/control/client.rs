@@ -14,7 +14,8 @@ use super::protocol::{Call, Failure, Refusal, Reply, Request, Status};
 use super::{SOCKET_NAME, socket};
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
-    Change, Error, Event, Holder, Removal, Result, TrashedVolume, Verified, VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, Error, Event, Holder, Removal, Result, TrashedVolume, Verified,
+    VolumeInfo, Volumes,
 };
 
 /// How long a daemon may take to read a request; it is short.
@@ -211,6 +212,13 @@ impl Volumes for Client {
         self.ask(Call::Change {
             name: name.clone(),
             change: change.clone(),
+        })
+    }
+
+    fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
+        self.ask(Call::Check {
+            name: name.clone(),
+            how,
         })
     }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Timestamp, VolumeName, VolumeSpec};
-use crate::volume::{self, Change, Holder, Removal};
+use crate::volume::{self, Change, CheckHow, Holder, Removal};
 
 /// The version of the protocol. It grows when a call changes its meaning; a
 /// new call alone does not change it.
@@ -64,6 +64,13 @@ pub enum Call {
         name: VolumeName,
         /// What to change.
         change: Change,
+    },
+    /// [`Volumes::check`](volume::Volumes::check); replies with what was found.
+    Check {
+        /// Its name.
+        name: VolumeName,
+        /// How it is checked.
+        how: CheckHow,
     },
     /// [`Volumes::holders`](volume::Volumes::holders); replies with an array.
     Holders {

@@ -2,7 +2,9 @@
 //! in no mount table. Knows no volumes; whose images are to be trusted with
 //! the kernel is the caller's decision.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -19,11 +21,25 @@ const LET_GO: Duration = Duration::from_secs(5);
 /// Why an image was not attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
+    /// It cannot be opened.
+    #[error("the image cannot be opened: {}", .errno.desc())]
+    Open {
+        /// What the system said.
+        errno: Errno,
+    },
     /// No loop device can be had.
     #[error("no loop device can be had: {}; {}", .errno.desc(), loop_advice(*.errno))]
     Loop {
         /// What the system said.
         errno: Errno,
+    },
+    /// It is attached already: two mounts of one image destroy it.
+    #[error(
+        "the image is still attached to /dev/loop{device}; whoever has files of it open, perhaps through the mount of a daemon that was killed, must close them first"
+    )]
+    InUse {
+        /// The number of the loop device.
+        device: u32,
     },
     /// The kernel does not mount it.
     #[error("the kernel does not mount the image: {}{}", .errno.desc(), said(.messages))]
@@ -40,7 +56,8 @@ impl AttachError {
     #[must_use]
     pub fn errno(&self) -> Errno {
         match self {
-            Self::Loop { errno } | Self::Mount { errno, .. } => *errno,
+            Self::Open { errno } | Self::Loop { errno } | Self::Mount { errno, .. } => *errno,
+            Self::InUse { .. } => Errno::EBUSY,
         }
     }
 }
@@ -74,16 +91,24 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Attaches the open file `image` and mounts it, `discard,nosuid,nodev`.
-    /// The kernel replays its journal if that is needed. `name` is what
-    /// `losetup` and the kernel's log show.
+    /// Attaches the file at `path` and mounts it, `discard,nosuid,nodev`. The
+    /// kernel replays its journal if that is needed.
     ///
     /// # Errors
     /// [`AttachError`]; nothing is left attached.
-    pub fn new(image: impl AsFd, name: &str, read_only: bool) -> Result<Self, AttachError> {
+    pub fn new(path: &Path, read_only: bool) -> Result<Self, AttachError> {
+        wait_until_free(path)?;
+        let image = OpenOptions::new()
+            .read(true)
+            .write(!read_only)
+            .open(path)
+            .map_err(|error| AttachError::Open {
+                errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+            })?;
+        let name = path.to_string_lossy();
         // 4 KiB, as the file system has it: direct I/O then needs nothing to
         // be read for a write, whatever the host's disk is like.
-        let device = LoopDevice::attach(image, BLOCK_SIZE as u32, read_only, name)
+        let device = LoopDevice::attach(image, BLOCK_SIZE as u32, read_only, &name)
             .map_err(|errno| AttachError::Loop { errno })?;
         let mount = mount(&device, read_only)?;
         let open = |dir: &OwnedFd| {
@@ -147,6 +172,21 @@ impl Drop for Attached {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Waits until no loop device has the file.
+///
+/// # Errors
+/// [`AttachError::InUse`] when it stays attached.
+pub fn wait_until_free(path: &Path) -> Result<(), AttachError> {
+    let deadline = Instant::now() + LET_GO;
+    while let Some(device) = loopdev::device_of(path) {
+        if Instant::now() > deadline {
+            return Err(AttachError::InUse { device });
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 fn mount(device: &LoopDevice, read_only: bool) -> Result<OwnedFd, AttachError> {

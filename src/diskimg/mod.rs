@@ -17,6 +17,7 @@ mod backups;
 mod bitmap;
 mod block_sink;
 mod bytes;
+mod check;
 mod checksum;
 mod describe;
 mod dir_block;
@@ -46,7 +47,8 @@ mod tables;
 mod units;
 mod writer;
 
-pub use attach::{AttachError, Attached};
+pub use attach::{AttachError, Attached, wait_until_free};
+pub use check::{CheckError, CheckReport, check, mend};
 pub use error::{
     AccessError, FormatError, GrowError, InspectError, OptionError, PlanError, SizeError,
 };

@@ -6,12 +6,10 @@
 //! is done with files is in the operations, with the image in `image_file`.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use super::error::{OpError, OpResult};
@@ -19,11 +17,12 @@ use super::fs::FileSystem;
 use super::ground::Ground;
 use super::holders;
 use super::node::{HostIno, NodeId};
-use crate::diskimg::{Attached, ROOT_INODE};
+use super::view::View;
+use crate::diskimg::{Attached, ROOT_INODE, wait_until_free};
 use crate::model::{Kind, Slot, VolumeName};
 use crate::sys::creds::Acting;
 use crate::sys::loopdev;
-use crate::volume::{Holder, ImageGuard, Volume};
+use crate::volume::{Hold, Holder, ImageGuard, Volume};
 
 /// How long closes that are on their way may take to reach us.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
@@ -37,6 +36,9 @@ const MOST_IDLE: usize = 32;
 /// All disk volumes that have been used.
 pub(super) struct Disks {
     by_slot: RwLock<HashMap<Slot, Arc<Disk>>>,
+    /// Of images that guests have written. Taken off when somebody else gets
+    /// the image.
+    views: Mutex<HashMap<Slot, Arc<View>>>,
     start: Instant,
 }
 
@@ -69,6 +71,7 @@ impl Default for Disks {
     fn default() -> Self {
         Self {
             by_slot: RwLock::default(),
+            views: Mutex::default(),
             start: Instant::now(),
         }
     }
@@ -238,12 +241,7 @@ impl FileSystem {
         let start = Instant::now();
         let path = self.store.image_path(volume);
         let read_only = self.options.read_only;
-        let image = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .open(&path)
-            .map_err(|error| OpError::Host(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
-        let ground = Attached::new(&image, &path.to_string_lossy(), read_only)
+        let ground = Attached::new(&path, read_only)
             .map_err(|error| OpError::Attach {
                 name: volume.name(),
                 errno: error.errno(),
@@ -266,6 +264,39 @@ impl FileSystem {
                 Err(error)
             }
         }
+    }
+
+    /// What is shown of an image that a guest has written.
+    ///
+    /// # Errors
+    /// It is in use, or cannot be read.
+    pub(super) fn view(&self, volume: &Volume) -> OpResult<Option<Arc<View>>> {
+        if self.untrusted(volume).is_none() {
+            return Ok(None);
+        }
+        let disk = self.disks.of(volume.slot);
+        let face = disk.lock();
+        match &*face {
+            Face::Resting => {}
+            Face::Block { .. } => {
+                drop(face);
+                let refused = OpError::DiskAttached {
+                    name: volume.name(),
+                    holders: holders::of_image(self, volume),
+                };
+                self.last_errors.set_for_all(refused.to_string());
+                return Err(refused);
+            }
+            _ => return Err(OpError::DiskTaken(volume.name())),
+        }
+        let known = self.disks.views.lock().get(&volume.slot).cloned();
+        if let Some(view) = known {
+            return Ok(Some(view));
+        }
+        let view = Arc::new(View::open(&self.store.image_path(volume), volume.slot)?);
+        let mut views = self.disks.views.lock();
+        views.insert(volume.slot, Arc::clone(&view));
+        Ok(Some(view))
     }
 
     /// The ground of a disk volume if its image is attached now. Nothing is
@@ -313,6 +344,18 @@ impl FileSystem {
         if !matches!(*face, Face::Resting) {
             return Err(busy(&face));
         }
+        if self.untrusted(volume).is_some() && !self.view_closes(volume) {
+            return Err(OpError::Volume(crate::volume::Error::InUse {
+                name: volume.name(),
+                holders: holders::of_volume(self, volume),
+            }));
+        }
+        // Left by a daemon that was killed.
+        wait_until_free(&self.store.image_path(volume)).map_err(|error| OpError::Attach {
+            name: volume.name(),
+            errno: error.errno(),
+            why: error.to_string(),
+        })?;
         *face = Face::Block {
             readers: usize::from(!writes),
             writers: usize::from(writes),
@@ -320,6 +363,18 @@ impl FileSystem {
         drop(face);
         self.forget_contents(volume);
         Ok(())
+    }
+
+    /// Whether nobody has files of the volume open, or not any more.
+    fn view_closes(&self, volume: &Volume) -> bool {
+        let deadline = Instant::now() + CLOSE_GRACE;
+        while !self.handles.in_volume(volume.slot).is_empty() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 
     /// A user of the image as a file is gone.
@@ -345,6 +400,7 @@ impl FileSystem {
 
     /// What the kernel has cached of the volume's files may be wrong.
     fn forget_contents(&self, volume: &Volume) {
+        self.disks.views.lock().remove(&volume.slot);
         self.distrust_cache(volume.slot);
         self.kernel
             .entry_changed(NodeId::ROOT, volume.name().as_str());
@@ -357,7 +413,7 @@ impl FileSystem {
     ///
     /// # Errors
     /// Who uses it.
-    pub(super) fn take_image(&self, volume: &Volume) -> Result<ImageGuard, Vec<Holder>> {
+    pub(super) fn take_image(self: &Arc<Self>, volume: &Volume) -> Result<ImageGuard, Vec<Holder>> {
         let disk = self.disks.of(volume.slot);
         {
             let mut face = disk.lock();
@@ -368,13 +424,18 @@ impl FileSystem {
                     drop(face);
                     return Err(holders::of_image(self, volume));
                 }
+                Face::Taken => return Err(vec![COMMAND]),
                 _ => {
                     drop(face);
                     return Err(holders::of_volume(self, volume));
                 }
             }
         }
-        Ok(Box::new(TakenImage(disk)))
+        Ok(Box::new(TakenImage {
+            disk,
+            slot: volume.slot,
+            fs: Arc::downgrade(self),
+        }))
     }
 
     /// The name of the volume, where its image must not be mounted.
@@ -383,12 +444,29 @@ impl FileSystem {
     }
 }
 
+/// Another command has the image.
+const COMMAND: Holder = Holder {
+    pid: None,
+    command: None,
+    how: Hold::Command,
+};
+
 /// An image that a command has.
-struct TakenImage(Arc<Disk>);
+struct TakenImage {
+    disk: Arc<Disk>,
+    slot: Slot,
+    fs: Weak<FileSystem>,
+}
 
 impl Drop for TakenImage {
     fn drop(&mut self) {
-        *self.0.face.lock() = Face::Resting;
-        self.0.given_back.notify_all();
+        *self.disk.face.lock() = Face::Resting;
+        self.disk.given_back.notify_all();
+        // It may have been mended, or grown.
+        if let Some(fs) = self.fs.upgrade()
+            && let Some(volume) = fs.store.volume_in(self.slot)
+        {
+            fs.forget_contents(&volume);
+        }
     }
 }

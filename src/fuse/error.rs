@@ -65,11 +65,11 @@ pub enum OpError {
     DiskTaken(VolumeName),
     /// A guest has written the image.
     #[error(
-        "a guest has written the image of volume {0:?}, so that it is not given to this machine's kernel to mount; 'volfs disk trust {0}' checks it"
+        "a guest has written the image of volume {0:?}, so that it is read-only; 'volfs disk trust {0}' checks it and lets this machine's kernel mount it"
     )]
     Untrusted(VolumeName),
     /// The image of a disk volume could not be attached.
-    #[error("volume {name:?} cannot be used as a directory: {why}")]
+    #[error("volume {name:?}: {why}")]
     Attach {
         /// The volume.
         name: VolumeName,
@@ -113,7 +113,7 @@ impl OpError {
         match self {
             Self::Host(errno) | Self::Attach { errno, .. } => *errno,
             Self::DiskAttached { .. } | Self::DiskTaken(_) => Errno::EBUSY,
-            Self::Untrusted(_) => Errno::EACCES,
+            Self::Untrusted(_) => Errno::EROFS,
             Self::ImageSize => Errno::EPERM,
             Self::Volume(error) => volume_errno(error),
             Self::NotAVolume | Self::ControlTree | Self::NotOperator | Self::FixedProperty => {

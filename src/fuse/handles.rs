@@ -307,7 +307,7 @@ impl Handles {
         let mut shard = self.node_shard(handle.node).lock();
         let mut state = handle.inode.state.lock();
         state.opens -= 1;
-        if handle.file.is_none() {
+        if handle.file.is_none() && state.backing.is_some() {
             self.passthrough.fetch_sub(1, Ordering::Relaxed);
         }
         if handle.writes() {

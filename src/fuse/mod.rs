@@ -38,6 +38,7 @@ mod session;
 pub mod stats;
 pub mod types;
 mod verify;
+mod view;
 
 pub use image_file::path_below as image_below;
 pub use session::{MountError, MountOptions, Mounted, RmdirPolicy, UnmountError};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::fs::FileSystem;
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
-    Change, Event, Holder, Removal, Result, TrashedVolume, Verified, VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, Event, Holder, Removal, Result, TrashedVolume, Verified,
+    VolumeInfo, Volumes,
 };
 
 /// See [`Mounted::volumes`](super::Mounted::volumes).
@@ -50,6 +51,10 @@ impl Volumes for MountedVolumes {
 
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
         self.changed(self.0.store().change(name, change))
+    }
+
+    fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
+        self.changed(self.0.store().check(name, how))
     }
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {

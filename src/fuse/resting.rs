@@ -59,8 +59,20 @@ impl FileSystem {
     /// whether the kernel may keep them.
     pub(super) fn resting_attr(&self, node: NodeId) -> Option<(Attr, bool)> {
         let volume = self.disk_of_root(node)?;
-        let inode = self.resting_inode(&volume)?;
-        Some((attr(node, &inode), !self.is_open_as_image(&volume)))
+        match self.resting_inode(&volume) {
+            Some(inode) => Some((attr(node, &inode), !self.is_open_as_image(&volume))),
+            // It must not hide that the volume is there.
+            None if self.is_unreadable(&volume) => Some((root::missing_attr(node), false)),
+            None => None,
+        }
+    }
+
+    /// Whether nothing can be read of an image that is not attached.
+    fn is_unreadable(&self, volume: &Volume) -> bool {
+        self.attached_ground(volume).is_none()
+            && (self.untrusted(volume).is_some()
+                || File::open(self.store.image_path(volume))
+                    .map_or(true, |file| diskimg::inspect(&file).is_err()))
     }
 
     /// The entry of the root of a volume whose image is not attached.

@@ -2,8 +2,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag};
@@ -128,6 +129,36 @@ impl LoopDevice {
 #[must_use]
 pub fn is_attached(number: u32) -> bool {
     std::path::Path::new(&format!("/sys/block/loop{number}/loop/backing_file")).exists()
+}
+
+/// The number of a device that has the file at `path`, whoever attached it.
+#[must_use]
+pub fn device_of(path: &Path) -> Option<u32> {
+    let wanted = path.metadata().ok()?;
+    let name = path.file_name()?;
+    let same = |file: &Path| {
+        // By name first: a device may have a file of a mount that we serve
+        // ourselves, and we must not ask ourselves about that.
+        file.file_name() == Some(name)
+            && file
+                .metadata()
+                .is_ok_and(|found| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino()))
+    };
+    for entry in std::fs::read_dir("/sys/block").ok()?.flatten() {
+        let name = entry.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.strip_prefix("loop")) else {
+            continue;
+        };
+        let file = std::fs::read(entry.path().join("loop/backing_file"));
+        if let (Ok(number), Ok(file)) = (number.parse(), file)
+            && same(Path::new(std::ffi::OsStr::from_bytes(
+                file.trim_ascii_end(),
+            )))
+        {
+            return Some(number);
+        }
+    }
+    None
 }
 
 fn device_path(number: u32) -> PathBuf {

@@ -88,6 +88,31 @@ impl std::fmt::Display for DiskState {
     }
 }
 
+/// How a disk volume is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckHow {
+    /// Change nothing.
+    Look,
+    /// Mend what is wrong.
+    Mend,
+    /// Replay the journal, and trust the image from now on if it is clean then.
+    Trust,
+}
+
+/// What was found in a disk volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskCheck {
+    /// Nothing is wrong with it, or nothing is any more.
+    pub clean: bool,
+    /// Something was wrong, and has been mended.
+    pub mended: bool,
+    /// Whether the kernel is given the image to mount.
+    pub trusted: bool,
+    /// What e2fsck said.
+    pub said: String,
+}
+
 /// A volume in the trash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrashedVolume {
@@ -198,6 +223,14 @@ pub trait Volumes: Send + Sync {
     /// # Errors
     /// [`NotFound`](super::Error::NotFound), [`InvalidSpec`](super::Error::InvalidSpec).
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo>;
+
+    /// Checks a disk volume that nobody uses.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::Error::NotFound), [`InUse`](super::Error::InUse),
+    /// [`Unsupported`](super::Error::Unsupported) for a directory volume;
+    /// damage is part of the result.
+    fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck>;
 
     /// Who uses a volume; empty when nobody does.
     ///

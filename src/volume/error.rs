@@ -196,6 +196,8 @@ pub enum Hold {
     WorkingDirectory,
     /// Its root directory is inside.
     RootDirectory,
+    /// A command is at work on its image.
+    Command,
     /// A directory of the volume is bind-mounted in its mount namespace.
     BindMount,
 }
@@ -206,6 +208,7 @@ impl std::fmt::Display for Holder {
             Hold::OpenFile => "an open file",
             Hold::WorkingDirectory => "its working directory",
             Hold::RootDirectory => "its root directory",
+            Hold::Command => "a command that works on its image",
             Hold::BindMount => "a bind mount",
         };
         match (self.pid, &self.command) {

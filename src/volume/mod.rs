@@ -3,6 +3,7 @@
 mod alter;
 mod api;
 mod build;
+mod check;
 mod delete;
 mod error;
 mod events;
@@ -23,7 +24,10 @@ mod trash;
 mod usage;
 mod walk;
 
-pub use api::{Change, DiskInfo, DiskState, Removal, TrashedVolume, Verified, VolumeInfo, Volumes};
+pub use api::{
+    Change, CheckHow, DiskCheck, DiskInfo, DiskState, Removal, TrashedVolume, Verified, VolumeInfo,
+    Volumes,
+};
 pub use error::{Error, Hold, Holder, Result};
 pub use events::{Event, EventKind};
 pub use in_memory::Volume;

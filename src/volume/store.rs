@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::api::{Change, Removal, TrashedVolume, Verified, VolumeInfo, Volumes};
+use super::api::{
+    Change, CheckHow, DiskCheck, Removal, TrashedVolume, Verified, VolumeInfo, Volumes,
+};
 use super::error::{Error, Holder, Result};
 use super::events::{Event, EventLog};
 use super::in_memory::Volume;
@@ -17,6 +19,7 @@ use super::layout::{Layout, Place};
 use super::lock::StoreLock;
 use super::reconcile::compare_manifest;
 use super::reserve::Reserve;
+use crate::diskimg;
 use crate::meta::{self, Catalogue};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 
@@ -285,10 +288,17 @@ impl Store {
         }
         let mut taken = None;
         self.tell(|observer| taken = Some(observer.take_image(volume)));
-        taken.transpose().map_err(|holders| Error::InUse {
+        let taken = taken.transpose().map_err(|holders| Error::InUse {
             name: volume.name(),
             holders,
-        })
+        })?;
+        // Left by a daemon that was killed.
+        let path = self.image_path(volume);
+        diskimg::wait_until_free(&path).map_err(|error| Error::Image {
+            path,
+            why: error.to_string(),
+        })?;
+        Ok(taken)
     }
 
     pub(super) fn claim_name(&self, name: &VolumeName) -> Result<NameClaim<'_>> {
@@ -353,6 +363,10 @@ impl Volumes for Store {
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
         let volume = self.change_volume(name, change)?;
         Ok(volume.info(&self.layout))
+    }
+
+    fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
+        self.check_volume(name, how)
     }
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {

@@ -29,7 +29,7 @@ mod trace;
 mod unlink;
 mod xattrs;
 
-use allowed::{ALWAYS, NO_DEVICES, PASSTHROUGH, QUOTA};
+use allowed::{ALWAYS, NO_DEVICES, OWN_FIGURES, PASSTHROUGH, QUOTA};
 use table::Row;
 
 /// As `volfs mount` does without options: data goes by kernel passthrough.
@@ -58,6 +58,13 @@ const WITH_DEVICES: Row = Row {
     arguments: &["-o", "dev"],
     quota: None,
     allowed: &[ALWAYS, PASSTHROUGH],
+};
+
+/// A disk volume has a file system, and figures, of its own.
+const DISK: Row = Row {
+    arguments: &["-o", "default_kind=disk,default_size=2G"],
+    quota: None,
+    allowed: &[ALWAYS, NO_DEVICES, PASSTHROUGH, OWN_FIGURES],
 };
 
 /// One test per family and row of the matrix, so that they run side by side
@@ -94,4 +101,10 @@ families! {
 families! {
     with_devices, WITH_DEVICES:
     open nodes
+}
+
+families! {
+    disk, DISK:
+    lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
+    acl sync mapping locks names
 }

@@ -40,6 +40,7 @@ pub const CREATE: &str = "\
 Examples:
   volfs create cache
   volfs create cache --quota 10G --quota-inodes 1000000 --label team=build
+  volfs create db --disk --size 10G
   volfs create scratch --owner alice --mode 1777
 
 Sizes are bytes, or with a unit: 512M, 1.5GiB, 10g (powers of 1024).";
@@ -90,6 +91,7 @@ Examples:
   volfs set cache --quota 20G
   volfs set cache --quota none --quota-inodes none
   volfs set cache --label team=build --unset-label old
+  volfs set db --size 20G           a disk volume that nobody uses
   volfs set cache --pin             it cannot be removed until --unpin";
 
 /// `volfs trash --help`.
@@ -111,6 +113,16 @@ Examples:
 A volume that reaches 80 or 95 per cent of a limit is told once; again only
 after it was 5 points below. The last 1000 events are kept, in events.jsonl in
 the store too.";
+
+/// `volfs disk --help`.
+pub const DISK: &str = "\
+Examples:
+  volfs disk check db               says what is wrong, and changes nothing
+  volfs disk check --repair db
+  volfs disk trust db               after a virtual machine has had the image
+
+The check is e2fsck's, which runs as a user without any rights. While it runs
+nobody else can use the volume.";
 
 /// `volfs verify --help`.
 pub const VERIFY: &str = "\

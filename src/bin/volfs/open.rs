@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use volfs::control::{Client, Status};
 use volfs::model::{VolumeName, VolumeSpec};
 use volfs::volume::{
-    Change, Error, Event, Holder, Removal, Result, Store, StoreOptions, TrashedVolume, Verified,
-    VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, Error, Event, Holder, Removal, Result, Store, StoreOptions,
+    TrashedVolume, Verified, VolumeInfo, Volumes,
 };
 
 /// How long to wait for a store that is locked by a daemon that does not
@@ -138,6 +138,10 @@ impl Volumes for Reached {
 
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
         self.ask(|volumes| volumes.change(name, change))
+    }
+
+    fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
+        self.ask(|volumes| volumes.check(name, how))
     }
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {

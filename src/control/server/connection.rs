@@ -64,6 +64,7 @@ fn answer(shared: &Shared, line: &[u8]) -> Vec<u8> {
         Call::Rename { from, to } => line_of(volumes.rename(&from, &to)),
         Call::Remove { name, how } => line_of(volumes.remove(&name, how)),
         Call::Change { name, change } => line_of(volumes.change(&name, &change)),
+        Call::Check { name, how } => line_of(volumes.check(&name, how)),
         Call::Holders { name } => line_of(volumes.holders(&name)),
         Call::Events => line_of(volumes.events()),
         Call::Verify { name, repair } => line_of(volumes.verify(&name, repair)),

@@ -32,6 +32,9 @@ impl FileSystem {
         if let Some(resting) = self.resting_attr(node) {
             return Ok(resting);
         }
+        if let Some((_, view)) = self.view_of(node)? {
+            return Ok((self.view_attr(&view, node)?, true));
+        }
         let open = fh.and_then(|fh| self.handles.get(fh));
         let stat = match open.as_ref().and_then(|handle| handle.file.as_ref()) {
             Some(file) => node::stat(file)?,

@@ -10,6 +10,7 @@ use crate::fuse::image_file;
 use crate::fuse::node::NodeId;
 use crate::fuse::ops::open::HostFile;
 use crate::fuse::types::{Caller, Fh};
+use crate::fuse::view::is_view;
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
@@ -22,6 +23,12 @@ impl FileSystem {
     pub fn read(&self, node: NodeId, fh: Fh, offset: u64, buffer: &mut [u8]) -> OpResult<usize> {
         if node.slot().is_none() {
             return control_tree::read(self, node, fh, offset, buffer);
+        }
+        if is_view(node) {
+            let (_, view) = self.view_of(node)?.ok_or(Errno::ESTALE)?;
+            let data = view.read(node, offset, buffer.len())?;
+            buffer[..data.len()].copy_from_slice(&data);
+            return Ok(data.len());
         }
         let file = self.file_of(node, fh)?;
         let mut filled = 0;

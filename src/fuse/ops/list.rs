@@ -70,6 +70,9 @@ impl FileSystem {
         if node.slot().is_none() {
             return control_tree::readdir(self, node, offset, add);
         }
+        if let Some((_, view)) = self.view_of(node)? {
+            return self.view_list(&view, node, offset, add);
+        }
         let (at, dir) = self.open_listing(node, offset)?;
         self.each_entry(&dir, BUFFER_BYTES, |host| {
             let node = self.listed_node(&at, &dir, host);
@@ -97,6 +100,9 @@ impl FileSystem {
         }
         if node.slot().is_none() {
             return control_tree::readdirplus(self, node, offset, add);
+        }
+        if let Some((volume, view)) = self.view_of(node)? {
+            return self.view_list_plus((&volume, &view), node, offset, add);
         }
         let (at, dir) = self.open_listing(node, offset)?;
         self.each_entry(&dir, PLUS_BYTES, |host| self.add_plus(&at, &dir, host, add))

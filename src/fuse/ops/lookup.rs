@@ -23,6 +23,9 @@ impl FileSystem {
         if parent.slot().is_none() {
             return control_tree::lookup(self, parent, name);
         }
+        if let Some((volume, view)) = self.view_of(parent)? {
+            return self.view_lookup(&volume, &view, parent, component(name)?);
+        }
         let dir = self.open_dir(parent)?;
         match node::open_path(&dir.fd, component(name)?) {
             Ok(fd) => Ok(Found::Entry(self.entry(
@@ -48,6 +51,12 @@ impl FileSystem {
     /// # Errors
     /// What the host says to `readlinkat(2)`.
     pub fn readlink(&self, node: NodeId, buffer: &mut [u8]) -> OpResult<usize> {
+        if let Some((_, view)) = self.view_of(node)? {
+            let target = view.read_link(node)?;
+            let len = target.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&target[..len]);
+            return Ok(len);
+        }
         let (_, fd) = self.open_node(node)?;
         Ok(node::read_link(fd, buffer)?)
     }

@@ -14,6 +14,7 @@ mod remove;
 mod rename;
 mod space;
 mod statfs;
+mod view;
 mod xattr;
 
 pub(in crate::fuse) use list::dots_entry;

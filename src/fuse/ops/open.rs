@@ -80,6 +80,9 @@ impl FileSystem {
         if node.slot().is_none() {
             return control_tree::open(self, caller, node, flags, register);
         }
+        if let Some((volume, view)) = self.view_of(node)? {
+            return self.view_open(volume, &view, node, flags);
+        }
         let at = self.locate(node)?;
         let flags = self.with_noatime(flags);
         if flags.contains(OFlag::O_TRUNC) {

@@ -32,7 +32,7 @@ impl FileSystem {
         if property::is_property(name) {
             return fit(property::get(self, node, name)?.as_bytes(), buffer);
         }
-        if self.rests_without_attributes(node) {
+        if self.rests_without_attributes(node) || self.view_of(node)?.is_some() {
             return Err(Errno::ENODATA.into());
         }
         let (_, fd) = self.open_node(node)?;
@@ -81,7 +81,7 @@ impl FileSystem {
         if node.slot().is_none() {
             return Ok(0);
         }
-        if self.rests_without_attributes(node) {
+        if self.rests_without_attributes(node) || self.view_of(node)?.is_some() {
             return Ok(0);
         }
         let (_, fd) = self.open_node(node)?;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::Args;
+use volfs::diskimg::ImageSize;
 use volfs::model::{Bytes, Kind, Labels, Limits, VolumeSpec};
 use volfs::volume::Error;
 
@@ -68,6 +69,10 @@ impl CreateArgs {
             .collect();
         for spec in &specs {
             spec.check().map_err(Error::from)?;
+            if let Some(size) = spec.size {
+                ImageSize::from_bytes(size.0)
+                    .map_err(|error| Failure::usage(format!("--size: {error}")))?;
+            }
         }
         let volumes = open_volumes(&context.store, Access::Create)?;
         let mut made = Vec::new();

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod create;
+pub mod disk;
 pub mod doctor;
 pub mod events;
 pub mod image;
@@ -55,6 +56,9 @@ pub enum Command {
     Trash(trash::TrashArgs),
     /// Show which volumes have come near their limits, oldest first
     Events(events::EventsArgs),
+
+    /// Check disk volumes, and trust what a guest has written
+    Disk(disk::DiskArgs),
     /// Compare what volumes are charged with what they hold
     Verify(verify::VerifyArgs),
     /// Make, inspect and grow ext4 disk images
@@ -85,6 +89,7 @@ impl Command {
             Self::Stats(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
             Self::Events(arguments) => arguments.run(context),
+            Self::Disk(arguments) => arguments.run(context),
             Self::Verify(arguments) => arguments.run(context),
             Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),

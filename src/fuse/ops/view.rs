@@ -1,0 +1,192 @@
+//! The operations on an image that a guest has written: looking, and nothing
+//! else.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use super::list::{Listed, ListedPlus, dots_entry};
+use crate::fuse::error::{OpError, OpResult};
+use crate::fuse::fs::FileSystem;
+use crate::fuse::handles::can_write;
+use crate::fuse::node::{Generation, NodeId};
+use crate::fuse::nodes::Way;
+use crate::fuse::root;
+use crate::fuse::types::{Attr, DataPath, Entry, Found, Opened};
+use crate::fuse::view::{Seen, View, is_view};
+use crate::model::Timestamp;
+use crate::volume::Volume;
+
+/// Entries that one listing call looks at.
+const PAGE: usize = 256;
+/// Cookies 1 and 2 are `.` and `..`; an entry's is its number and these.
+const DOTS: u64 = 2;
+
+impl FileSystem {
+    /// The view that shows `node`, if it is in an image that a guest has
+    /// written.
+    ///
+    /// # Errors
+    /// ESTALE for a node of a view that is no more; EBUSY while the image is
+    /// open; EUCLEAN where it cannot be read.
+    pub(super) fn view_of(&self, node: NodeId) -> OpResult<Option<(Arc<Volume>, Arc<View>)>> {
+        let Some(volume) = node.slot().and_then(|slot| self.store.volume_in(slot)) else {
+            return Ok(None);
+        };
+        match self.view(&volume)? {
+            Some(view) => Ok(Some((volume, view))),
+            None if is_view(node) => Err(Errno::ESTALE.into()),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn view_attr(&self, view: &View, node: NodeId) -> OpResult<Attr> {
+        Ok(attr(&view.attr(node)?, view))
+    }
+
+    pub(super) fn view_lookup(
+        &self,
+        volume: &Volume,
+        view: &View,
+        parent: NodeId,
+        name: &OsStr,
+    ) -> OpResult<Found> {
+        Ok(match view.lookup(parent, name)? {
+            Some(seen) => Found::Entry(self.view_entry(volume, view, &seen)),
+            None => Found::Nothing,
+        })
+    }
+
+    fn view_entry(&self, volume: &Volume, view: &View, seen: &Seen) -> Entry {
+        self.nodes
+            .remember(seen.node, Way::Generation(view.epoch()));
+        Entry {
+            attr: attr(seen, view),
+            generation: Generation::new(volume.serial, view.epoch()),
+            keep_attr: true,
+        }
+    }
+
+    pub(super) fn view_list(
+        &self,
+        view: &View,
+        node: NodeId,
+        offset: u64,
+        add: &mut dyn FnMut(&Listed<'_>) -> bool,
+    ) -> OpResult<()> {
+        for (next, name) in [(1, "."), (2, "..")] {
+            let listed = Listed {
+                node,
+                next,
+                kind: libc::DT_DIR,
+                name: OsStr::new(name),
+            };
+            if next > offset && add(&listed) {
+                return Ok(());
+            }
+        }
+        each(view, node, offset, |next, name, seen| {
+            add(&Listed {
+                node: seen.node,
+                next,
+                kind: ((seen.mode & libc::S_IFMT) >> 12) as u8,
+                name,
+            })
+        })
+    }
+
+    pub(super) fn view_list_plus(
+        &self,
+        (volume, view): (&Volume, &View),
+        node: NodeId,
+        offset: u64,
+        add: &mut dyn FnMut(&ListedPlus<'_>) -> bool,
+    ) -> OpResult<()> {
+        for (next, name) in [(1, "."), (2, "..")] {
+            let listed = ListedPlus {
+                next,
+                name: OsStr::new(name),
+                entry: dots_entry(node),
+            };
+            if next > offset && add(&listed) {
+                return Ok(());
+            }
+        }
+        each(view, node, offset, |next, name, seen| {
+            let entry = self.view_entry(volume, view, seen);
+            let full = add(&ListedPlus { next, name, entry });
+            if full {
+                self.nodes.forget(seen.node, 1);
+            }
+            full
+        })
+    }
+
+    pub(super) fn view_open(
+        &self,
+        volume: Arc<Volume>,
+        view: &View,
+        node: NodeId,
+        flags: OFlag,
+    ) -> OpResult<Opened> {
+        if can_write(flags) || flags.contains(OFlag::O_TRUNC) {
+            return Err(self.said_untrusted(&volume));
+        }
+        let seen = view.attr(node)?;
+        let path = DataPath::Cached { keep: false };
+        let ground = Arc::clone(self.store_ground());
+        let opening = self.handles.opening(node);
+        let fh = opening.commit(volume, ground, flags, None, &path, seen.size);
+        Ok(Opened { fh, path })
+    }
+
+    fn said_untrusted(&self, volume: &Volume) -> OpError {
+        let error = OpError::Untrusted(volume.name());
+        self.last_errors.set_for_all(error.to_string());
+        error
+    }
+}
+
+fn each(
+    view: &View,
+    node: NodeId,
+    offset: u64,
+    mut add: impl FnMut(u64, &OsStr, &Seen) -> bool,
+) -> OpResult<()> {
+    let mut skip = usize::try_from(offset.saturating_sub(DOTS)).map_err(|_| Errno::EINVAL)?;
+    loop {
+        let page = view.list(node, skip, PAGE)?;
+        for entry in &page {
+            skip += 1;
+            let cookie = skip as u64 + DOTS;
+            if add(cookie, OsStr::from_bytes(&entry.name), &entry.seen) {
+                return Ok(());
+            }
+        }
+        if page.len() < PAGE {
+            return Ok(());
+        }
+    }
+}
+
+fn attr(seen: &Seen, view: &View) -> Attr {
+    // The reader does not tell times: when the image was last written.
+    let time = root::time(Timestamp::from_nanos(view.written()));
+    Attr {
+        node: seen.node,
+        size: seen.size,
+        blocks: seen.size.div_ceil(512),
+        atime: time,
+        mtime: time,
+        ctime: time,
+        mode: seen.mode,
+        nlink: 1,
+        uid: seen.uid,
+        gid: seen.gid,
+        rdev: 0,
+        blksize: 4096,
+    }
+}

@@ -1,0 +1,196 @@
+//! Images that a guest has written: looked at without the kernel, trusted only
+//! after a check.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::time::Duration;
+
+use crate::support::proc::loop_devices_under;
+use crate::support::{Mount, poll};
+use crate::{assert_clean, attach, create, eventually, image, last_error, names};
+
+#[test]
+fn what_a_guest_has_written_is_not_mounted_until_it_is_trusted() {
+    let mut mount = Mount::new();
+    let dir = create(&mount, "db", "64M");
+    fs::write(dir.join("file"), "text").unwrap();
+    let raw = eventually("attach", || attach(&mount, "db"));
+    drop(raw);
+    eventually("detached", || File::open(image(&mount, "db")));
+    mount.remount();
+    assert!(fs::write(dir.join("file"), "more").is_err());
+    assert_eq!(
+        loop_devices_under(mount.store()),
+        [""; 0],
+        "the kernel has it"
+    );
+    assert!(last_error(&mount).contains("volfs disk trust db"));
+    assert_eq!(mount.volfs().list()[0]["disk"]["guest_written"], true);
+    mount.volfs().ok(&["disk", "trust", "db"]);
+    assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "text");
+
+    // One that is damaged stays untrusted, and is mended on request.
+    let raw = eventually("attach", || attach(&mount, "db"));
+    let inode_bitmap = damage_a_bitmap(&raw);
+    assert!(inode_bitmap > 0);
+    drop(raw);
+    let refused = poll(Duration::from_secs(10), || {
+        let answer = mount.volfs().run(&["disk", "trust", "db"]);
+        answer.err.contains("has errors").then_some(answer.err)
+    });
+    assert!(refused.is_some());
+    assert!(fs::write(dir.join("file"), "more").is_err());
+    mount.volfs().fails(1, &["disk", "check", "db"]);
+    mount.volfs().ok(&["disk", "check", "--repair", "db"]);
+    mount.volfs().ok(&["disk", "trust", "db"]);
+    assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "text");
+    mount.stop();
+    assert_clean(mount.store());
+}
+
+/// Overwrites the inode bitmap of the first group; says where it is.
+fn damage_a_bitmap(raw: &File) -> u64 {
+    let mut descriptor = [0; 64];
+    raw.read_exact_at(&mut descriptor, 4096).unwrap();
+    // bg_inode_bitmap_lo
+    let block = u32::from_le_bytes(descriptor[4..8].try_into().unwrap());
+    raw.write_all_at(&[0x55; 512], u64::from(block) * 4096)
+        .unwrap();
+    raw.sync_all().unwrap();
+    block.into()
+}
+
+/// A volume with some files, as a guest leaves it behind.
+fn left_by_a_guest(mount: &Mount) -> std::path::PathBuf {
+    let dir = create(mount, "db", "64M");
+    fs::create_dir_all(dir.join("a/b")).unwrap();
+    fs::write(dir.join("a/b/file"), "text").unwrap();
+    let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    fs::write(dir.join("large"), large).unwrap();
+    symlink("a/b/file", dir.join("link")).unwrap();
+    for number in 0..1000 {
+        fs::write(dir.join(format!("a/n{number}")), number.to_string()).unwrap();
+    }
+    fs::set_permissions(dir.join("large"), fs::Permissions::from_mode(0o4711)).unwrap();
+    drop(eventually("attach", || attach(mount, "db")));
+    eventually("looked at", || names(&dir));
+    dir
+}
+
+#[test]
+fn an_image_of_a_guest_is_read_like_any_other() {
+    let mut mount = Mount::new();
+    let dir = left_by_a_guest(&mount);
+    for _ in 0..2 {
+        assert_eq!(fs::read_to_string(dir.join("link")).unwrap(), "text");
+        let large = fs::read(dir.join("large")).unwrap();
+        assert!(
+            large
+                .iter()
+                .enumerate()
+                .all(|(n, &byte)| byte == (n % 251) as u8)
+        );
+        assert_eq!(large.len(), 3_000_000);
+        assert_eq!(names(&dir.join("a")).unwrap().len(), 1001);
+        for number in [0, 499, 999] {
+            let text = fs::read_to_string(dir.join(format!("a/n{number}"))).unwrap();
+            assert_eq!(text, number.to_string());
+        }
+        let mode = fs::metadata(dir.join("large"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o711, "set-user-id of a guest");
+        assert_eq!(
+            fs::metadata(dir.join("none")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        for refused in [
+            fs::create_dir(dir.join("new")),
+            fs::remove_file(dir.join("large")),
+            fs::rename(dir.join("large"), dir.join("small")),
+            File::create(dir.join("file")).map(drop),
+        ] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+        }
+        mount.remount();
+    }
+    // Open in the view: the other face is closed.
+    let held = File::open(dir.join("large")).unwrap();
+    assert_eq!(
+        attach(&mount, "db").unwrap_err().kind(),
+        ErrorKind::ResourceBusy
+    );
+    drop(held);
+    drop(eventually("attach", || attach(&mount, "db")));
+}
+
+/// Hostile images do no harm: whatever is asked is answered, with an error at
+/// worst, and the daemon goes on.
+#[test]
+fn hostile_images_are_answered() {
+    let mount = Mount::new();
+    let dir = left_by_a_guest(&mount);
+    let honest = mount.volume("honest");
+    let mut word = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move || {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        word
+    };
+    for round in 0..40 {
+        let raw = eventually("attach", || attach(&mount, "db"));
+        // In the first 2 MiB are the descriptors, bitmaps and inodes that the
+        // files here have.
+        for _ in 0..=round {
+            let at = if round % 4 == 3 {
+                random() % 2048
+            } else {
+                random() % (2 << 20)
+            };
+            raw.write_all_at(&random().to_le_bytes(), at).unwrap();
+        }
+        drop(raw);
+        eventually("detached", || File::open(image(&mount, "db")));
+        walk(&dir, 0);
+        fs::write(honest.join("file"), "text").unwrap();
+        let kind = fs::metadata(&dir).unwrap().file_type();
+        assert!(kind.is_dir());
+    }
+    // Nothing but noise.
+    let raw = eventually("attach", || attach(&mount, "db"));
+    for block in 0..512 {
+        raw.write_all_at(&[random() as u8; 4096], block * 4096)
+            .unwrap();
+    }
+    drop(raw);
+    eventually("detached", || File::open(image(&mount, "db")));
+    walk(&dir, 0);
+    mount.volfs().fails(1, &["disk", "trust", "db"]);
+    assert_eq!(mount.daemon_complaints(), "");
+    mount.volfs().ok(&["rm", "--purge", "db"]);
+}
+
+/// Reads all that there is, as deep as it is sensible.
+fn walk(dir: &std::path::Path, depth: usize) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    // A directory may claim to hold itself.
+    for entry in entries.take(50).flatten() {
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        if kind.is_dir() && depth < 6 {
+            walk(&entry.path(), depth + 1);
+        } else if kind.is_file()
+            && let Ok(file) = File::open(entry.path())
+        {
+            let _ = file.read_at(&mut [0; 4096], 0);
+        } else {
+            let _ = fs::read_link(entry.path());
+        }
+    }
+}
