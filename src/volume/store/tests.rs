@@ -13,10 +13,6 @@ struct Notes {
 }
 
 impl Observer for Notes {
-    fn take_image(&self, _: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>> {
-        Ok(Box::new(()))
-    }
-
     fn holders(&self, _: &Volume) -> Vec<Holder> {
         self.holders.lock().clone()
     }
