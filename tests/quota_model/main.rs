@@ -57,7 +57,7 @@ fn operations_through_the_daemon() {
     let mut world = Direct::new(false);
     play_all(
         &mut world,
-        &seeds(1500, 60_000),
+        &seeds(1000, 60_000),
         false,
         Able { insert_range: true },
     );
@@ -68,7 +68,7 @@ fn operations_with_passthrough() {
     let mut world = Direct::new(true);
     play_all(
         &mut world,
-        &seeds(1500, 60_000),
+        &seeds(1000, 60_000),
         true,
         Able { insert_range: true },
     );

@@ -90,6 +90,19 @@ fn act(fs: &FileSystem, random: &mut Random, own: NodeId, all: &[NodeId]) -> Res
     Ok(())
 }
 
+struct Ended<'a> {
+    running: &'a AtomicU64,
+    done: &'a AtomicBool,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if self.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.done.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 #[test]
 fn threads_in_the_operations_at_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -126,6 +139,8 @@ fn threads_in_the_operations_at_once() {
         for (n, &own) in dirs.iter().enumerate() {
             let (fs, dirs, running, done) = (&fs, &dirs, &running, &done);
             scope.spawn(move || {
+                // Also when this thread panics, so that the test ends.
+                let _ended = Ended { running, done };
                 let mut random = Random::new(n as u64);
                 for at in 0..acts {
                     match act(fs, &mut random, own, dirs).map_err(|error| error.errno()) {
@@ -133,9 +148,6 @@ fn threads_in_the_operations_at_once() {
                         Err(Errno::ENOSPC | Errno::ENOENT | Errno::EEXIST | Errno::ESTALE) => {}
                         Err(errno) => panic!("thread {n}, act {at}: {errno}"),
                     }
-                }
-                if running.fetch_sub(1, Ordering::SeqCst) == 1 {
-                    done.store(true, Ordering::SeqCst);
                 }
             });
         }
