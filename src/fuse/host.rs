@@ -165,7 +165,12 @@ impl Host {
             Some(Way::Place(..)) => None,
             None => scheme.build(ino, ANY_GENERATION),
         };
-        Ok(handle::open(&self.mount, &handle.ok_or(stale)?, flags)?)
+        match handle::open(&self.mount, &handle.ok_or(stale.clone())?, flags) {
+            // What the host says of a number that is just being given to a new
+            // inode (`iget_locked`, fs/inode.c): the old one is gone.
+            Err(Errno::ENOMEM) => Err(stale),
+            opened => Ok(opened?),
+        }
     }
 }
 
