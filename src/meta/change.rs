@@ -24,7 +24,7 @@ impl Catalogue {
     /// Adds volumes, all or none.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn insert<'a>(&mut self, rows: impl IntoIterator<Item = &'a VolumeRow>) -> Result<()> {
         self.change(|transaction| {
             for row in rows {
@@ -37,7 +37,7 @@ impl Catalogue {
     /// Gives a volume another name.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn rename(&mut self, serial: Serial, name: &VolumeName, now: Timestamp) -> Result<()> {
         self.change(|transaction| set_name(transaction, serial, name.as_str(), now))
     }
@@ -45,7 +45,7 @@ impl Catalogue {
     /// Exchanges the names of two live volumes.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn exchange(
         &mut self,
         a: (Serial, &VolumeName),
@@ -64,7 +64,7 @@ impl Catalogue {
     /// a name that no live volume has.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn set_state(
         &mut self,
         serials: &[Serial],
@@ -96,7 +96,7 @@ impl Catalogue {
     /// Saves limits, labels, the pin and the disk of a volume.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn save_settings(&mut self, row: &VolumeRow) -> Result<()> {
         self.change(|transaction| {
             transaction
@@ -125,7 +125,7 @@ impl Catalogue {
     /// power failure the rows may be there again, in the state they had.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn forget(&mut self, serials: &[Serial]) -> Result<()> {
         self.change_lazily(|transaction| {
             let mut statement =
@@ -140,7 +140,7 @@ impl Catalogue {
     /// Says that the usage of a volume is about to change.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn mark_usage_dirty(&mut self, serial: Serial) -> Result<()> {
         self.change(|transaction| {
             transaction
@@ -155,7 +155,7 @@ impl Catalogue {
     /// they were before.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn save_usage(&mut self, usages: &[UsageRow]) -> Result<()> {
         self.change_lazily(|transaction| {
             let mut statement = transaction.prepare_cached(
@@ -178,7 +178,7 @@ impl Catalogue {
     /// date on disk. Not durable at once.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn manifests_are_current(&mut self, serials: &[Serial]) -> Result<()> {
         self.change_lazily(|transaction| {
             let mut statement = transaction
