@@ -251,7 +251,7 @@ fn text(fs: &FileSystem, caller: Caller, node: NodeId) -> OpResult<String> {
     match node.raw() {
         VERSION => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
         STATS => Ok(lines(fs.stats_json())),
-        VOLUMES => Ok(lines(json!({ "schema": 1, "volumes": fs.store.list()? }))),
+        VOLUMES => Ok(lines(json!({ "schema": 1, "volumes": fs.list()? }))),
         LAST_ERROR => Ok(fs
             .last_errors
             .get(caller.uid)

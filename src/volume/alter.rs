@@ -75,6 +75,24 @@ impl Store {
         self.writable()?;
         let _life = self.life.lock();
         let volume = self.index.read().find(name)?;
+        if let (Kind::Directory, Some(size)) = (volume.kind, change.size) {
+            if *change
+                != (Change {
+                    size: change.size,
+                    ..Change::default()
+                })
+            {
+                return Err(InvalidSpec::SizeAlone.into());
+            }
+            let holders = self.holders_of(&volume);
+            if !holders.is_empty() {
+                return Err(Error::InUse {
+                    name: name.clone(),
+                    holders,
+                });
+            }
+            return self.become_disk(&volume, size);
+        }
         let row = changed(&volume.row(), change)?;
         if let Some(size) = change.size {
             self.grow(&volume, size)?;
