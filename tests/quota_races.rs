@@ -36,6 +36,8 @@ struct Racer {
     dir: PathBuf,
     random: u64,
     open: Vec<File>,
+    /// What was tried last, by its number in `act`.
+    kind: u64,
     refused: u64,
     done: u64,
 }
@@ -58,7 +60,8 @@ impl Racer {
     fn act(&mut self) -> std::io::Result<()> {
         let path = self.path();
         let (offset, len) = (self.below(200_000), 1 + self.below(60_000) as usize);
-        match self.below(14) {
+        self.kind = self.below(14);
+        match self.kind {
             0..4 => {
                 let file = OpenOptions::new()
                     .write(true)
@@ -128,6 +131,7 @@ fn racer() {
         dir: std::env::var_os("VOLFS_RACER_DIR").unwrap().into(),
         random: seed,
         open: Vec::new(),
+        kind: 0,
         refused: 0,
         done: 0,
     };
@@ -137,7 +141,10 @@ fn racer() {
         match racer.act() {
             Ok(()) => racer.done += 1,
             Err(error) if is_expected(&error) => racer.refused += 1,
-            Err(error) => panic!("seed {seed}, after {} acts: {error}", racer.done),
+            Err(error) => panic!(
+                "seed {seed}, act {} after {} acts: {error}",
+                racer.kind, racer.done
+            ),
         }
     }
     println!("racer: {} done, {} refused", racer.done, racer.refused);

@@ -14,7 +14,7 @@ use super::protocol::{Call, Failure, Refusal, Reply, Request, Status};
 use super::{SOCKET_NAME, socket};
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
-    Change, CheckHow, DiskCheck, Error, Holder, Removal, Result, TrashedVolume, Verified,
+    Change, CheckHow, DiskCheck, Error, Event, Holder, Removal, Result, TrashedVolume, Verified,
     VolumeInfo, Volumes,
 };
 
@@ -224,6 +224,10 @@ impl Volumes for Client {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.ask(Call::Holders { name: name.clone() })
+    }
+
+    fn events(&self) -> Result<Vec<Event>> {
+        self.ask(Call::Events)
     }
 
     fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {

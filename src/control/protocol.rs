@@ -77,6 +77,8 @@ pub enum Call {
         /// Its name.
         name: VolumeName,
     },
+    /// [`Volumes::events`](volume::Volumes::events); replies with an array.
+    Events,
     /// [`Volumes::verify`](volume::Volumes::verify); replies with
     /// [`Verified`](volume::Verified).
     Verify {

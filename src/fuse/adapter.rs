@@ -176,7 +176,7 @@ fn open_flags(path: &DataPath) -> FopenFlags {
         | match path {
             DataPath::Cached { keep: true } => FopenFlags::FOPEN_KEEP_CACHE,
             DataPath::Cached { keep: false } => FopenFlags::empty(),
-            DataPath::Direct => {
+            DataPath::Direct(_) => {
                 FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
             }
             DataPath::Passthrough(_) => FopenFlags::empty(),
@@ -185,8 +185,10 @@ fn open_flags(path: &DataPath) -> FopenFlags {
 
 fn backing_id(opened: &Opened) -> Option<&BackingId> {
     match &opened.path {
-        DataPath::Passthrough(backing) => backing.0.downcast_ref(),
-        DataPath::Cached { .. } | DataPath::Direct => None,
+        DataPath::Passthrough(backing) | DataPath::Direct(Some(backing)) => {
+            backing.0.downcast_ref()
+        }
+        DataPath::Cached { .. } | DataPath::Direct(None) => None,
     }
 }
 

@@ -8,6 +8,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -137,27 +138,48 @@ impl FileSystem {
         &self,
         volume: &Volume,
         node: NodeId,
-        fd: &OwnedFd,
+        fd: OwnedFd,
         lock: RwLockWriteGuard<'_, ()>,
     ) {
-        match node::stat(fd) {
+        match node::stat(&fd) {
             // A directory has no other name; btrfs leaves its link count at 1.
             Ok(stat) if stat.st_nlink == 0 || inode_of(&stat) == Inode::Directory => {
                 if !self.handles.unlinked(node) {
-                    let charge = charge(inode_of(&stat));
-                    volume.account().release(charge.bytes, charge.inodes);
+                    self.give_back(volume, &stat, &fd);
                 }
                 if inode_of(&stat) == Inode::Directory {
                     self.dir_cache.remove(node);
                 }
                 let mut attr = Attr::from_host(node, &stat);
                 attr.nlink = 0;
-                self.nodes.set_gone(node, attr);
+                self.nodes.set_gone(node, attr, fd);
             }
             Ok(_) => {}
             Err(_) => volume.account().distrust(),
         }
         drop(lock);
+    }
+}
+
+impl FileSystem {
+    /// Gives back the charge of an inode that has no name and is not open.
+    ///
+    /// It lives until the kernel forgets it, and a caller decides when that
+    /// is. Nobody can get at its contents any more: what is no longer charged
+    /// must not go on taking the host's space.
+    pub(super) fn give_back(&self, volume: &Volume, stat: &FileStat, fd: impl AsFd) {
+        let inode = inode_of(stat);
+        let charge = charge(inode);
+        volume.account().release(charge.bytes, charge.inodes);
+        // Without a limit a mapping may be left that the kernel has made of
+        // the host's file itself.
+        if volume.is_limited() && matches!(inode, Inode::File { size: 1.. }) {
+            let emptied =
+                node::reopen(fd, OFlag::O_WRONLY).and_then(|file| nix::unistd::ftruncate(file, 0));
+            if let Err(errno) = emptied {
+                log::debug!("a removed file is not emptied: {}", errno.desc());
+            }
+        }
     }
 }
 

@@ -18,7 +18,6 @@ use super::passthrough::Register;
 use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened};
 use super::{image_file, root};
 use crate::model::Timestamp;
-use crate::volume::Volumes;
 
 /// Its name in the root of the mount.
 pub(super) const NAME: &str = ".volfs";
@@ -26,16 +25,18 @@ pub(super) const NAME: &str = ".volfs";
 pub(super) const DIR: NodeId = NodeId::control(2);
 
 /// The generated files: node number and name.
-const FILES: [(u32, &str); 4] = [
+const FILES: [(u32, &str); 5] = [
     (3, "version"),
     (4, "stats.json"),
     (5, "volumes.json"),
     (6, "last_error"),
+    (8, "events.jsonl"),
 ];
 const VERSION: u64 = 3;
 const STATS: u64 = 4;
 const VOLUMES: u64 = 5;
 const LAST_ERROR: u64 = 6;
+const EVENTS: u64 = 8;
 
 /// Handles of generated files have this bit; those of volumes never get there.
 const HANDLE_BIT: u64 = 1 << 63;
@@ -207,7 +208,7 @@ pub(super) fn open(
     texts.insert(fh, text.into_bytes().into());
     Ok(Opened {
         fh: Fh(fh),
-        path: DataPath::Direct,
+        path: DataPath::Direct(None),
     })
 }
 
@@ -256,6 +257,7 @@ fn text(fs: &FileSystem, caller: Caller, node: NodeId) -> OpResult<String> {
             .last_errors
             .get(caller.uid)
             .map_or_else(String::new, |sentence| sentence + "\n")),
+        EVENTS => Ok(fs.store.events_text()),
         _ => Err(OpError::VolumeGone),
     }
 }

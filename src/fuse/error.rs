@@ -83,6 +83,14 @@ pub enum OpError {
         "FALLOC_FL_KEEP_SIZE beyond the end is not offered in a volume with a quota: its size would not show it"
     )]
     HiddenAllocation,
+    /// More attributes than an inode may have in a volume with a quota.
+    #[error(
+        "the extended attributes of a file hold at most {most} bytes in a volume with a quota: they are not charged"
+    )]
+    Attributes {
+        /// Names and values together.
+        most: usize,
+    },
     /// The volume's limit is reached.
     #[error(transparent)]
     OverQuota(OverLimit),
@@ -117,7 +125,7 @@ impl OpError {
             Self::BadName | Self::PropertyValue(_) => Errno::EINVAL,
             Self::NoProperty => Errno::ENODATA,
             Self::HiddenAllocation => Errno::EOPNOTSUPP,
-            Self::OverQuota(_) => Errno::ENOSPC,
+            Self::OverQuota(_) | Self::Attributes { .. } => Errno::ENOSPC,
         }
     }
 }

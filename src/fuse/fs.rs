@@ -34,7 +34,7 @@ use super::stats::Stats;
 use super::types::{Attr, Caller, Entry};
 use crate::model::{Kind, Slot, VolumeName};
 use crate::sys::creds::Acting;
-use crate::sys::node;
+use crate::sys::{node, process};
 use crate::volume::{Store, Volume};
 
 /// The mounted file system, without its transport.
@@ -342,8 +342,15 @@ impl FileSystem {
     }
 
     /// Whether the caller may set limits and other properties of a volume.
+    ///
+    /// User id 0 alone is not enough: it is root's in a sandbox too, when that
+    /// has no user ids of its own. There it lacks CAP_SYS_ADMIN, or has it in
+    /// a user or pid namespace of its own.
     pub(super) fn is_operator(&self, caller: Caller) -> bool {
-        caller.is_root() || caller.uid == nix::unistd::geteuid().as_raw()
+        let own = nix::unistd::geteuid().as_raw();
+        process::shares_namespaces(caller.pid)
+            && ((caller.is_root() && process::has_sys_admin(caller.pid))
+                || (own != 0 && caller.uid == own))
     }
 }
 

@@ -203,7 +203,7 @@ impl Opening<'_> {
             state.opens += 1;
             match path {
                 DataPath::Cached { .. } => state.cached = true,
-                DataPath::Direct => {}
+                DataPath::Direct(_) => {}
                 DataPath::Passthrough(backing) => {
                     state.backing.get_or_insert_with(|| backing.clone());
                     state.charged.get_or_insert(size);

@@ -239,7 +239,7 @@ fn try_open(
             InodeMode::Passthrough(backing) => DataPath::Passthrough(backing),
             _ => fs
                 .register_image(&file, register)
-                .map_or(DataPath::Direct, DataPath::Passthrough),
+                .map_or(DataPath::Direct(None), DataPath::Passthrough),
         };
         let size = node::stat(&file)?.st_size.unsigned_abs();
         let ground = Arc::clone(fs.store_ground());

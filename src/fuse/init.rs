@@ -10,8 +10,10 @@ pub(super) const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 64;
 
 /// What makes the file system right or fast where the kernel has it; each is
-/// asked for alone, so that an older kernel does without.
-const WANTED: [(InitFlags, &str); 11] = [
+/// asked for alone, so that an older kernel does without. Not FUSE_ASYNC_DIO:
+/// with it a direct write that fits in part, at the limit of a volume, is EIO
+/// (`fuse_get_res_by_io`) in place of a short write.
+const WANTED: [(InitFlags, &str); 10] = [
     (
         InitFlags::FUSE_ATOMIC_O_TRUNC,
         "one request for open with O_TRUNC",
@@ -42,7 +44,6 @@ const WANTED: [(InitFlags, &str); 11] = [
     // Only this daemon changes files, always on the kernel's behalf: cached
     // pages stay good when mtime changes.
     (InitFlags::FUSE_EXPLICIT_INVAL_DATA, "cached pages are kept"),
-    (InitFlags::FUSE_ASYNC_DIO, "parallel direct I/O"),
 ];
 
 /// Sets what the mount wants; says whether the kernel will read and write host

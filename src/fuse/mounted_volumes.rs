@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::fs::FileSystem;
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
-    Change, CheckHow, DiskCheck, Holder, Removal, Result, TrashedVolume, Verified, VolumeInfo,
-    Volumes,
+    Change, CheckHow, DiskCheck, Event, Holder, Removal, Result, TrashedVolume, Verified,
+    VolumeInfo, Volumes,
 };
 
 /// See [`Mounted::volumes`](super::Mounted::volumes).
@@ -55,6 +55,10 @@ impl Volumes for MountedVolumes {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.0.store().holders(name)
+    }
+
+    fn events(&self) -> Result<Vec<Event>> {
+        self.0.store().events()
     }
 
     fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {

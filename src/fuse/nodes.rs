@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -52,16 +53,30 @@ impl Way {
 struct Node {
     lookups: u64,
     way: Way,
-    /// What it was when its last name went: it may still be referred to, by a
-    /// working directory or an O_PATH descriptor that holds nothing here.
-    gone: Option<Box<Attr>>,
+    /// Its last name is gone: it may still be referred to, by a working
+    /// directory, an O_PATH descriptor or a path that is just being walked.
+    gone: Option<Box<Gone>>,
 }
+
+/// A node without a name, as long as the kernel knows it.
+struct Gone {
+    /// What it was when its last name went.
+    attr: Attr,
+    /// Keeps the host from giving its inode number, and so its node id, to a
+    /// new file: a request for the old one would reach that.
+    held: Option<OwnedFd>,
+}
+
+/// The most nodes without a name that are held: each takes a descriptor, and
+/// callers decide how long.
+const MOST_HELD: usize = 4096;
 
 /// All nodes that the kernel holds.
 pub struct NodeTable {
     /// Leaf locks: nothing else is locked while one is held.
     shards: Box<[Mutex<HashMap<NodeId, Node>>]>,
     len: AtomicUsize,
+    held: AtomicUsize,
 }
 
 impl Default for NodeTable {
@@ -69,6 +84,7 @@ impl Default for NodeTable {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
         }
     }
 }
@@ -88,7 +104,9 @@ impl NodeTable {
             Some(known) => {
                 known.lookups = known.lookups.saturating_add(1);
                 known.way = way;
-                known.gone = None;
+                let gone = known.gone.take();
+                drop(shard);
+                self.let_go(gone);
             }
             None => {
                 shard.insert(
@@ -112,12 +130,14 @@ impl NodeTable {
         };
         known.lookups = known.lookups.saturating_sub(count);
         if known.lookups == 0 {
-            shard.remove(&node);
+            let known = shard.remove(&node);
             self.len.fetch_sub(1, Ordering::Relaxed);
             // Memory goes back when a big walk has been forgotten.
             if shard.capacity() > 1024 && shard.len() < shard.capacity() / 4 {
                 shard.shrink_to_fit();
             }
+            drop(shard);
+            self.let_go(known.and_then(|known| known.gone));
         }
     }
 
@@ -145,26 +165,38 @@ impl NodeTable {
         }
     }
 
-    /// The last name of `node` is gone; these were its attributes.
-    pub fn set_gone(&self, node: NodeId, attr: Attr) {
-        if let Some(known) = self.shard(node).lock().get_mut(&node) {
-            known.gone = Some(Box::new(attr));
+    /// The last name of `node` is gone; these were its attributes, and `fd` is
+    /// its inode. Says whether that is held from now on.
+    pub fn set_gone(&self, node: NodeId, attr: Attr, fd: OwnedFd) -> bool {
+        let mut shard = self.shard(node).lock();
+        let Some(known) = shard.get_mut(&node) else {
+            return false;
+        };
+        let before = self.held.fetch_add(1, Ordering::Relaxed);
+        let held = (before < MOST_HELD).then_some(fd);
+        if held.is_none() {
+            self.held.fetch_sub(1, Ordering::Relaxed);
         }
+        let is_held = held.is_some();
+        let gone = Gone { attr, held };
+        let before = known.gone.replace(Box::new(gone));
+        drop(shard);
+        self.let_go(before);
+        is_held
     }
 
-    /// Whether the kernel still refers to a node that has no name any more, by
-    /// the id that an inode with its number would have.
-    #[must_use]
-    pub fn is_gone(&self, node: NodeId) -> bool {
-        let shard = self.shard(node).lock();
-        shard.get(&node).is_some_and(|known| known.gone.is_some())
+    /// Not with a shard locked: the host may have much to free.
+    fn let_go(&self, gone: Option<Box<Gone>>) {
+        if gone.is_some_and(|gone| gone.held.is_some()) {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// The last attributes of a node that has no name any more.
     #[must_use]
     pub fn gone(&self, node: NodeId) -> Option<Attr> {
         let shard = self.shard(node).lock();
-        shard.get(&node)?.gone.as_deref().copied()
+        Some(shard.get(&node)?.gone.as_deref()?.attr)
     }
 
     /// How many nodes the kernel holds.

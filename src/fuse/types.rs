@@ -145,8 +145,10 @@ pub enum DataPath {
         /// What is cached from earlier opens is still good.
         keep: bool,
     },
-    /// By asking us each time: an inode that others have open for passthrough.
-    Direct,
+    /// By asking us each time. An inode that others have open for passthrough
+    /// takes their registered file too: the kernel lets nobody in without, and
+    /// maps that (FOPEN_DIRECT_IO goes before FOPEN_PASSTHROUGH for the rest).
+    Direct(Option<Backing>),
     /// Straight from the host's file.
     Passthrough(Backing),
 }

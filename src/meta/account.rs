@@ -8,8 +8,9 @@ use std::fmt;
 
 use parking_lot::Mutex;
 
+use super::crossing::Crossing;
 use super::quota::BLOCK;
-use crate::model::{Bytes, Limits, Usage};
+use crate::model::{Bytes, Limits, Timestamp, Usage};
 
 /// The account of one volume, shared by everything that changes it.
 ///
@@ -32,6 +33,29 @@ struct State {
     reserved: Usage,
     limits: Limits,
     trusted: bool,
+    // How far the bytes and the inodes are, and what they have crossed that
+    // nobody has been told yet.
+    bytes: Crossing,
+    inodes: Crossing,
+    crossed: Vec<Crossed>,
+}
+
+/// The most crossings that wait to be told: use can go up and down quickly.
+const MOST_CROSSED: usize = 16;
+
+/// Use has reached a share of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crossed {
+    /// Whose limit.
+    pub resource: Resource,
+    /// The share, in per cent.
+    pub percent: u8,
+    /// Use at that moment.
+    pub used: u64,
+    /// The limit at that moment.
+    pub limit: u64,
+    /// When.
+    pub time: Timestamp,
 }
 
 /// What a limit is on.
@@ -96,6 +120,9 @@ impl Account {
                 reserved: Usage::default(),
                 limits,
                 trusted: true,
+                bytes: Crossing::at(used.bytes.0, limits.bytes.map(|bytes| bytes.0)),
+                inodes: Crossing::at(used.inodes, limits.inodes),
+                crossed: Vec::new(),
             }),
         }
     }
@@ -114,7 +141,19 @@ impl Account {
 
     /// Puts other limits in force, for every later reservation.
     pub fn set_limits(&self, limits: Limits) {
-        self.state.lock().limits = limits;
+        let mut state = self.state.lock();
+        state.limits = limits;
+        let (used, bytes) = (state.used, limits.bytes.map(|bytes| bytes.0));
+        let crossed = state.bytes.set_limit(used.bytes.0, bytes);
+        state.note(Resource::Bytes, crossed);
+        let crossed = state.inodes.set_limit(used.inodes, limits.inodes);
+        state.note(Resource::Inodes, crossed);
+    }
+
+    /// What has been crossed since the last call, oldest first.
+    #[must_use]
+    pub fn take_crossed(&self) -> Vec<Crossed> {
+        std::mem::take(&mut self.state.lock().crossed)
     }
 
     /// Usage and limits of one moment.
@@ -173,6 +212,7 @@ impl Account {
             bytes: Bytes(less.unwrap_or(0)),
             inodes: fewer.unwrap_or(0),
         };
+        state.see();
     }
 
     /// Adds without asking the limits: for what has already happened (a file
@@ -180,6 +220,7 @@ impl Account {
     pub fn add_settled(&self, bytes: Bytes, inodes: u64) {
         let mut state = self.state.lock();
         state.used = sum(state.used, Usage { bytes, inodes });
+        state.see();
     }
 
     /// Replaces the usage by what a count found, and trusts it again.
@@ -187,6 +228,7 @@ impl Account {
         let mut state = self.state.lock();
         state.used = used;
         state.trusted = true;
+        state.see();
     }
 
     /// Whether no contradiction has been seen since the last count.
@@ -206,10 +248,40 @@ impl Account {
         state.reserved.bytes.0 -= reserved.bytes.0;
         state.reserved.inodes -= reserved.inodes;
         state.used = sum(state.used, used);
+        state.see();
     }
 }
 
 impl State {
+    /// Use has changed. Four comparisons when nothing is crossed.
+    fn see(&mut self) {
+        let bytes = self.limits.bytes.map(|bytes| bytes.0);
+        let crossed = self.bytes.see(self.used.bytes.0, bytes);
+        self.note(Resource::Bytes, crossed);
+        let crossed = self.inodes.see(self.used.inodes, self.limits.inodes);
+        self.note(Resource::Inodes, crossed);
+    }
+
+    fn note(&mut self, resource: Resource, crossed: Option<u8>) {
+        let Some(percent) = crossed else {
+            return;
+        };
+        let (used, limit) = match resource {
+            Resource::Bytes => (self.used.bytes.0, self.limits.bytes.map(|bytes| bytes.0)),
+            Resource::Inodes => (self.used.inodes, self.limits.inodes),
+        };
+        if self.crossed.len() == MOST_CROSSED {
+            self.crossed.remove(0);
+        }
+        self.crossed.push(Crossed {
+            resource,
+            percent,
+            used,
+            limit: limit.unwrap_or(u64::MAX),
+            time: Timestamp::now(),
+        });
+    }
+
     fn check(&self, amount: Usage) -> Result<(), OverLimit> {
         let taken = sum(self.used, self.reserved);
         let fits = |limit: Option<u64>, taken: u64, asked: u64, resource| match limit {

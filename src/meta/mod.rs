@@ -6,13 +6,14 @@
 mod account;
 mod catalogue;
 mod change;
+mod crossing;
 mod error;
 mod load;
 mod quota;
 mod row;
 mod schema;
 
-pub use account::{Account, OverLimit, Reservation, Resource};
+pub use account::{Account, Crossed, OverLimit, Reservation, Resource};
 pub use catalogue::Catalogue;
 pub use change::UsageRow;
 pub use error::{Error, Result};

@@ -17,6 +17,31 @@ pub fn groups_of(pid: u32) -> Vec<u32> {
         .unwrap_or_default()
 }
 
+/// Whether a process is in the user and the pid namespace of this one: its
+/// user ids mean what they mean here, and it is in no container of its own.
+/// `false` when it cannot be seen.
+#[must_use]
+pub fn shares_namespaces(pid: u32) -> bool {
+    let of = |who: &str, which| std::fs::read_link(format!("/proc/{who}/ns/{which}")).ok();
+    let shares =
+        |which| of(&pid.to_string(), which).is_some_and(|theirs| of("self", which) == Some(theirs));
+    pid != 0 && shares("user") && shares("pid")
+}
+
+/// Whether a process has CAP_SYS_ADMIN in effect in its user namespace;
+/// `false` when it cannot be seen.
+#[must_use]
+pub fn has_sys_admin(pid: u32) -> bool {
+    /// `linux/capability.h`.
+    const CAP_SYS_ADMIN: u64 = 21;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_some_and(|set| set >> CAP_SYS_ADMIN & 1 == 1)
+}
+
 /// The command name of a process (`/proc/PID/comm`).
 #[must_use]
 pub fn command_of(pid: i32) -> Option<String> {

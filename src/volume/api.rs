@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Holder, Result};
+use super::events::Event;
 use crate::model::{
     Bytes, DiskFormat, DiskFsType, Kind, Labels, Limits, Timestamp, Usage, VolumeId, VolumeName,
     VolumeSpec,
@@ -239,6 +240,13 @@ pub trait Volumes: Send + Sync {
     /// # Errors
     /// [`NotFound`](super::Error::NotFound).
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>>;
+
+    /// What has happened that somebody should know of, oldest first; as far as
+    /// it is kept.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    fn events(&self) -> Result<Vec<Event>>;
 
     /// Compares a directory volume's account with a walk of its files; with
     /// `repair`, sets it to what was found. Changes of the volume wait

@@ -71,6 +71,10 @@ impl Layout {
         self.root.join("lock")
     }
 
+    pub(super) fn events(&self) -> PathBuf {
+        self.root.join("events.jsonl")
+    }
+
     pub(super) fn reserve(&self) -> PathBuf {
         self.root.join("reserve")
     }

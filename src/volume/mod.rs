@@ -7,6 +7,7 @@ mod check;
 mod convert;
 mod delete;
 mod error;
+mod events;
 mod image;
 mod in_memory;
 mod index;
@@ -29,6 +30,7 @@ pub use api::{
     Volumes,
 };
 pub use error::{Error, Hold, Holder, Result};
+pub use events::{Event, EventKind};
 pub use in_memory::Volume;
 pub use rebuild::Rebuilt;
 pub use store::{ImageGuard, Observer, Store, StoreOptions};

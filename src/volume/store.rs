@@ -12,6 +12,7 @@ use super::api::{
     Change, CheckHow, DiskCheck, Removal, TrashedVolume, Verified, VolumeInfo, Volumes,
 };
 use super::error::{Error, Holder, Result};
+use super::events::{Event, EventLog};
 use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Place};
@@ -74,6 +75,7 @@ pub struct Store {
     // Never held over anything that waits.
     pub(super) index: RwLock<Index>,
     observer: RwLock<Option<Arc<dyn Observer>>>,
+    pub(super) event_log: EventLog,
     // `None` in a store that is only looked at.
     reserve: Option<Reserve>,
     // Last, so that the catalogue is closed before another process may come.
@@ -98,6 +100,7 @@ impl Store {
     ) -> Self {
         let reserve = catalogue.as_ref().map(|_| Reserve::new(layout.reserve()));
         Self {
+            event_log: EventLog::open(layout.events()),
             layout,
             reserve,
             life: Mutex::new(()),
@@ -322,7 +325,10 @@ impl Drop for NameClaim<'_> {
 impl Drop for Store {
     fn drop(&mut self) {
         if self.catalogue.is_some()
-            && let Err(error) = self.drop_gone()
+            && let Err(error) = {
+                self.collect_events();
+                self.drop_gone()
+            }
         {
             log::warn!("{error}; the next start of the store makes it good");
         }
@@ -366,6 +372,10 @@ impl Volumes for Store {
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         let volume = self.index.read().find(name)?;
         Ok(self.holders_of(&volume))
+    }
+
+    fn events(&self) -> Result<Vec<Event>> {
+        Ok(self.last_events())
     }
 
     fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {

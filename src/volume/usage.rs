@@ -48,6 +48,7 @@ impl Store {
     /// # Errors
     /// The catalogue cannot be written.
     pub fn save_usage(&self) -> Result<()> {
+        self.collect_events();
         self.drop_gone()?;
         self.refill_reserve();
         let rows: Vec<_> = self

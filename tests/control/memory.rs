@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use volfs::control::{Daemon, PROTOCOL, Status, UnmountRefused};
 use volfs::model::{Timestamp, Usage, VolumeId, VolumeName, VolumeSpec};
 use volfs::volume::{
-    Change, CheckHow, DiskCheck, Error, Hold, Holder, Removal, Result, TrashedVolume, Verified,
-    VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, Error, Event, Hold, Holder, Removal, Result, TrashedVolume,
+    Verified, VolumeInfo, Volumes,
 };
 
 #[derive(Default)]
@@ -152,6 +152,10 @@ impl Volumes for Memory {
             command: Some("sh".into()),
             how: Hold::BindMount,
         }])
+    }
+
+    fn events(&self) -> Result<Vec<Event>> {
+        Ok(Vec::new())
     }
 
     fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {

@@ -271,7 +271,7 @@ impl World for Direct {
     fn path(&self, h: u32) -> Option<Path> {
         Some(match self.handles[&h].1.path {
             DataPath::Cached { .. } => Path::Cached,
-            DataPath::Direct => Path::Direct,
+            DataPath::Direct(_) => Path::Direct,
             DataPath::Passthrough(_) => Path::Passthrough,
         })
     }

@@ -1,5 +1,5 @@
-//! A file mapped into memory. The only unsafe code of the tests: the standard
-//! library and the safe wrappers have no mmap.
+//! A file mapped into memory, and ioctl. The only unsafe code of the tests: the
+//! standard library and the safe wrappers have neither.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
@@ -89,4 +89,13 @@ impl Drop for Map {
         // SAFETY: the range is this mapping, and nothing borrows from it.
         unsafe { libc::munmap(self.address.as_ptr(), self.len) };
     }
+}
+
+/// An ioctl that takes a number.
+///
+/// # Errors
+/// What `ioctl` says.
+pub fn ioctl_int(file: impl AsFd, request: libc::c_ulong, value: i32) -> nix::Result<i32> {
+    // SAFETY: a request of that kind reads no memory of this process.
+    nix::Error::result(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request, value) })
 }

@@ -17,6 +17,7 @@ pub mod wait;
 
 pub use cli::{Answer, Volfs};
 pub use dir::TestDir;
+pub use map::ioctl_int;
 pub use mount::{Mount, MountBuilder};
 pub use run::{output, run, run_in};
 pub use user::{User, as_user};

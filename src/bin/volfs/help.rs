@@ -113,6 +113,17 @@ Examples:
 The check is e2fsck's, which runs as a user without any rights. While it runs
 nobody else can use the volume.";
 
+/// `volfs events --help`.
+pub const EVENTS: &str = "\
+Examples:
+  volfs events
+  volfs events --json | jq '.[] | select(.percent >= 95)'
+  tail -n 3 /mnt/vol/.volfs/events.jsonl
+
+A volume that reaches 80 or 95 per cent of a limit is told once; again only
+after it was 5 points below. The last 1000 events are kept, in events.jsonl in
+the store too.";
+
 /// `volfs verify --help`.
 pub const VERIFY: &str = "\
 Examples:

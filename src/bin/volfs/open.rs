@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use volfs::control::{Client, Status};
 use volfs::model::{VolumeName, VolumeSpec};
 use volfs::volume::{
-    Change, CheckHow, DiskCheck, Error, Holder, Removal, Result, Store, StoreOptions,
+    Change, CheckHow, DiskCheck, Error, Event, Holder, Removal, Result, Store, StoreOptions,
     TrashedVolume, Verified, VolumeInfo, Volumes,
 };
 
@@ -146,6 +146,10 @@ impl Volumes for Reached {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.ask(|volumes| volumes.holders(name))
+    }
+
+    fn events(&self) -> Result<Vec<Event>> {
+        self.ask(|volumes| volumes.events())
     }
 
     fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {

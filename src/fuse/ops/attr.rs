@@ -39,11 +39,14 @@ impl FileSystem {
         let stat = match open.as_ref().and_then(|handle| handle.file.as_ref()) {
             Some(file) => node::stat(file)?,
             None => {
-                let (at, fd) = match self.open_node(node) {
-                    Ok(opened) => opened,
-                    // Still referred to, by a working directory or O_PATH.
-                    Err(error) => return self.nodes.gone(node).map(|a| (a, true)).ok_or(error),
-                };
+                // Still referred to, by a working directory or O_PATH, and
+                // emptied by us.
+                if let Some(attr) = self.nodes.gone(node)
+                    && self.handles.inode(node).is_none()
+                {
+                    return Ok((attr, true));
+                }
+                let (at, fd) = self.open_node(node)?;
                 if self.needs_settling(node) {
                     self.settle_passthrough(&at, &fd)?;
                 }

@@ -1,10 +1,8 @@
 //! Making nodes other than regular files by open: mknod, mkdir, symlink.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
 
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, OpenDir, component};
@@ -85,50 +83,15 @@ impl FileSystem {
         parent: NodeId,
         name: &OsStr,
         inode: Inode,
-        make: impl Fn(&OpenDir) -> nix::Result<()>,
+        make: impl FnOnce(&OpenDir) -> nix::Result<()>,
     ) -> OpResult<Entry> {
         let dir = self.dir_to_change(parent)?;
         component(name)?;
         let room = self.room_for(&dir.at.volume, inode)?;
-        let unlink = if inode == Inode::Directory {
-            UnlinkatFlags::RemoveDir
-        } else {
-            UnlinkatFlags::NoRemoveDir
-        };
-        let fd = self.with_number_of_its_own(&dir, name, unlink, || {
-            make(&dir)?;
-            Ok(node::open_path(&dir.fd, name)?)
-        })?;
+        make(&dir)?;
         room.commit();
+        let fd = node::open_path(&dir.fd, name)?;
         self.entry(&dir.at.volume, &dir.at.ground, parent, name, fd)
-    }
-
-    /// Makes something under `name`, once more if the host gave it the number
-    /// of an inode that is removed but still referred to, by a working
-    /// directory or an O_PATH descriptor: the kernel would take the old one for
-    /// broken. What was made stays open meanwhile, so that its number is taken.
-    pub(super) fn with_number_of_its_own(
-        &self,
-        dir: &OpenDir,
-        name: &OsStr,
-        unlink: UnlinkatFlags,
-        make: impl Fn() -> OpResult<OwnedFd>,
-    ) -> OpResult<OwnedFd> {
-        /// As many removed inodes are passed by; what is left of the chance
-        /// that all have a referred number is the old one's EIO.
-        const TRIES: usize = 8;
-        let mut passed_by = Vec::new();
-        loop {
-            let made = make()?;
-            let stat = node::stat(&made)?;
-            let node = self.node_id(&dir.at.volume, &stat)?;
-            if !self.nodes.is_gone(node) || passed_by.len() == TRIES {
-                return Ok(made);
-            }
-            let _as = Acting::daemon();
-            unlinkat(&dir.fd, name, unlink)?;
-            passed_by.push(made);
-        }
     }
 
     /// Opens a directory that names will be made in or removed from.

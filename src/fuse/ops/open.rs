@@ -7,9 +7,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::unistd::UnlinkatFlags;
 
-use crate::fuse::charge::inode_of;
 use crate::fuse::control_tree;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located, component};
@@ -18,7 +16,7 @@ use crate::fuse::image_file;
 use crate::fuse::node::NodeId;
 use crate::fuse::passthrough::{Backing, Register};
 use crate::fuse::types::{Caller, DataPath, Entry, Fh, Opened};
-use crate::meta::{Inode, charge};
+use crate::meta::Inode;
 use crate::sys::creds::Acting;
 use crate::sys::node;
 use crate::volume::Volume;
@@ -137,7 +135,7 @@ impl FileSystem {
             InodeMode::Passthrough(backing) if passes || !can_write(flags) => {
                 DataPath::Passthrough(backing)
             }
-            InodeMode::Passthrough(_) => DataPath::Direct,
+            InodeMode::Passthrough(backing) => DataPath::Direct(Some(backing)),
             InodeMode::Cached => cached,
             InodeMode::Closed if passes => self
                 .register(file.fd(), register)
@@ -174,18 +172,17 @@ impl FileSystem {
         let dir = self.dir_to_change(parent)?;
         let flags = self.with_noatime(flags);
         let room = self.room_for(&dir.at.volume, Inode::File { size: 0 })?;
-        component(name)?;
-        let made = self.with_number_of_its_own(&dir, name, UnlinkatFlags::NoRemoveDir, || {
+        let made = {
             let _as = Acting::maker(caller.uid, caller.gid, umask);
             // Always exclusive: the kernel asks only for names that it knows
             // to be free, and has checked no permission of an existing file.
-            Ok(node::open_beneath(
+            node::open_beneath(
                 &dir.fd,
-                name,
+                component(name)?,
                 host_flags(flags) | OFlag::O_CREAT | OFlag::O_EXCL,
                 Mode::from_bits_truncate(mode & 0o7777),
-            )?)
-        })?;
+            )?
+        };
         room.commit();
         let mut entry = self.entry(&dir.at.volume, &dir.at.ground, parent, name, &made)?;
         let at = Located {
@@ -240,12 +237,9 @@ impl FileSystem {
         };
         if closed.last_of_unlinked {
             let own = own.and_then(Result::ok);
-            let stat = handle.file.as_ref().or(own.as_ref()).map(node::stat);
-            match stat {
-                Some(Ok(stat)) => {
-                    let charge = charge(inode_of(&stat));
-                    at.volume.account().release(charge.bytes, charge.inodes);
-                }
+            let file = handle.file.as_ref().or(own.as_ref());
+            match file.map(|file| (file, node::stat(file))) {
+                Some((file, Ok(stat))) => self.give_back(&at.volume, &stat, file),
                 _ => at.volume.account().distrust(),
             }
         }

@@ -41,7 +41,7 @@ impl FileSystem {
         self.about_to_change(&dir.at.volume)?;
         let lock = self.size_locks.exclusive(victim);
         unlinkat(&dir.fd, name, flags)?;
-        self.name_removed(&dir.at.volume, victim, &fd, lock);
+        self.name_removed(&dir.at.volume, victim, fd, lock);
         Ok(())
     }
 }

@@ -60,7 +60,7 @@ impl FileSystem {
             whiteout.commit();
         }
         if let (Some((node, fd)), Some(lock)) = (victim, lock) {
-            self.name_removed(&to.at.volume, node, &fd, lock);
+            self.name_removed(&to.at.volume, node, fd, lock);
         }
         if !from.at.ground.host().has_handles() {
             self.note_place(&to, new_name);

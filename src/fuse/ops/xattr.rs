@@ -3,10 +3,12 @@
 //! `volfs.*` of a volume's root are its properties; all others are the host's.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 
-use crate::fuse::error::OpResult;
+use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::node::NodeId;
 use crate::fuse::property;
@@ -56,7 +58,10 @@ impl FileSystem {
         if property::is_property(name) {
             return property::set(self, caller, node, name, Some(value));
         }
-        let (_, fd) = self.open_node(node)?;
+        let (at, fd) = self.open_node(node)?;
+        if at.volume.limits().bytes.is_some() {
+            check_size(&fd, name, value)?;
+        }
         // An access ACL can change the mode: set-group-id goes, as with
         // chmod, for a caller who is not in the group.
         let _as = if name == "system.posix_acl_access" {
@@ -110,6 +115,38 @@ impl FileSystem {
         let _as = Acting::daemon();
         Ok(xattr::remove(fd, name)?)
     }
+}
+
+/// Attributes are not charged; an inode holds no more of them than this, names
+/// and values together, so that a limit of inodes bounds them too. ext4 without
+/// `ea_inode` has about as much room (one block).
+const ALL_MOST: usize = 4096;
+
+/// Whether an inode may have this attribute besides those that it has. Exact:
+/// the kernel locks the inode for changes of its attributes.
+fn check_size(fd: impl AsFd, name: &OsStr, value: &[u8]) -> OpResult<()> {
+    let mut list = vec![0; LIST_MAX];
+    let len = xattr::list(fd.as_fd(), &mut list)?;
+    let mut others = 0;
+    let mut own = 0;
+    for other in list[..len]
+        .split(|&byte| byte == 0)
+        .filter(|it| !it.is_empty())
+    {
+        let other = OsStr::from_bytes(other);
+        let size = other.len() + xattr::get(fd.as_fd(), other, &mut [])?;
+        if other == name {
+            own = size;
+        } else {
+            others += size;
+        }
+    }
+    let new = name.len() + value.len();
+    // What was there before there was a quota may stay, and may shrink.
+    if others + new > ALL_MOST && new > own {
+        return Err(OpError::Attributes { most: ALL_MOST });
+    }
+    Ok(())
 }
 
 /// Copies `value` into `buffer`, or says how long it is.

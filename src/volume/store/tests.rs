@@ -23,9 +23,6 @@ impl Observer for Notes {
     fn unaccounted_writers(&self, _: &Volume) -> Vec<Holder> {
         self.holders.lock().clone()
     }
-    fn take_image(&self, _volume: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>> {
-        Ok(Box::new(()))
-    }
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
         assert_eq!(volume.name(), *name);
         self.said.lock().push(format!("+{name}"));

@@ -3,6 +3,7 @@
 pub mod create;
 pub mod disk;
 pub mod doctor;
+pub mod events;
 pub mod image;
 pub mod inspect;
 pub mod ls;
@@ -55,6 +56,8 @@ pub enum Command {
     Trash(trash::TrashArgs),
     /// Check disk volumes, and trust what a guest has written
     Disk(disk::DiskArgs),
+    /// Show which volumes have come near their limits, oldest first
+    Events(events::EventsArgs),
     /// Compare what volumes are charged with what they hold
     Verify(verify::VerifyArgs),
     /// Make, inspect and grow ext4 disk images
@@ -85,6 +88,7 @@ impl Command {
             Self::Stats(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
             Self::Disk(arguments) => arguments.run(context),
+            Self::Events(arguments) => arguments.run(context),
             Self::Verify(arguments) => arguments.run(context),
             Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
