@@ -103,16 +103,6 @@ Examples:
   volfs trash empty cache                 that one, for ever
   volfs trash empty                       everything in the trash, for ever";
 
-/// `volfs disk --help`.
-pub const DISK: &str = "\
-Examples:
-  volfs disk check db               says what is wrong, and changes nothing
-  volfs disk check --repair db
-  volfs disk trust db               after a virtual machine has had the image
-
-The check is e2fsck's, which runs as a user without any rights. While it runs
-nobody else can use the volume.";
-
 /// `volfs events --help`.
 pub const EVENTS: &str = "\
 Examples:
@@ -123,6 +113,16 @@ Examples:
 A volume that reaches 80 or 95 per cent of a limit is told once; again only
 after it was 5 points below. The last 1000 events are kept, in events.jsonl in
 the store too.";
+
+/// `volfs disk --help`.
+pub const DISK: &str = "\
+Examples:
+  volfs disk check db               says what is wrong, and changes nothing
+  volfs disk check --repair db
+  volfs disk trust db               after a virtual machine has had the image
+
+The check is e2fsck's, which runs as a user without any rights. While it runs
+nobody else can use the volume.";
 
 /// `volfs verify --help`.
 pub const VERIFY: &str = "\

@@ -13,15 +13,14 @@ struct Notes {
 }
 
 impl Observer for Notes {
-    fn take_image(&self, _: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>> {
-        Ok(Box::new(()))
-    }
-
     fn holders(&self, _: &Volume) -> Vec<Holder> {
         self.holders.lock().clone()
     }
     fn unaccounted_writers(&self, _: &Volume) -> Vec<Holder> {
         self.holders.lock().clone()
+    }
+    fn take_image(&self, _: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>> {
+        Ok(Box::new(()))
     }
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
         assert_eq!(volume.name(), *name);

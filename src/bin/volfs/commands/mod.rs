@@ -54,10 +54,10 @@ pub enum Command {
     Stats(stats::StatsArgs),
     /// List, restore or delete removed volumes
     Trash(trash::TrashArgs),
-    /// Check disk volumes, and trust what a guest has written
-    Disk(disk::DiskArgs),
     /// Show which volumes have come near their limits, oldest first
     Events(events::EventsArgs),
+    /// Check disk volumes, and trust what a guest has written
+    Disk(disk::DiskArgs),
     /// Compare what volumes are charged with what they hold
     Verify(verify::VerifyArgs),
     /// Make, inspect and grow ext4 disk images
@@ -87,8 +87,8 @@ impl Command {
             Self::Set(arguments) => arguments.run(context),
             Self::Stats(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
-            Self::Disk(arguments) => arguments.run(context),
             Self::Events(arguments) => arguments.run(context),
+            Self::Disk(arguments) => arguments.run(context),
             Self::Verify(arguments) => arguments.run(context),
             Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
