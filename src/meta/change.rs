@@ -93,6 +93,28 @@ impl Catalogue {
         })
     }
 
+    /// A volume takes the name of a live one, which moves on to `state`; both
+    /// or neither.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn replace(
+        &mut self,
+        leaves: Serial,
+        state: State,
+        comes: &VolumeRow,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.change(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE volume SET state = ?2, trashed = ?3, updated = ?3 WHERE serial = ?1",
+                )?
+                .execute(params![leaves.0, state.text(), now.as_nanos()])?;
+            insert(transaction, comes)
+        })
+    }
+
     /// Saves limits, labels, the pin and the disk of a volume.
     ///
     /// # Errors
