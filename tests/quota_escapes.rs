@@ -390,6 +390,32 @@ fn a_million_empty_names() {
     world.check();
 }
 
+#[test]
+fn a_limit_of_bytes_alone_and_what_is_charged_no_bytes() {
+    let mount = Mount::new();
+    mount.volfs().ok(&["create", "v", "--quota", "1M"]);
+    let v = mount.join("v");
+    let target = "x".repeat(4000);
+    let mut made = 0;
+    let refusal = loop {
+        let path = v.join(made.to_string());
+        if let Err(error) = std::os::unix::fs::symlink(&target, path) {
+            break error;
+        }
+        made += 1;
+        assert!(made < 10_000);
+    };
+    assert_eq!(refusal.raw_os_error(), Some(libc::ENOSPC));
+    assert_eq!(used(&v), (0, 1024));
+    let fs = rustix::fs::statvfs(&v).unwrap();
+    assert_eq!((fs.f_files, fs.f_ffree), (1024, 0));
+    // More bytes, more inodes; a limit of its own goes before.
+    mount.volfs().ok(&["set", "v", "--quota", "8M"]);
+    assert_eq!(rustix::fs::statvfs(&v).unwrap().f_files, 2048);
+    mount.volfs().ok(&["set", "v", "--quota-inodes", "5000"]);
+    assert_eq!(rustix::fs::statvfs(&v).unwrap().f_files, 5000);
+}
+
 /// Tries to raise the limit of /data by every way of setting it.
 const RAISE: &str = "
     id -u

@@ -121,7 +121,7 @@ impl Account {
                 limits,
                 trusted: true,
                 bytes: Crossing::at(used.bytes.0, limits.bytes.map(|bytes| bytes.0)),
-                inodes: Crossing::at(used.inodes, limits.inodes),
+                inodes: Crossing::at(used.inodes, limits.inodes_in_force()),
                 crossed: Vec::new(),
             }),
         }
@@ -146,7 +146,9 @@ impl Account {
         let (used, bytes) = (state.used, limits.bytes.map(|bytes| bytes.0));
         let crossed = state.bytes.set_limit(used.bytes.0, bytes);
         state.note(Resource::Bytes, crossed);
-        let crossed = state.inodes.set_limit(used.inodes, limits.inodes);
+        let crossed = state
+            .inodes
+            .set_limit(used.inodes, limits.inodes_in_force());
         state.note(Resource::Inodes, crossed);
     }
 
@@ -258,7 +260,9 @@ impl State {
         let bytes = self.limits.bytes.map(|bytes| bytes.0);
         let crossed = self.bytes.see(self.used.bytes.0, bytes);
         self.note(Resource::Bytes, crossed);
-        let crossed = self.inodes.see(self.used.inodes, self.limits.inodes);
+        let crossed = self
+            .inodes
+            .see(self.used.inodes, self.limits.inodes_in_force());
         self.note(Resource::Inodes, crossed);
     }
 
@@ -268,7 +272,7 @@ impl State {
         };
         let (used, limit) = match resource {
             Resource::Bytes => (self.used.bytes.0, self.limits.bytes.map(|bytes| bytes.0)),
-            Resource::Inodes => (self.used.inodes, self.limits.inodes),
+            Resource::Inodes => (self.used.inodes, self.limits.inodes_in_force()),
         };
         if self.crossed.len() == MOST_CROSSED {
             self.crossed.remove(0);
@@ -296,7 +300,7 @@ impl State {
         let limit_bytes = self.limits.bytes.map(|bytes| bytes.0);
         fits(limit_bytes, taken.bytes.0, amount.bytes.0, Resource::Bytes)?;
         fits(
-            self.limits.inodes,
+            self.limits.inodes_in_force(),
             taken.inodes,
             amount.inodes,
             Resource::Inodes,

@@ -110,6 +110,24 @@ pub struct Limits {
     pub inodes: Option<u64>,
 }
 
+impl Limits {
+    /// The fewest inodes that a volume with a limit of bytes alone may hold.
+    const LEAST_INODES: u64 = 1024;
+
+    /// The most inodes that the volume may hold. With a limit of bytes alone
+    /// it is one for every 4 KiB, at least 1024: an inode is charged no bytes
+    /// for its attributes, or as a symbolic link for its target, and each has
+    /// up to 4 KiB of these, so that bytes alone would limit nothing. A file
+    /// that is not empty is charged as much as its share of this limit.
+    #[must_use]
+    pub fn inodes_in_force(&self) -> Option<u64> {
+        self.inodes.or_else(|| {
+            self.bytes
+                .map(|bytes| bytes.0.div_ceil(4096).max(Self::LEAST_INODES))
+        })
+    }
+}
+
 /// What a volume holds: a regular file is charged its size rounded up to
 /// 4 KiB, a directory 4 KiB; everything that has an inode counts one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -42,7 +42,7 @@ fn limited(host: StatFs, used: Usage, limits: Limits) -> StatFs {
         fs.free = fs.blocks - taken;
         fs.available = fs.free.min(host.available);
     }
-    if let Some(limit) = limits.inodes {
+    if let Some(limit) = limits.inodes_in_force() {
         fs.inodes = limit.max(used.inodes);
         fs.free_inodes = (fs.inodes - used.inodes).min(host.free_inodes_or_many());
     }
