@@ -55,3 +55,55 @@ vm_kernel() {
     fi
     realpath "$dir"
 }
+
+# Makes the root directory of a virtual machine at $1 for the kernel at $2:
+# busybox, the modules that a disk with ext4 needs, and further programs.
+vm_root() {
+    local root=$1 kernel=$2 module program path
+    shift 2
+    mkdir -p "$root"/{bin,dev,proc,sys,mnt,modules}
+    cp "$(command -v busybox)" "$root/bin/busybox"
+    for program in "$@"; do
+        path=$(command -v "$program")
+        cp "$path" "$root/bin/"
+        ldd "$path" | grep -o '/[^ ]*' | while read -r path; do
+            mkdir -p "$root$(dirname "$path")"
+            cp -L "$path" "$root$path"
+        done
+    done
+    for module in $VM_MODULES; do
+        find "$kernel/lib/modules" -name "$module.ko" -exec cp {} "$root/modules/" \;
+    done
+}
+
+# In the order in which they need each other.
+VM_MODULES="virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk
+    crc32c_generic libcrc32c crc16 mbcache jbd2 ext4 quota_tree quota_v2"
+
+# Prints how the init of a virtual machine begins.
+vm_init() {
+    cat << INIT
+#!/bin/busybox sh
+export PATH=/bin
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+for module in $(echo $VM_MODULES); do
+    test -e /modules/\$module.ko && insmod /modules/\$module.ko
+done
+INIT
+}
+
+# Packs the root directory $1 as the initramfs $2.
+vm_pack() {
+    chmod +x "$1/init"
+    (cd "$1" && find . | cpio --quiet -o -H newc) > "$2"
+}
+
+# Boots kernel $1 with initramfs $2 and disk $3; what it says goes to file $4.
+vm_boot() {
+    timeout 300 qemu-system-x86_64 -accel tcg -m 512 -nographic -no-reboot \
+        -kernel "$1"/boot/vmlinuz-* -initrd "$2" -append "console=ttyS0 quiet panic=-1" \
+        -drive "file=$3,if=virtio,format=raw,cache=none" > "$4" 2>&1 < /dev/null
+}

@@ -79,10 +79,11 @@ impl World {
 
         for volume in &live {
             // Present, whole, and fit for use through the mount.
-            assert!(
-                Path::new(&text(volume, "path")).is_dir(),
-                "{point}: {volume}"
-            );
+            let whole = match volume["kind"].as_str() {
+                Some("disk") => Path::new(&text(&volume["disk"], "path")).is_file(),
+                _ => Path::new(&text(volume, "path")).is_dir(),
+            };
+            assert!(whole, "{point}: {volume}");
             let probe = self.mount.join(text(volume, "name")).join("probe");
             fs::write(&probe, "x").unwrap();
             fs::remove_file(&probe).unwrap();
@@ -169,14 +170,26 @@ fn find(dir: &Path, name: &str) -> Vec<String> {
     found
 }
 
+/// Volumes that mkdir makes are disk volumes.
+const DISKS: &[&str] = &["-o", "default_kind=disk,default_size=32M"];
+
 #[test]
 fn mkdir_is_cut() {
+    cut_mkdir(&[]);
+}
+
+#[test]
+fn mkdir_of_a_disk_volume_is_cut() {
+    cut_mkdir(DISKS);
+}
+
+fn cut_mkdir(arguments: &[&str]) {
     for (point, left) in [
         ("create.built", Left::Undone),
         ("create.renamed", Left::Undone),
         ("create.committed", Left::Done),
     ] {
-        let mut world = World::new(&[]);
+        let mut world = World::new(arguments);
         world.crash(point, |mount| {
             fs::create_dir(mount.join("new")).unwrap_err();
         });
@@ -233,9 +246,44 @@ fn an_exchange_is_cut() {
 }
 
 #[test]
-fn rmdir_is_cut() {
-    for point in ["remove.committed", "remove.moved", "remove.purged"] {
+fn becoming_a_disk_volume_is_cut() {
+    for (point, left) in [
+        ("create.built", Left::Undone),
+        ("create.renamed", Left::Undone),
+        ("convert.committed", Left::Done),
+        ("remove.purged", Left::Done),
+    ] {
         let mut world = World::new(&[]);
+        world.mount.volume("empty");
+        world.crash(point, |mount| {
+            let _ = mount.volfs().run(&["set", "empty", "--size", "32M"]);
+        });
+        world.check(point);
+        let all = world.mount.volfs().list();
+        let volume = all.iter().find(|it| it["name"] == "empty").unwrap();
+        let is_disk = volume["kind"] == "disk";
+        assert_eq!(is_disk, left == Left::Done, "{point}");
+        if !is_disk {
+            world.mount.volfs().ok(&["set", "empty", "--size", "32M"]);
+        }
+        fs::write(world.mount.join("empty/f"), "used").unwrap();
+        world.check(point);
+    }
+}
+
+#[test]
+fn rmdir_is_cut() {
+    cut_rmdir(&[]);
+}
+
+#[test]
+fn rmdir_of_a_disk_volume_is_cut() {
+    cut_rmdir(DISKS);
+}
+
+fn cut_rmdir(arguments: &[&str]) {
+    for point in ["remove.committed", "remove.moved", "remove.purged"] {
+        let mut world = World::new(arguments);
         world.mount.volume("empty");
         world.crash(point, |mount| {
             // The answer may be out already when the last step is cut.

@@ -23,11 +23,11 @@ pub fn format(path: &Path, options: &Options) -> Result<Layout, FormatError> {
     format_through(path, options, |file| file)
 }
 
-/// As [`format`], with every write passing through the store that `through`
+/// As [`format()`], with every write passing through the store that `through`
 /// makes of the temporary file: where tests record and fail writes.
 ///
 /// # Errors
-/// As [`format`].
+/// As [`format()`].
 pub fn format_through<S: ImageStore>(
     path: &Path,
     options: &Options,

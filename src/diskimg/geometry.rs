@@ -177,7 +177,7 @@ impl Geometry {
         (block / u64::from(self.blocks_per_group)).min(u64::from(u32::MAX)) as u32
     }
 
-    /// Inodes in all groups: [`inode_blocks`] keeps the product in 32 bits.
+    /// Inodes in all groups: the blocks of inode tables keep the product in 32 bits.
     pub fn inodes_count(&self) -> u32 {
         self.inodes_per_group.saturating_mul(self.groups_count)
     }

@@ -1,84 +1,40 @@
 //! `fuser`'s trait on one side, the operations on the other. Each method
 //! decodes, calls and replies; what an operation does is in [`ops`](super::ops).
+//!
+//! Longer than other files, because a trait is implemented in one place.
 
-use std::cell::RefCell;
-use std::ffi::{OsStr, OsString};
+mod notifier;
+mod reply;
+mod waiting;
+
+pub(super) use notifier::KernelNotifier;
+
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    BackingId, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
-    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
 use nix::fcntl::OFlag;
 
+use self::reply::{BUFFER, ByReply, KEEP, attr_ttl, backing_id, open_flags};
+use self::waiting::{after_count, change};
 use super::convert::{decode_device, entry_type, file_attr, set_time};
-use super::error::OpResult;
 use super::fs::FileSystem;
 use super::handles::can_write;
 use super::init;
-use super::kernel::Notify;
 use super::node::NodeId;
 use super::ops::FileRange;
-use super::passthrough::{Backing, Register};
 use super::serving::Serving;
 use super::stats::Op;
-use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened, SetAttr};
-
-/// How long the kernel may keep names and attributes. Only this daemon changes
-/// the store, and it tells the kernel where a change was not the kernel's own.
-const KEEP: Duration = Duration::from_secs(24 * 3600);
-
-/// What the kernel must ask for again each time.
-const ASK_AGAIN: Duration = Duration::ZERO;
-
-/// Bytes for a read, or for extended attributes: the largest request.
-const BUFFER_BYTES: usize = init::MAX_WRITE as usize;
-
-thread_local! {
-    /// One per serving thread, so that no request allocates.
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
-}
-
-/// Runs `$body`, which changes the volume of `$node`, and replies: at once, or
-/// when the volume has been counted. It waits on a thread of its own, with
-/// copies of what was borrowed from the request, so that other volumes go on.
-macro_rules! change {
-    ($adapter:ident, $node:ident, [$($borrowed:ident),*], $body:block) => {
-        match node($node).slot().map(|slot| (slot, $adapter.fs.counting.enter(slot))) {
-            None | Some((_, Some(_))) => $body,
-            Some((slot, None)) => {
-                $(let $borrowed = $borrowed.to_owned();)*
-                let waiting = $adapter.clone();
-                after_count(move || {
-                    let _under_way = waiting.fs.counting.enter_in_turn(slot);
-                    let $adapter = &waiting;
-                    $(let $borrowed = &*$borrowed;)*
-                    $body
-                });
-            }
-        }
-    };
-}
-
-/// Stack of a thread that waits: an operation needs little.
-const WAITER_STACK_BYTES: usize = 256 << 10;
-
-fn after_count(run: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::Builder::new()
-        .name("volfs-waits".into())
-        .stack_size(WAITER_STACK_BYTES);
-    if let Err(error) = thread.spawn(run) {
-        // The reply is dropped with the closure: the caller gets EIO.
-        log::error!("no thread for a change that waits for a count: {error}");
-    }
-}
+use super::types::{Caller, Fh, Found, SetAttr};
 
 /// The file system as `fuser` serves it.
 #[derive(Clone)]
@@ -92,57 +48,6 @@ impl Adapter {
     pub(super) fn new(fs: Arc<FileSystem>, serving: Arc<Serving>) -> Self {
         Self { fs, serving }
     }
-
-    /// Runs an operation: counts it, and keeps a panic in it from taking the
-    /// serving thread, and with that the mount, away.
-    fn run<T>(
-        &self,
-        op: Op,
-        node: INodeNo,
-        run: impl FnOnce(&FileSystem) -> OpResult<T>,
-    ) -> Result<T, fuser::Errno> {
-        let start = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| run(&self.fs)));
-        let failed = !matches!(result, Ok(Ok(_)));
-        self.fs.stats.record(op, start.elapsed(), failed);
-        match result {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                log::trace!("{} of {:?}: {error}", op.name(), NodeId::from_raw(node.0));
-                Err(fuser::Errno::from_i32(error.errno() as i32))
-            }
-            Err(_) => {
-                log::error!("panic in {} of {:?}", op.name(), NodeId::from_raw(node.0));
-                Err(fuser::Errno::EIO)
-            }
-        }
-    }
-
-    fn reply_entry(reply: ReplyEntry, result: Result<Entry, fuser::Errno>) {
-        match result {
-            Ok(entry) => reply.entry_with_ttls(
-                &attr_ttl(entry.keep_attr),
-                &KEEP,
-                &file_attr(&entry.attr),
-                fuser::Generation(entry.generation.0),
-            ),
-            Err(errno) => reply.error(errno),
-        }
-    }
-
-    fn reply_attr(reply: ReplyAttr, result: Result<(Attr, bool), fuser::Errno>) {
-        match result {
-            Ok((attr, keep)) => reply.attr(&attr_ttl(keep), &file_attr(&attr)),
-            Err(errno) => reply.error(errno),
-        }
-    }
-
-    fn reply_empty(reply: ReplyEmpty, result: Result<(), fuser::Errno>) {
-        match result {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
-    }
 }
 
 /// Changes of volumes are written to the catalogue, and so wait for the disk.
@@ -154,10 +59,6 @@ fn is_root(parent: INodeNo) -> bool {
 /// thread.
 const LARGE: u32 = 64 << 10;
 
-fn attr_ttl(keep: bool) -> Duration {
-    if keep { KEEP } else { ASK_AGAIN }
-}
-
 fn node(ino: INodeNo) -> NodeId {
     NodeId::from_raw(ino.0)
 }
@@ -167,62 +68,6 @@ fn caller(req: &Request) -> Caller {
         uid: req.uid(),
         gid: req.gid(),
         pid: req.pid(),
-    }
-}
-
-fn open_flags(path: &DataPath) -> FopenFlags {
-    // No flush: the host has nothing to say at a close that it has not said.
-    FopenFlags::FOPEN_NOFLUSH
-        | match path {
-            DataPath::Cached { keep: true } => FopenFlags::FOPEN_KEEP_CACHE,
-            DataPath::Cached { keep: false } => FopenFlags::empty(),
-            DataPath::Direct(_) => {
-                FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
-            }
-            DataPath::Passthrough(_) => FopenFlags::empty(),
-        }
-}
-
-fn backing_id(opened: &Opened) -> Option<&BackingId> {
-    match &opened.path {
-        DataPath::Passthrough(backing) | DataPath::Direct(Some(backing)) => {
-            backing.0.downcast_ref()
-        }
-        DataPath::Cached { .. } | DataPath::Direct(None) => None,
-    }
-}
-
-/// Registers files through the reply that they are opened for.
-struct ByReply<F>(F);
-
-impl<F: Fn(BorrowedFd<'_>) -> io::Result<BackingId>> Register for ByReply<F> {
-    fn register(&self, file: BorrowedFd<'_>) -> io::Result<Backing> {
-        Ok(Backing(Arc::new((self.0)(file)?)))
-    }
-}
-
-/// Tells the kernel of changes.
-pub(super) struct KernelNotifier(Notifier);
-
-impl KernelNotifier {
-    pub(super) fn new(notifier: Notifier) -> Self {
-        Self(notifier)
-    }
-}
-
-impl Notify for KernelNotifier {
-    fn entry_changed(&self, parent: NodeId, name: &OsString) {
-        // ENOENT: the kernel does not know the name.
-        let _ = self.0.inval_entry(INodeNo(parent.raw()), name);
-    }
-
-    fn attr_changed(&self, node: NodeId) {
-        // A negative offset: attributes only (fuse_reverse_inval_inode).
-        let _ = self.0.inval_inode(INodeNo(node.raw()), -1, 0);
-    }
-
-    fn data_changed(&self, node: NodeId) {
-        let _ = self.0.inval_inode(INodeNo(node.raw()), 0, 0);
     }
 }
 
@@ -764,45 +609,6 @@ impl Filesystem for Adapter {
             });
             match result {
                 Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
-                Err(errno) => reply.error(errno),
-            }
-        });
-    }
-}
-
-impl Adapter {
-    fn reply_opened(&self, caller: Caller, ino: INodeNo, flags: OFlag, reply: ReplyOpen) {
-        let result = self.run(Op::Open, ino, |fs| {
-            let register = ByReply(|file: BorrowedFd<'_>| reply.open_backing(file));
-            fs.open(caller, node(ino), flags, &register)
-        });
-        match result {
-            Ok(opened) => {
-                let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
-                match backing_id(&opened) {
-                    Some(id) => reply.opened_passthrough(fh, flags, id),
-                    None => reply.opened(fh, flags),
-                }
-            }
-            Err(errno) => reply.error(errno),
-        }
-    }
-
-    /// Replies with the bytes that `get` puts into a buffer of the size that
-    /// the caller has, or with their number when that is 0.
-    fn reply_xattr(
-        &self,
-        op: Op,
-        ino: INodeNo,
-        size: u32,
-        reply: ReplyXattr,
-        get: impl FnOnce(&FileSystem, &mut [u8]) -> OpResult<usize>,
-    ) {
-        BUFFER.with_borrow_mut(|buffer| {
-            let room = (size as usize).min(buffer.len());
-            match self.run(op, ino, |fs| get(fs, &mut buffer[..room])) {
-                Ok(len) if size == 0 => reply.size(u32::try_from(len).unwrap_or(u32::MAX)),
-                Ok(len) => reply.data(&buffer[..len]),
                 Err(errno) => reply.error(errno),
             }
         });

@@ -18,7 +18,6 @@ use super::passthrough::Register;
 use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened};
 use super::{image_file, root};
 use crate::model::Timestamp;
-use crate::volume::Volumes;
 
 /// Its name in the root of the mount.
 pub(super) const NAME: &str = ".volfs";
@@ -253,7 +252,7 @@ fn text(fs: &FileSystem, caller: Caller, node: NodeId) -> OpResult<String> {
     match node.raw() {
         VERSION => Ok(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
         STATS => Ok(lines(fs.stats_json())),
-        VOLUMES => Ok(lines(json!({ "schema": 1, "volumes": fs.store.list()? }))),
+        VOLUMES => Ok(lines(json!({ "schema": 1, "volumes": fs.list()? }))),
         LAST_ERROR => Ok(fs
             .last_errors
             .get(caller.uid)

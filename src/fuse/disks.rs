@@ -17,6 +17,7 @@ use super::fs::FileSystem;
 use super::ground::Ground;
 use super::holders;
 use super::node::{HostIno, NodeId};
+use super::types::Fh;
 use super::view::View;
 use crate::diskimg::{Attached, ROOT_INODE, wait_until_free};
 use crate::model::{Kind, Slot, VolumeName};
@@ -39,6 +40,8 @@ pub(super) struct Disks {
     /// Of images that guests have written. Taken off when somebody else gets
     /// the image.
     views: Mutex<HashMap<Slot, Arc<View>>>,
+    /// Open images, and who opened each.
+    pub(super) image_users: Mutex<HashMap<Fh, ImageUser>>,
     start: Instant,
 }
 
@@ -59,7 +62,7 @@ enum Face {
     /// The kernel, as a file system.
     Directory(Arc<Ground>),
     /// Who has opened it as a file.
-    Block { readers: usize, writers: usize },
+    Block(Vec<ImageUser>),
     /// A command.
     Taken,
     /// Still the kernel, at this loop device: something has a file of it open
@@ -67,11 +70,28 @@ enum Face {
     Leaving(u32),
 }
 
+/// Who has opened an image as a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ImageUser {
+    /// Its process; one that cannot be seen is nobody's equal. QEMU opens an
+    /// image several times.
+    pub(super) process: Option<u32>,
+    pub(super) writes: bool,
+}
+
+impl ImageUser {
+    /// Whether both may have the image at a time.
+    fn goes_with(self, other: Self) -> bool {
+        !self.writes && !other.writes || self.process.is_some() && self.process == other.process
+    }
+}
+
 impl Default for Disks {
     fn default() -> Self {
         Self {
             by_slot: RwLock::default(),
             views: Mutex::default(),
+            image_users: Mutex::default(),
             start: Instant::now(),
         }
     }
@@ -218,7 +238,7 @@ impl FileSystem {
                 return Ok(ground);
             }
             Face::Resting => OpError::Untrusted(volume.name()),
-            Face::Block { .. } => {
+            Face::Block(_) => {
                 drop(face);
                 OpError::DiskAttached {
                     name: volume.name(),
@@ -278,7 +298,7 @@ impl FileSystem {
         let face = disk.lock();
         match &*face {
             Face::Resting => {}
-            Face::Block { .. } => {
+            Face::Block(_) => {
                 drop(face);
                 let refused = OpError::DiskAttached {
                     name: volume.name(),
@@ -310,11 +330,11 @@ impl FileSystem {
 
     /// Whether an image is open as a file.
     pub(super) fn is_open_as_image(&self, volume: &Volume) -> bool {
-        matches!(&*self.disks.of(volume.slot).lock(), Face::Block { .. })
+        matches!(&*self.disks.of(volume.slot).lock(), Face::Block(_))
     }
 
     /// One more user of the image as a file; writers are alone.
-    pub(super) fn begin_image(&self, volume: &Volume, writes: bool) -> OpResult<()> {
+    pub(super) fn begin_image(&self, volume: &Volume, user: ImageUser) -> OpResult<()> {
         let disk = self.disks.of(volume.slot);
         let mut face = disk.lock();
         let busy = |how: &Face| match how {
@@ -322,18 +342,15 @@ impl FileSystem {
                 name: volume.name(),
                 holders: holders::of_volume(self, volume),
             }),
-            Face::Block { .. } => OpError::DiskAttached {
+            Face::Block(_) => OpError::DiskAttached {
                 name: volume.name(),
                 holders: holders::of_image(self, volume),
             },
             _ => OpError::DiskTaken(volume.name()),
         };
         match &mut *face {
-            Face::Block {
-                readers,
-                writers: 0,
-            } if !writes => {
-                *readers += 1;
+            Face::Block(users) if users.iter().all(|other| other.goes_with(user)) => {
+                users.push(user);
                 return Ok(());
             }
             Face::Directory(_) => {
@@ -356,10 +373,7 @@ impl FileSystem {
             errno: error.errno(),
             why: error.to_string(),
         })?;
-        *face = Face::Block {
-            readers: usize::from(!writes),
-            writers: usize::from(writes),
-        };
+        *face = Face::Block(vec![user]);
         drop(face);
         self.forget_contents(volume);
         Ok(())
@@ -378,20 +392,16 @@ impl FileSystem {
     }
 
     /// A user of the image as a file is gone.
-    pub(super) fn end_image(&self, volume: &Volume, wrote: bool) {
+    pub(super) fn end_image(&self, volume: &Volume, user: ImageUser) {
         let disk = self.disks.of(volume.slot);
         let mut face = disk.face.lock();
-        if let Face::Block { readers, writers } = &mut *face {
-            let count = if wrote { writers } else { readers };
-            *count = count.saturating_sub(1);
+        let Face::Block(users) = &mut *face else {
+            return;
+        };
+        if let Some(at) = users.iter().position(|other| *other == user) {
+            users.swap_remove(at);
         }
-        if matches!(
-            *face,
-            Face::Block {
-                readers: 0,
-                writers: 0
-            }
-        ) {
+        if users.is_empty() {
             *face = Face::Resting;
             drop(face);
             self.forget_contents(volume);
@@ -420,7 +430,7 @@ impl FileSystem {
             face.put_away(CLOSE_GRACE);
             match &*face {
                 Face::Resting => *face = Face::Taken,
-                Face::Block { .. } => {
+                Face::Block(_) => {
                     drop(face);
                     return Err(holders::of_image(self, volume));
                 }

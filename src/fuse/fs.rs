@@ -29,7 +29,7 @@ use super::kernel::Kernel;
 use super::last_error::LastErrors;
 use super::node::{Generation, HostIno, NodeId};
 use super::nodes::{NodeTable, Place, Way};
-use super::session::MountOptions;
+use super::options::MountOptions;
 use super::stats::Stats;
 use super::types::{Attr, Caller, Entry};
 use crate::model::{Kind, Slot, VolumeName};

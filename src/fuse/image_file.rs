@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::disks::ImageUser;
 use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
 use super::handles::{Handle, Mode as InodeMode, can_write};
@@ -20,7 +21,7 @@ use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened};
 use super::{control_tree, root};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName};
 use crate::sys::creds::Acting;
-use crate::sys::node;
+use crate::sys::{node, process};
 use crate::volume::Volume;
 
 /// The directory that they are in.
@@ -204,7 +205,11 @@ pub(super) fn open(
     register: &dyn Register,
 ) -> OpResult<Opened> {
     let volume = volume_of(fs, node)?;
-    let result = try_open(fs, &volume, node, flags, register);
+    let user = ImageUser {
+        process: process::of_thread(caller.pid),
+        writes: can_write(flags),
+    };
+    let result = try_open(fs, &volume, user, flags, register);
     if let Err(error) = &result {
         fs.last_errors.set(caller.uid, error.to_string());
     }
@@ -214,11 +219,11 @@ pub(super) fn open(
 fn try_open(
     fs: &FileSystem,
     volume: &Arc<Volume>,
-    node: NodeId,
+    user: ImageUser,
     flags: OFlag,
     register: &dyn Register,
 ) -> OpResult<Opened> {
-    let writes = can_write(flags);
+    let (node, writes) = (node_of(volume.slot), user.writes);
     if flags.contains(OFlag::O_TRUNC) {
         return Err(OpError::ImageSize);
     }
@@ -227,7 +232,7 @@ fn try_open(
     }
     let access = flags & (OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC);
     let file = open_image(fs, volume, access)?;
-    fs.begin_image(volume, writes)?;
+    fs.begin_image(volume, user)?;
     let opened = noted(fs, volume, writes).and_then(|()| {
         let opening = fs.handles.opening(node);
         let path = match opening.mode() {
@@ -240,10 +245,11 @@ fn try_open(
         let ground = Arc::clone(fs.store_ground());
         let file = (!matches!(path, DataPath::Passthrough(_))).then_some(file);
         let fh = opening.commit(Arc::clone(volume), ground, flags, file, &path, size);
+        fs.disks.image_users.lock().insert(fh, user);
         Ok(Opened { fh, path })
     });
     if opened.is_err() {
-        fs.end_image(volume, writes);
+        fs.end_image(volume, user);
     }
     opened
 }
@@ -259,8 +265,9 @@ fn noted(fs: &FileSystem, volume: &Volume, writes: bool) -> OpResult<()> {
 
 /// Closes an image: detaches it.
 pub(super) fn release(fs: &FileSystem, fh: Fh, handle: &Handle) {
-    if fs.handles.close(fh).is_some() {
-        fs.end_image(&handle.volume, handle.writes());
+    let user = fs.disks.image_users.lock().remove(&fh);
+    if let (Some(_), Some(user)) = (fs.handles.close(fh), user) {
+        fs.end_image(&handle.volume, user);
     }
 }
 

@@ -29,6 +29,7 @@ pub mod node;
 mod nodes;
 mod observer;
 pub mod ops;
+mod options;
 pub mod passthrough;
 mod property;
 mod resting;
@@ -41,4 +42,5 @@ mod verify;
 mod view;
 
 pub use image_file::path_below as image_below;
-pub use session::{MountError, MountOptions, Mounted, RmdirPolicy, UnmountError};
+pub use options::{MountOptions, RmdirPolicy};
+pub use session::{MountError, Mounted, UnmountError};

@@ -13,7 +13,8 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
 use super::mountinfo;
-use super::session::{MountError, MountOptions};
+use super::options::MountOptions;
+use super::session::MountError;
 use crate::sys::creds::{self, Capability};
 
 /// The type that mounts show: `fuse.SUBTYPE`.

@@ -34,11 +34,7 @@ impl Volumes for MountedVolumes {
     }
 
     fn list(&self) -> Result<Vec<VolumeInfo>> {
-        let list = self.0.store().list()?;
-        Ok(list
-            .into_iter()
-            .map(|info| self.0.with_live_usage(info))
-            .collect())
+        self.0.list()
     }
 
     fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<VolumeInfo> {

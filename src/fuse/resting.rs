@@ -12,7 +12,7 @@ use super::root;
 use super::types::{Attr, Entry, StatFs, Time};
 use crate::diskimg::{self, ImageState, InodeTime, ROOT_INODE, RootInode, Summary};
 use crate::model::{Bytes, Kind, Slot, Usage};
-use crate::volume::{Volume, VolumeInfo};
+use crate::volume::{DiskState, Volume, VolumeInfo, Volumes};
 
 /// Blocks that ext4 keeps back at most for delayed allocation
 /// (`ext4_calculate_resv_clusters`, `fs/ext4/super.c`).
@@ -116,6 +116,15 @@ impl FileSystem {
         })
     }
 
+    /// All volumes, newest first, with what they hold now.
+    pub(super) fn list(&self) -> crate::volume::Result<Vec<VolumeInfo>> {
+        let list = self.store.list()?;
+        Ok(list
+            .into_iter()
+            .map(|info| self.with_live_usage(info))
+            .collect())
+    }
+
     /// The volume's facts with what it holds now: while an image is attached
     /// its file is behind.
     pub(super) fn with_live_usage(&self, mut info: VolumeInfo) -> VolumeInfo {
@@ -127,6 +136,12 @@ impl FileSystem {
         if let Some(space) = space {
             let blocks = space.blocks().saturating_sub(space.blocks_free());
             let inodes = space.files().saturating_sub(space.files_free());
+            if let Some(disk) = &mut info.disk {
+                // While it is mounted it says that it was not unmounted.
+                if disk.state == DiskState::NotUnmounted {
+                    disk.state = DiskState::InUse;
+                }
+            }
             info.used = Usage {
                 bytes: Bytes(blocks.saturating_mul(space.fragment_size())),
                 inodes: inodes.saturating_sub(diskimg::RESERVED_INODES),

@@ -7,7 +7,7 @@ use super::fs::{FileSystem, volume_name};
 use super::node::{Generation, NodeId};
 use super::nodes::{Place, Way};
 use super::ops::{Listed, ListedPlus};
-use super::session::RmdirPolicy;
+use super::options::RmdirPolicy;
 use super::types::{Attr, Caller, Entry, Found, Time};
 use super::{control_tree, observer};
 use crate::model::{Kind, Owner, Serial, Timestamp, VolumeSpec};

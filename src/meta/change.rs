@@ -24,7 +24,7 @@ impl Catalogue {
     /// Adds volumes, all or none.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn insert<'a>(&mut self, rows: impl IntoIterator<Item = &'a VolumeRow>) -> Result<()> {
         self.change(|transaction| {
             for row in rows {
@@ -37,7 +37,7 @@ impl Catalogue {
     /// Gives a volume another name.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn rename(&mut self, serial: Serial, name: &VolumeName, now: Timestamp) -> Result<()> {
         self.change(|transaction| set_name(transaction, serial, name.as_str(), now))
     }
@@ -45,7 +45,7 @@ impl Catalogue {
     /// Exchanges the names of two live volumes.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn exchange(
         &mut self,
         a: (Serial, &VolumeName),
@@ -64,7 +64,7 @@ impl Catalogue {
     /// a name that no live volume has.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn set_state(
         &mut self,
         serials: &[Serial],
@@ -93,10 +93,32 @@ impl Catalogue {
         })
     }
 
-    /// Saves limits, labels, the pin and the disk of a volume.
+    /// A volume takes the name of a live one, which moves on to `state`; both
+    /// or neither.
     ///
     /// # Errors
     /// [`Error`].
+    pub fn replace(
+        &mut self,
+        leaves: Serial,
+        state: State,
+        comes: &VolumeRow,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.change(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE volume SET state = ?2, trashed = ?3, updated = ?3 WHERE serial = ?1",
+                )?
+                .execute(params![leaves.0, state.text(), now.as_nanos()])?;
+            insert(transaction, comes)
+        })
+    }
+
+    /// Saves limits, labels, the pin and the disk of a volume.
+    ///
+    /// # Errors
+    /// [`Error`](super::Error).
     pub fn save_settings(&mut self, row: &VolumeRow) -> Result<()> {
         self.change(|transaction| {
             transaction
@@ -125,7 +147,7 @@ impl Catalogue {
     /// power failure the rows may be there again, in the state they had.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn forget(&mut self, serials: &[Serial]) -> Result<()> {
         self.change_lazily(|transaction| {
             let mut statement =
@@ -140,7 +162,7 @@ impl Catalogue {
     /// Says that the usage of a volume is about to change.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn mark_usage_dirty(&mut self, serial: Serial) -> Result<()> {
         self.change(|transaction| {
             transaction
@@ -155,7 +177,7 @@ impl Catalogue {
     /// they were before.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn save_usage(&mut self, usages: &[UsageRow]) -> Result<()> {
         self.change_lazily(|transaction| {
             let mut statement = transaction.prepare_cached(
@@ -178,7 +200,7 @@ impl Catalogue {
     /// date on disk. Not durable at once.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn manifests_are_current(&mut self, serials: &[Serial]) -> Result<()> {
         self.change_lazily(|transaction| {
             let mut statement = transaction

@@ -184,8 +184,15 @@ pub enum InvalidSpec {
         why: String,
     },
     /// A directory volume with a size that is to be changed.
-    #[error("only a disk volume has a size that can be changed")]
+    #[error(
+        "only an empty directory volume can become a disk volume by getting a size; make one with 'volfs create --disk', and move the files"
+    )]
     SizeOfDirectory,
+    /// A directory volume that is to become a disk volume and something else.
+    #[error(
+        "a directory volume that gets a size becomes a disk volume; change its other settings afterwards"
+    )]
+    SizeAlone,
     /// A smaller size than the volume has.
     #[error("a disk volume cannot be made smaller ({now} now); make a smaller one and copy")]
     Shrink {

@@ -79,3 +79,12 @@ pub fn trim_heap() {
         libc::malloc_trim(0);
     }
 }
+
+/// The process that the thread `tid` belongs to; `None` when it is gone or
+/// cannot be seen.
+#[must_use]
+pub fn of_thread(tid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
+}

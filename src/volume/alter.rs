@@ -75,6 +75,24 @@ impl Store {
         self.writable()?;
         let _life = self.life.lock();
         let volume = self.index.read().find(name)?;
+        if let (Kind::Directory, Some(size)) = (volume.kind, change.size) {
+            if *change
+                != (Change {
+                    size: change.size,
+                    ..Change::default()
+                })
+            {
+                return Err(InvalidSpec::SizeAlone.into());
+            }
+            let holders = self.holders_of(&volume);
+            if !holders.is_empty() {
+                return Err(Error::InUse {
+                    name: name.clone(),
+                    holders,
+                });
+            }
+            return self.become_disk(&volume, size);
+        }
         let row = changed(&volume.row(), change)?;
         if let Some(size) = change.size {
             self.grow(&volume, size)?;
@@ -100,13 +118,9 @@ impl Store {
     /// two, the same change can be asked for again.
     fn grow(&self, volume: &Volume, size: Bytes) -> Result<()> {
         if volume.is_guest_written() {
-            return Err(Error::Image {
-                path: self.image_path(volume),
-                why: format!(
-                    "a guest has written it, so that it is not grown from here; 'volfs disk trust {}' first",
-                    volume.name()
-                ),
-            });
+            // What a guest has made of it is for the guest to resize; it may
+            // have the image just now.
+            return image::lengthen(&self.image_path(volume), size);
         }
         let _image = self.take_image(volume)?;
         image::grow(&self.image_path(volume), size)

@@ -69,7 +69,9 @@ pub struct DiskInfo {
 pub enum DiskState {
     /// Cleanly unmounted.
     Clean,
-    /// In use, or not unmounted; the next use recovers it.
+    /// Mounted by the daemon.
+    InUse,
+    /// Not cleanly unmounted; the next use recovers it.
     NotUnmounted,
     /// Errors were found in it.
     Damaged,
@@ -81,7 +83,8 @@ impl std::fmt::Display for DiskState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Clean => "clean",
-            Self::NotUnmounted => "in use or not unmounted",
+            Self::InUse => "in use",
+            Self::NotUnmounted => "needs recovery",
             Self::Damaged => "has errors",
             Self::Unreadable => "unreadable",
         })

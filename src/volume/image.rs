@@ -47,6 +47,18 @@ pub(super) fn grow(path: &Path, size: Bytes) -> Result<()> {
     Ok(())
 }
 
+/// Makes an image longer, and leaves what is in it as it is.
+pub(super) fn lengthen(path: &Path, size: Bytes) -> Result<()> {
+    check_size(size)?;
+    let failed = |error: std::io::Error| Error::io("lengthen", path, &error);
+    let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.len() < size.0 {
+        file.set_len(size.0).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Whether a volume holds nothing but an empty `lost+found`. Reads the image
 /// without the kernel, with what its journal has.
 pub(super) fn is_empty(path: &Path) -> Result<bool> {

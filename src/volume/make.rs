@@ -53,7 +53,7 @@ impl Store {
     }
 }
 
-fn new_row(spec: &VolumeSpec, serial: Serial, slot: Slot) -> VolumeRow {
+pub(super) fn new_row(spec: &VolumeSpec, serial: Serial, slot: Slot) -> VolumeRow {
     let now = Timestamp::now();
     VolumeRow {
         serial,

@@ -4,6 +4,7 @@ mod alter;
 mod api;
 mod build;
 mod check;
+mod convert;
 mod delete;
 mod error;
 mod events;

@@ -142,7 +142,7 @@ impl Store {
         }
     }
 
-    fn is_empty(&self, volume: &Volume) -> Result<bool> {
+    pub(super) fn is_empty(&self, volume: &Volume) -> Result<bool> {
         match volume.kind {
             Kind::Directory => {
                 let data = self.data_dir(volume);
@@ -162,7 +162,7 @@ impl Store {
     }
 
     /// Deletes what a volume that nobody sees any more has left.
-    fn delete_for_good(&self, volume: &Volume) -> Result<()> {
+    pub(super) fn delete_for_good(&self, volume: &Volume) -> Result<()> {
         for place in [Place::Trash, Place::Volumes] {
             delete_tree(&self.layout.home(place, volume.id))?;
         }
@@ -292,7 +292,7 @@ impl Store {
         Ok(doomed)
     }
 
-    fn set_state_in_memory(&self, volume: &Volume, state: State, now: Timestamp) {
+    pub(super) fn set_state_in_memory(&self, volume: &Volume, state: State, now: Timestamp) {
         let mut row = (*volume.row()).clone();
         row.state = state;
         row.trashed = (state != State::Live).then_some(now);

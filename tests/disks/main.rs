@@ -146,11 +146,11 @@ fn wishes_that_contradict_themselves() {
         assert!(complaint.contains(said), "{arguments:?}: {complaint}");
     }
     create(&mount, "db", "64M");
-    mount.volume("plain");
+    fs::write(mount.volume("plain").join("file"), "text").unwrap();
     for (arguments, said) in [
         (&["set", "db", "--size", "32M"][..], "smaller"),
         (&["set", "db", "--quota", "32M"], "no quota"),
-        (&["set", "plain", "--size", "32M"], "only a disk"),
+        (&["set", "plain", "--size", "32M"], "only an empty"),
     ] {
         let complaint = volfs.fails(2, arguments);
         assert!(complaint.contains(said), "{arguments:?}: {complaint}");
@@ -313,4 +313,47 @@ fn a_hundred_disk_volumes_cost_little_and_hold_no_devices() {
     assert_eq!(loop_devices_under(mount.store()).len(), 20);
     drop(held);
     assert_eq!(mount.daemon_complaints(), "");
+}
+
+#[test]
+fn an_empty_directory_volume_becomes_a_disk_volume() {
+    let mut mount = Mount::new();
+    let dir = mount.volume("db");
+    std::os::unix::fs::chown(&dir, Some(1000), Some(1000)).unwrap();
+    mount.volfs().ok(&["set", "db", "--label", "a=b"]);
+    let set = |value: &[u8]| {
+        rustix::fs::setxattr(&dir, "volfs.size", value, rustix::fs::XattrFlags::empty())
+    };
+    fs::write(dir.join("file"), "text").unwrap();
+    assert_eq!(set(b"64M"), Err(rustix::io::Errno::INVAL));
+    assert!(
+        last_error(&mount).contains("empty"),
+        "{}",
+        last_error(&mount)
+    );
+    fs::remove_file(dir.join("file")).unwrap();
+    assert_eq!(set(b"1M"), Err(rustix::io::Errno::INVAL));
+    set(b"64M").unwrap();
+    let figures = || {
+        let figures = nix::sys::statvfs::statvfs(&dir).unwrap();
+        figures.blocks() * figures.fragment_size()
+    };
+    assert!((54 << 20..64 << 20).contains(&figures()), "{}", figures());
+    let made = fs::metadata(&dir).unwrap();
+    assert_eq!((made.uid(), made.gid()), (1000, 1000));
+    fs::write(dir.join("file"), "text").unwrap();
+    let info = &mount.volfs().list()[0];
+    assert_eq!(
+        (&info["kind"], &info["labels"]),
+        (&"disk".into(), &serde_json::json!([["a", "b"]]))
+    );
+    // And grows by the same way.
+    set(b"128M").unwrap();
+    assert!(figures() > 100 << 20);
+    mount.remount();
+    assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "text");
+    assert_eq!(
+        fs::read_dir(mount.store().join("trash")).unwrap().count(),
+        0
+    );
 }

@@ -10,7 +10,7 @@ use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located};
 use crate::fuse::node::NodeId;
 use crate::fuse::types::{Attr, Caller, Fh, SetAttr, SetTime};
-use crate::fuse::{control_tree, root};
+use crate::fuse::{control_tree, image_file, root};
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
@@ -24,7 +24,9 @@ impl FileSystem {
             return Ok((root::attr(self), true));
         }
         if node.slot().is_none() {
-            return Ok((control_tree::attr(self, node)?, true));
+            // An image is written and made longer by others than the kernel.
+            let keep = !image_file::is_image(node);
+            return Ok((control_tree::attr(self, node)?, keep));
         }
         if root::is_missing(node) {
             return Ok((root::missing_attr(node), true));

@@ -19,7 +19,7 @@ impl Observer for Notes {
     fn unaccounted_writers(&self, _: &Volume) -> Vec<Holder> {
         self.holders.lock().clone()
     }
-    fn take_image(&self, _volume: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>> {
+    fn take_image(&self, _: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>> {
         Ok(Box::new(()))
     }
     fn appeared(&self, name: &VolumeName, volume: &Volume) {

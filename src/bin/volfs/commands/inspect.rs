@@ -78,7 +78,9 @@ fn text(inspected: &Inspected) -> String {
     if let Some(mounted_at) = &inspected.mounted_at {
         line("Mounted at:", &mounted_at.display());
     }
-    line("In store:", &info.path.display());
+    if info.disk.is_none() {
+        line("In store:", &info.path.display());
+    }
     if let Some(disk) = &info.disk {
         line("Image:", &disk.path.display());
         line("Size:", &format!("{} ({} bytes)", disk.size, disk.size.0));

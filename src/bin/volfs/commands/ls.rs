@@ -3,7 +3,7 @@
 use clap::Args;
 use comfy_table::Cell;
 use volfs::model::Kind;
-use volfs::volume::VolumeInfo;
+use volfs::volume::{DiskState, VolumeInfo};
 
 use crate::context::Context;
 use crate::failure::Outcome;
@@ -59,12 +59,23 @@ fn row(info: &VolumeInfo) -> Vec<Cell> {
     ]
 }
 
-/// Labels and the pin, in one column.
+/// The pin, what is wrong with a disk, and labels, in one column.
 fn labels(info: &VolumeInfo) -> String {
     let pin = info.pinned.then(|| "(pinned)".to_owned());
     let labels = info
         .labels
         .iter()
         .map(|(key, value)| format!("{key}={value}"));
-    pin.into_iter().chain(labels).collect::<Vec<_>>().join(" ")
+    let disk = info.disk.as_ref();
+    let state = disk.and_then(|disk| match disk.state {
+        DiskState::Clean | DiskState::InUse => None,
+        state => Some(format!("({state})")),
+    });
+    let untrusted = disk.and_then(|disk| disk.guest_written.then(|| "(untrusted)".to_owned()));
+    pin.into_iter()
+        .chain(state)
+        .chain(untrusted)
+        .chain(labels)
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -56,7 +56,6 @@ pub enum Command {
     Trash(trash::TrashArgs),
     /// Show which volumes have come near their limits, oldest first
     Events(events::EventsArgs),
-
     /// Check disk volumes, and trust what a guest has written
     Disk(disk::DiskArgs),
     /// Compare what volumes are charged with what they hold

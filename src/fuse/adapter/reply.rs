@@ -1,0 +1,170 @@
+//! Running an operation, and the replies that several operations share.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fuser::{
+    BackingId, FileHandle, FopenFlags, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyXattr,
+};
+use nix::fcntl::OFlag;
+
+use super::{Adapter, node};
+use crate::fuse::convert::file_attr;
+use crate::fuse::error::OpResult;
+use crate::fuse::fs::FileSystem;
+use crate::fuse::init;
+use crate::fuse::node::NodeId;
+use crate::fuse::passthrough::{Backing, Register};
+use crate::fuse::stats::Op;
+use crate::fuse::types::{Attr, Caller, DataPath, Entry, Opened};
+
+/// How long the kernel may keep names and attributes. Only this daemon changes
+/// the store, and it tells the kernel where a change was not the kernel's own.
+pub(super) const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// What the kernel must ask for again each time.
+pub(super) const ASK_AGAIN: Duration = Duration::ZERO;
+
+/// Bytes for a read, or for extended attributes: the largest request.
+pub(super) const BUFFER_BYTES: usize = init::MAX_WRITE as usize;
+
+thread_local! {
+    /// One per serving thread, so that no request allocates.
+    pub(super) static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
+}
+
+impl Adapter {
+    /// Runs an operation: counts it, and keeps a panic in it from taking the
+    /// serving thread, and with that the mount, away.
+    pub(super) fn run<T>(
+        &self,
+        op: Op,
+        node: INodeNo,
+        run: impl FnOnce(&FileSystem) -> OpResult<T>,
+    ) -> Result<T, fuser::Errno> {
+        let start = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| run(&self.fs)));
+        let failed = !matches!(result, Ok(Ok(_)));
+        self.fs.stats.record(op, start.elapsed(), failed);
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                log::trace!("{} of {:?}: {error}", op.name(), NodeId::from_raw(node.0));
+                Err(fuser::Errno::from_i32(error.errno() as i32))
+            }
+            Err(_) => {
+                log::error!("panic in {} of {:?}", op.name(), NodeId::from_raw(node.0));
+                Err(fuser::Errno::EIO)
+            }
+        }
+    }
+
+    pub(super) fn reply_entry(reply: ReplyEntry, result: Result<Entry, fuser::Errno>) {
+        match result {
+            Ok(entry) => reply.entry_with_ttls(
+                &attr_ttl(entry.keep_attr),
+                &KEEP,
+                &file_attr(&entry.attr),
+                fuser::Generation(entry.generation.0),
+            ),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    pub(super) fn reply_attr(reply: ReplyAttr, result: Result<(Attr, bool), fuser::Errno>) {
+        match result {
+            Ok((attr, keep)) => reply.attr(&attr_ttl(keep), &file_attr(&attr)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    pub(super) fn reply_empty(reply: ReplyEmpty, result: Result<(), fuser::Errno>) {
+        match result {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    pub(super) fn reply_opened(
+        &self,
+        caller: Caller,
+        ino: INodeNo,
+        flags: OFlag,
+        reply: ReplyOpen,
+    ) {
+        let result = self.run(Op::Open, ino, |fs| {
+            let register = ByReply(|file: BorrowedFd<'_>| reply.open_backing(file));
+            fs.open(caller, node(ino), flags, &register)
+        });
+        match result {
+            Ok(opened) => {
+                let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
+                match backing_id(&opened) {
+                    Some(id) => reply.opened_passthrough(fh, flags, id),
+                    None => reply.opened(fh, flags),
+                }
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    /// Replies with the bytes that `get` puts into a buffer of the size that
+    /// the caller has, or with their number when that is 0.
+    pub(super) fn reply_xattr(
+        &self,
+        op: Op,
+        ino: INodeNo,
+        size: u32,
+        reply: ReplyXattr,
+        get: impl FnOnce(&FileSystem, &mut [u8]) -> OpResult<usize>,
+    ) {
+        BUFFER.with_borrow_mut(|buffer| {
+            let room = (size as usize).min(buffer.len());
+            match self.run(op, ino, |fs| get(fs, &mut buffer[..room])) {
+                Ok(len) if size == 0 => reply.size(u32::try_from(len).unwrap_or(u32::MAX)),
+                Ok(len) => reply.data(&buffer[..len]),
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+}
+
+pub(super) fn attr_ttl(keep: bool) -> Duration {
+    if keep { KEEP } else { ASK_AGAIN }
+}
+
+pub(super) fn open_flags(path: &DataPath) -> FopenFlags {
+    // No flush: the host has nothing to say at a close that it has not said.
+    FopenFlags::FOPEN_NOFLUSH
+        | match path {
+            DataPath::Cached { keep: true } => FopenFlags::FOPEN_KEEP_CACHE,
+            DataPath::Cached { keep: false } => FopenFlags::empty(),
+            DataPath::Direct(_) => {
+                FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
+            }
+            DataPath::Passthrough(_) => FopenFlags::empty(),
+        }
+}
+
+pub(super) fn backing_id(opened: &Opened) -> Option<&BackingId> {
+    match &opened.path {
+        DataPath::Passthrough(backing) | DataPath::Direct(Some(backing)) => {
+            backing.0.downcast_ref()
+        }
+        DataPath::Cached { .. } | DataPath::Direct(None) => None,
+    }
+}
+
+/// Registers files through the reply that they are opened for.
+pub(super) struct ByReply<F>(pub(super) F);
+
+impl<F: Fn(BorrowedFd<'_>) -> io::Result<BackingId>> Register for ByReply<F> {
+    fn register(&self, file: BorrowedFd<'_>) -> io::Result<Backing> {
+        Ok(Backing(Arc::new((self.0)(file)?)))
+    }
+}

@@ -1,0 +1,67 @@
+//! What can be chosen of a mount.
+
+use crate::model::{Bytes, Kind, Limits};
+
+/// What `rmdir` of a volume does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RmdirPolicy {
+    /// Remove an empty volume; a full one is ENOTEMPTY.
+    #[default]
+    Empty,
+    /// Remove an empty volume; move a full one to the trash.
+    Trash,
+}
+
+/// How a store is mounted.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// Refuse every change (EROFS).
+    pub read_only: bool,
+    /// What `rmdir` of a volume does.
+    pub rmdir: RmdirPolicy,
+    /// Permission bits of the root directory.
+    pub root_mode: u32,
+    /// Limits of volumes that `mkdir` makes.
+    pub default_limits: Limits,
+    /// Allow device nodes to work (`dev`); the default is `nodev`.
+    pub dev: bool,
+    /// Honour set-user-id bits (`suid`); the default is `suid` for root.
+    pub suid: bool,
+    /// Allow programs to be executed.
+    pub exec: bool,
+    /// Do not update access times.
+    pub noatime: bool,
+    /// Let other users in; always so when root mounts.
+    pub allow_other: bool,
+    /// Use kernel passthrough where possible.
+    pub passthrough: bool,
+    /// Kind of the volumes that `mkdir` makes.
+    pub default_kind: Kind,
+    /// Capacity of the disk volumes that `mkdir` makes.
+    pub default_size: Option<Bytes>,
+    /// Let the kernel mount images that guests have written.
+    pub trust_guest_images: bool,
+    /// Threads that serve requests; `None` is the measured default.
+    pub threads: Option<usize>,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            rmdir: RmdirPolicy::Empty,
+            root_mode: 0o755,
+            default_limits: Limits::default(),
+            dev: false,
+            suid: true,
+            exec: true,
+            noatime: false,
+            allow_other: nix::unistd::geteuid().is_root(),
+            passthrough: true,
+            default_kind: Kind::Directory,
+            default_size: None,
+            trust_guest_images: false,
+            threads: None,
+        }
+    }
+}
