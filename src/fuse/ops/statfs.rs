@@ -42,7 +42,12 @@ fn limited(host: StatFs, used: Usage, limits: Limits) -> StatFs {
         fs.free = fs.blocks - taken;
         fs.available = fs.free.min(host.available);
     }
-    if let Some(limit) = limits.inodes_in_force() {
+    // A limit that follows from that of bytes may be more than the host has.
+    let of_host = limits.inodes.is_none() && fs.inodes != 0;
+    let limit = limits
+        .inodes_in_force()
+        .filter(|&limit| !of_host || limit < fs.inodes);
+    if let Some(limit) = limit {
         fs.inodes = limit.max(used.inodes);
         fs.free_inodes = (fs.inodes - used.inodes).min(host.free_inodes_or_many());
     }
@@ -112,6 +117,13 @@ mod tests {
         let fs = limited(host(), usage(10, 3), limits(4, 1));
         assert_eq!((fs.blocks, fs.free, fs.available), (10, 0, 0));
         assert_eq!((fs.inodes, fs.free_inodes), (3, 0));
+        // Of bytes alone: at least 1024 inodes, but the host has 900.
+        let bytes = Limits {
+            inodes: None,
+            ..limits(40, 8)
+        };
+        let fs = limited(host(), usage(10, 3), bytes);
+        assert_eq!((fs.inodes, fs.free_inodes), (900, 800));
         let fs = limited(host(), usage(10, 3), Limits::default());
         assert_eq!((fs.blocks, fs.free_inodes), (1000, 800));
     }
