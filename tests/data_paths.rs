@@ -45,6 +45,8 @@ fn fio_verifies_what_two_processes_write_at_random() {
                 "--ioengine=psync",
                 "--verify=crc32c",
                 "--verify_fatal=1",
+                // No state file in the working directory.
+                "--verify_state_save=0",
                 "--fallocate=none",
                 &format!("--direct={direct}"),
             ]));
