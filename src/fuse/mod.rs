@@ -1,8 +1,8 @@
 //! The mounted file system.
 //!
-//! `session` mounts and serves; `adapter`, `convert` and `init` are the only
-//! files that know `fuser`; `fs` and `ops` are the file system itself, on the
-//! project's own types.
+//! `session` mounts and serves; it, `adapter`, `convert` and `init` are the
+//! only files that know `fuser`; `fs` and `ops` are the file system itself, on
+//! the project's own types.
 
 mod adapter;
 mod charge;

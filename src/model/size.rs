@@ -84,9 +84,7 @@ impl FromStr for Bytes {
         }
         let bytes = exact(whole, fraction, shift).ok_or_else(|| InvalidSize::TooLarge(own()))?;
         match bytes {
-            Exact::Fraction if shift == 0 => Err(InvalidSize::Fraction(own())),
-            // A fraction of a unit that does not come out even is cut to the byte.
-            Exact::Fraction => Err(InvalidSize::Zero(own())),
+            Exact::Fraction => Err(InvalidSize::Fraction(own())),
             Exact::Bytes(0) => Err(InvalidSize::Zero(own())),
             Exact::Bytes(bytes) => Ok(Self(bytes)),
         }
@@ -127,6 +125,7 @@ fn exact(whole: &str, fraction: &str, shift: u32) -> Option<Exact> {
         let scale = 10_u128.pow(u32::try_from(digits.len()).ok()?);
         let scaled = digits.parse::<u128>().ok()? << shift;
         part = scaled / scale;
+        // A fraction of a larger unit that does not come out even is cut to the byte.
         if shift == 0 && !scaled.is_multiple_of(scale) {
             return Some(Exact::Fraction);
         }

@@ -197,8 +197,6 @@ pub fn seek(fd: impl AsFd, offset: i64, whence: i32) -> Result<i64> {
     check(unsafe { libc::lseek64(fd.as_fd().as_raw_fd(), offset, whence) })
 }
 
-/// Flags of `statx(2)` that are never asked from the file system's server.
-///
 /// The device and inode number of what `path` leads to, as the kernel has them
 /// cached: asking our own mount would wait for ourselves. `None` when it cannot
 /// be had.
