@@ -77,6 +77,13 @@ impl Observer for MountObserver {
         }
     }
 
+    fn detach(&self, volume: &Volume) -> Result<Vec<String>, Vec<Holder>> {
+        match self.0.upgrade() {
+            Some(fs) => super::holders::detach(&fs, volume),
+            None => Ok(Vec::new()),
+        }
+    }
+
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
         // Back from the trash after an unclean stop: counted before it grows.
         if !volume.usage_is_exact()
