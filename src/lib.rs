@@ -9,6 +9,7 @@
 //! | `src/bin/volfs` | the command line and the daemon: one file per command |
 //! | [`fuse`] | the mounted file system: session and adapter (the only users of the `fuser` crate), nodes, handles, one file per family of operations |
 //! | [`api`] | volumes for programs: builder, handle, files; through a daemon or without one |
+//! | [`transfer`] | whole volumes on their way: clones, exports, imports |
 //! | [`control`] | the control socket: protocol, server, client |
 //! | [`volume`] | what a volume is and its whole life: the [`Store`](volume::Store), its crash rules, its trash |
 //! | [`meta`] | the SQLite catalogue, and the arithmetic of quotas |
@@ -65,6 +66,7 @@ pub mod fuse;
 pub mod meta;
 pub mod model;
 pub mod sys;
+pub mod transfer;
 pub mod volume;
 
 pub use api::{
