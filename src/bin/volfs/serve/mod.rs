@@ -3,6 +3,7 @@
 
 mod face;
 pub mod log_file;
+pub mod notify;
 pub mod ready;
 mod signals;
 
@@ -16,6 +17,7 @@ use volfs::fuse::Mounted;
 use volfs::volume::{Error, Store, StoreOptions};
 
 use self::face::Face;
+use self::notify::Watchdog;
 use self::ready::{MountedAs, Ready};
 use self::signals::Signals;
 use crate::commands::mount::options::MountPlan;
@@ -163,8 +165,14 @@ impl Running {
 
     /// Serves until the end, then settles the store.
     fn run(self) -> Outcome {
+        notify::ready(&self.plan.store, self.mounted.mountpoint());
+        let watchdog = Watchdog::start(self.mounted.mountpoint());
         // A sender lives as long as the mount is served.
         let end = self.ends.recv().unwrap_or(End::Forced);
+        notify::stopping();
+        if let Some(watchdog) = watchdog {
+            watchdog.end();
+        }
         drop(self.server);
         self.signals.end();
         match end {

@@ -68,6 +68,7 @@ fn act(mut caught: Caught, mounted: &Mounted, tell: &mpsc::Sender<End>) {
         asked_before = true;
         log::info!("{name}: unmounting");
         if let Err(error) = mounted.unmount(false) {
+            super::notify::status(&format!("still mounted: {error}"));
             log::error!("still mounted: {error}; a second signal detaches the mount and ends");
         }
     }
