@@ -49,9 +49,25 @@ Sizes are bytes, or with a unit: 512M, 1.5GiB, 10g (powers of 1024).";
 pub const LS: &str = "\
 Examples:
   volfs ls
+  volfs ls --filter label=team=build --filter 'used>90%' --sort -used
+  volfs ls -q --filter kind=disk    names only
+  volfs ls --format csv > volumes.csv
+  volfs ls --format '{{name}}\\t{{used}}\\t{{label.team}}'
   volfs ls --json | jq -r '.[].name'
 
-USE% is of the limit. A figure with '~' is being recounted.";
+USE% is of the limit. A figure with '~' is being recounted. On a narrow terminal
+columns are left out; --format and --json always have all. Quote filters with
+'<', '>' or '*', which the shell would take for itself.";
+
+/// `volfs prune --help`.
+pub const PRUNE: &str = "\
+Examples:
+  volfs prune --older-than 30d --dry-run          what would be removed
+  volfs prune --older-than 30d --filter label=stage=test
+  volfs prune --filter 'name=tmp-*' --purge       for ever
+
+Volumes go to the trash, 'volfs trash restore NAME' brings them back. Pinned
+volumes and those that somebody uses are kept, and it is said why.";
 
 /// `volfs inspect --help`.
 pub const INSPECT: &str = "\

@@ -7,12 +7,15 @@
 mod commands;
 mod context;
 mod failure;
+mod fields;
+mod format;
 mod help;
 mod logging;
 mod mounts;
 mod names;
 mod open;
 mod output;
+mod select;
 mod serve;
 mod table;
 

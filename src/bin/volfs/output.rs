@@ -29,6 +29,16 @@ impl Output {
         self.json
     }
 
+    /// Whether only what was asked for is printed.
+    pub const fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
+    /// What was asked for, as it is.
+    pub fn raw(self, text: impl AsRef<str>) {
+        write_out(text.as_ref());
+    }
+
     /// What was asked for, for people.
     pub fn text(self, text: impl std::fmt::Display) {
         write_out(&format!("{text}\n"));

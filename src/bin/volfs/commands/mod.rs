@@ -10,6 +10,7 @@ pub mod ls;
 pub mod mount;
 pub mod mv;
 pub mod path;
+pub mod prune;
 pub mod rm;
 pub mod set;
 pub mod stats;
@@ -43,6 +44,8 @@ pub enum Command {
     /// Remove volumes: to the trash, or for ever
     #[command(visible_alias = "remove")]
     Rm(rm::RmArgs),
+    /// Remove all volumes that filters let through and nobody uses
+    Prune(prune::PruneArgs),
     /// Rename a volume
     #[command(visible_alias = "rename")]
     Mv(mv::MvArgs),
@@ -82,6 +85,7 @@ impl Command {
             Self::Ls(arguments) => arguments.run(context),
             Self::Inspect(arguments) => arguments.run(context),
             Self::Rm(arguments) => arguments.run(context),
+            Self::Prune(arguments) => arguments.run(context),
             Self::Mv(arguments) => arguments.run(context),
             Self::Path(arguments) => arguments.run(context),
             Self::Set(arguments) => arguments.run(context),
