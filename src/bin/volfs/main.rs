@@ -11,6 +11,7 @@ mod fields;
 mod format;
 mod help;
 mod logging;
+mod man;
 mod mounts;
 mod names;
 mod open;
@@ -57,8 +58,12 @@ fn main() -> ExitCode {
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
     logging::start(&cli.global, ready.is_some() || cli.command.is_daemon());
-    let outcome = Context::new(&cli.global, output)
-        .and_then(|context| cli.command.run(&context, &argv, ready));
+    let outcome = match cli.command {
+        Command::Completions(arguments) => arguments.run(output),
+        Command::Man(arguments) => arguments.run(output),
+        command => Context::new(&cli.global, output)
+            .and_then(|context| command.run(&context, &argv, ready)),
+    };
     conclude(outcome, &output)
 }
 

@@ -169,6 +169,15 @@ impl fmt::Display for Listing {
     }
 }
 
+/// As many lines of the text as the terminal has.
+pub fn first_lines(text: &str) -> String {
+    let most = terminal_size::terminal_size_of(std::io::stdout())
+        .map_or(usize::MAX, |(_, height)| {
+            usize::from(height.0.saturating_sub(1))
+        });
+    text.lines().take(most).collect::<Vec<_>>().join("\n")
+}
+
 /// A share in per cent, yellow from 80 and red from 95.
 pub fn per_cent(used: u64, limit: u64) -> Cell {
     // Rounded up: 100 means that nothing more fits.
@@ -237,7 +246,7 @@ mod tests {
         assert!(
             listing(Some(68))[1].starts_with("a-") && listing(Some(68))[1].contains("…  directory")
         );
-        assert_eq!(heads(60), "NAME KIND USED CREATED");
+        assert_eq!(heads(59), "NAME KIND USED CREATED");
         assert_eq!(heads(40), "NAME KIND USED");
         assert_eq!(heads(20), "NAME USED");
     }

@@ -1,12 +1,15 @@
 //! The commands, one module each.
 
+pub mod completions;
 pub mod create;
+pub mod df;
 pub mod disk;
 pub mod doctor;
 pub mod events;
 pub mod image;
 pub mod inspect;
 pub mod ls;
+pub mod metrics;
 pub mod mount;
 pub mod mv;
 pub mod path;
@@ -14,6 +17,7 @@ pub mod prune;
 pub mod rm;
 pub mod set;
 pub mod stats;
+pub mod top;
 pub mod trash;
 pub mod umount;
 pub mod verify;
@@ -55,6 +59,12 @@ pub enum Command {
     Set(set::SetArgs),
     /// Show what the kernel has asked of the daemon, by operation
     Stats(stats::StatsArgs),
+    /// Print the daemon's figures for Prometheus, or serve them
+    Metrics(metrics::MetricsArgs),
+    /// Show the space that volumes take and have left
+    Df(df::DfArgs),
+    /// Show what goes on in each volume, over and over
+    Top(top::TopArgs),
     /// List, restore or delete removed volumes
     Trash(trash::TrashArgs),
     /// Show which volumes have come near their limits, oldest first
@@ -67,6 +77,10 @@ pub enum Command {
     Image(image::ImageArgs),
     /// Check what this machine and this store can do
     Doctor(doctor::DoctorArgs),
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the man pages
+    Man(completions::ManArgs),
 }
 
 impl Command {
@@ -90,12 +104,17 @@ impl Command {
             Self::Path(arguments) => arguments.run(context),
             Self::Set(arguments) => arguments.run(context),
             Self::Stats(arguments) => arguments.run(context),
+            Self::Metrics(arguments) => arguments.run(context),
+            Self::Df(arguments) => arguments.run(context),
+            Self::Top(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
             Self::Events(arguments) => arguments.run(context),
             Self::Disk(arguments) => arguments.run(context),
             Self::Verify(arguments) => arguments.run(context),
             Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
+            Self::Completions(arguments) => arguments.run(context.output),
+            Self::Man(arguments) => arguments.run(context.output),
         }
     }
 }

@@ -18,13 +18,7 @@ impl StatsArgs {
     /// Prints the counters of the store's daemon.
     pub fn run(self, context: &Context) -> Outcome {
         let Some((daemon, _)) = daemon_of(&context.store)? else {
-            return Err(Failure::new(
-                "not-mounted",
-                format!(
-                    "the store {} is not mounted; only a daemon counts requests",
-                    context.store.display()
-                ),
-            ));
+            return Err(not_mounted(context));
         };
         let stats = daemon.stats()?;
         if context.output.is_json() {
@@ -43,6 +37,17 @@ impl StatsArgs {
         ));
         Ok(())
     }
+}
+
+/// There is no daemon to be asked.
+pub fn not_mounted(context: &Context) -> Failure {
+    Failure::new(
+        "not-mounted",
+        format!(
+            "the store {} is not mounted; only a daemon counts requests",
+            context.store.display()
+        ),
+    )
 }
 
 fn operations(stats: &Value) -> Listing {

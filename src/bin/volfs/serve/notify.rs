@@ -14,8 +14,12 @@ use sd_notify::NotifyState;
 
 /// The mount can be used.
 pub fn ready(store: &Path, mountpoint: &Path) {
-    let status = format!("{} on {}", store.display(), mountpoint.display());
-    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    ready_as(&format!("{} on {}", store.display(), mountpoint.display()));
+}
+
+/// What was started can be used, and this is said of it.
+pub fn ready_as(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// The mount goes on, and this is said of it.
