@@ -4,12 +4,16 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::os::unix::net::UnixDatagram;
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Mount, TestDir, poll};
+use support::cli::BINARY;
+use support::{Mount, TestDir, Volfs, output, poll, wait_for};
 
 /// A service manager's end of the notification socket.
 struct Manager {
@@ -112,4 +116,74 @@ fn the_watchdog_lives_from_answers_of_the_mount() {
     assert!(silent.is_some(), "a mount that does not answer was said to");
     manager.wait_for("WATCHDOG=1");
     drop(above);
+}
+
+/// Mounts in the background, in a mount namespace in which `/run` is empty but
+/// for the journal's sockets, which are those in `journal`.
+fn mount_with_journal(dir: &TestDir, journal: &str) -> Output {
+    let script = r#"
+        mount -t tmpfs none /run && mkdir -p /run/systemd/journal || exit 9
+        test -z "$3" || mount --bind "$3" /run/systemd/journal || exit 9
+        exec "$0" mount --json --store "$1" -o log=journal "$2""#;
+    output(
+        Command::new("unshare")
+            .args(["--mount", "sh", "-c", script, BINARY])
+            .args([dir.join("store"), dir.mkdir("mnt")])
+            .arg(journal),
+    )
+}
+
+#[test]
+fn the_log_can_be_the_journal() {
+    let dir = TestDir::new();
+    let journal = dir.mkdir("journal");
+    let listener = UnixListener::bind(journal.join("stdout")).unwrap();
+    let mounted = mount_with_journal(&dir, journal.to_str().unwrap());
+    let said: serde_json::Value = serde_json::from_slice(&mounted.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&mounted.stderr)));
+    let pid = i32::try_from(said["pid"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    let mut log = String::new();
+    let (mut stream, _) = listener.accept().unwrap();
+    // Until the daemon has ended, and so closed it.
+    stream.read_to_string(&mut log).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines[..7], ["volfs", "", "6", "1", "0", "0", "0"]);
+    assert!(lines[7].starts_with("<6>volfs "), "{log}");
+    assert!(lines.contains(&"<6>SIGTERM: unmounting"), "{log}");
+    assert_eq!(*lines.last().unwrap(), "<6>unmounted");
+    assert!(!dir.join("store/daemon.log").exists());
+}
+
+#[test]
+fn a_journal_that_is_not_there_is_said() {
+    let dir = TestDir::new();
+    let refused = mount_with_journal(&dir, "");
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("\"code\":\"no-journal\""), "{said}");
+    assert!(said.contains("leave log=journal out"), "{said}");
+}
+
+#[test]
+fn sighup_opens_the_log_anew() {
+    let dir = TestDir::new();
+    let (volfs, mnt) = (Volfs::new(&dir.join("store")), dir.mkdir("mnt"));
+    let mnt = mnt.to_str().unwrap();
+    let said = volfs.ok(&["mount", "--json", mnt]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let log = dir.join("store/daemon.log");
+    fs::rename(&log, dir.join("moved")).unwrap();
+    let pid = i32::try_from(said["pid"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGHUP).unwrap();
+    wait_for("the log goes on in a new file", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("SIGHUP: the log goes on here"))
+    });
+    volfs.ok(&["umount", mnt]);
+    let (old, new) = (
+        fs::read_to_string(dir.join("moved")).unwrap(),
+        fs::read_to_string(&log).unwrap(),
+    );
+    assert!(old.contains("serves") && !old.contains("SIGHUP"), "{old}");
+    assert!(new.contains("unmounted"), "{new}");
 }

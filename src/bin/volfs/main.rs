@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error, &argv),
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
-    logging::start(&cli.global, ready.is_some() || cli.command.is_daemon());
+    logging::start(&cli.global, cli.command.logs_as(ready.as_ref()));
     let outcome = match cli.command {
         Command::Completions(arguments) => arguments.run(output),
         Command::Man(arguments) => arguments.run(output),

@@ -28,6 +28,7 @@ use clap::Subcommand;
 
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::logging::Who;
 use crate::serve::ready::Ready;
 
 /// What can be asked for.
@@ -84,9 +85,12 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether this process is going to serve a mount itself.
-    pub const fn is_daemon(&self) -> bool {
-        matches!(self, Self::Mount(arguments) if arguments.foreground)
+    /// How this process logs.
+    pub fn logs_as(&self, ready: Option<&Ready>) -> Who {
+        match self {
+            Self::Mount(arguments) => arguments.logs_as(ready),
+            _ => Who::Command,
+        }
     }
 
     /// Runs it. `argv` and `ready` are for `mount`, which starts itself again

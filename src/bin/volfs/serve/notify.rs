@@ -49,7 +49,7 @@ pub struct Watchdog {
 impl Watchdog {
     /// Starts when the service manager asks for it (`WATCHDOG_USEC`).
     pub fn start(mountpoint: &Path) -> Option<Self> {
-        let interval = sd_notify::watchdog_enabled()? / 2;
+        let interval = interval()?;
         let (stop, stopped) = mpsc::channel();
         let mountpoint = mountpoint.to_owned();
         let thread = std::thread::Builder::new()
@@ -71,6 +71,19 @@ impl Watchdog {
             let _ = thread.join();
         }
     }
+}
+
+/// How often the service manager is told: half of what it waits. It means its
+/// own child, or what that has started to serve.
+fn interval() -> Option<Duration> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let waits = number("WATCHDOG_USEC").filter(|&waits| waits > 0)?;
+    let meant = number("WATCHDOG_PID").is_none_or(|pid| {
+        [std::process::id(), std::os::unix::process::parent_id()]
+            .map(u64::from)
+            .contains(&pid)
+    });
+    meant.then(|| Duration::from_micros(waits) / 2)
 }
 
 fn watch(mountpoint: &Path, interval: Duration, stopped: &mpsc::Receiver<()>) {

@@ -48,7 +48,8 @@ fn act(mut caught: Caught, mounted: &Mounted, tell: &mpsc::Sender<End>) {
     let mut asked_before = false;
     for signal in caught.forever() {
         if signal == SIGHUP {
-            log::info!("SIGHUP has no meaning yet and is ignored");
+            super::log_file::reopen();
+            log::info!("SIGHUP: the log goes on here");
             continue;
         }
         let name = if signal == SIGINT {
