@@ -10,6 +10,7 @@ mod delete;
 mod error;
 mod events;
 mod files;
+mod filter;
 mod holder;
 mod image;
 mod in_memory;
@@ -39,6 +40,7 @@ pub use api::{
 pub use error::{Error, Result};
 pub use events::{Event, EventKind};
 pub use files::{Entry, FileKind, Stat, VolumeFs, VolumeReader, VolumeWriter};
+pub use filter::{Filter, Filters, InvalidFilter};
 pub use holder::{Hold, Holder, Within};
 pub use in_memory::Volume;
 pub use purge::Purge;
