@@ -58,7 +58,7 @@ pub enum Error {
         holders: Vec<Holder>,
     },
     /// A pinned volume is never removed.
-    #[error("volume {name:?} is pinned; unpin it first with 'volfs set {name} --unpin'")]
+    #[error("volume {name:?} is pinned; unpin it first with 'volfs unpin {name}'")]
     Pinned {
         /// The volume.
         name: VolumeName,

@@ -16,6 +16,8 @@ mod mounts;
 mod names;
 mod open;
 mod output;
+mod progress;
+mod purging;
 mod select;
 mod serve;
 mod table;

@@ -1,18 +1,23 @@
 //! The commands, one module each.
 
+pub mod clone;
 pub mod completions;
+pub mod config;
 pub mod create;
 pub mod df;
 pub mod disk;
 pub mod doctor;
 pub mod events;
+pub mod export;
 pub mod image;
+pub mod import;
 pub mod inspect;
 pub mod ls;
 pub mod metrics;
 pub mod mount;
 pub mod mv;
 pub mod path;
+pub mod pin;
 pub mod prune;
 pub mod rm;
 pub mod set;
@@ -58,6 +63,18 @@ pub enum Command {
     Path(path::PathArgs),
     /// Change a volume's limits, labels and pin
     Set(set::SetArgs),
+    /// Protect volumes from removal
+    Pin(pin::PinArgs),
+    /// Let volumes be removed again
+    Unpin(pin::PinArgs),
+    /// Make a second volume with the same contents
+    Clone(clone::CloneArgs),
+    /// Write a volume to a tar archive
+    Export(export::ExportArgs),
+    /// Make a volume of a tar archive
+    Import(import::ImportArgs),
+    /// Show and change what is set for the store as a whole
+    Config(config::ConfigArgs),
     /// Show what the kernel has asked of the daemon, by operation
     Stats(stats::StatsArgs),
     /// Print the daemon's figures for Prometheus, or serve them
@@ -107,6 +124,12 @@ impl Command {
             Self::Mv(arguments) => arguments.run(context),
             Self::Path(arguments) => arguments.run(context),
             Self::Set(arguments) => arguments.run(context),
+            Self::Pin(arguments) => arguments.run(context, true),
+            Self::Unpin(arguments) => arguments.run(context, false),
+            Self::Clone(arguments) => arguments.run(context),
+            Self::Export(arguments) => arguments.run(context),
+            Self::Import(arguments) => arguments.run(context),
+            Self::Config(arguments) => arguments.run(context),
             Self::Stats(arguments) => arguments.run(context),
             Self::Metrics(arguments) => arguments.run(context),
             Self::Df(arguments) => arguments.run(context),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use volfs::fuse::RmdirPolicy;
-use volfs::model::{Bytes, Kind};
+use volfs::model::{Bytes, Kind, Retention};
 
 use self::options::{LogTo, MountPlan};
 use crate::context::Context;
@@ -53,6 +53,10 @@ pub struct MountArgs {
     /// Capacity of the disk volumes that mkdir makes
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = names::size)]
     default_size: Option<Bytes>,
+    /// How long removed volumes stay in the trash, like 30d, or 'none'
+    /// [default: what 'volfs config trash.retention' says]
+    #[arg(long, value_name = "AGE|none", value_parser = options::retention)]
+    trash_retention: Option<Retention>,
     /// Let the kernel mount images that a guest has written; only if you trust
     /// all guests like the kernel itself
     #[arg(long)]
@@ -124,6 +128,7 @@ impl MountArgs {
         options.threads = self.threads.or(options.threads);
         options.default_kind = self.default_kind.unwrap_or(options.default_kind);
         options.default_size = self.default_size.or(options.default_size);
+        options.trash_retention = self.trash_retention.or(options.trash_retention);
         options.trust_guest_images |= self.trust_guest_images;
         plan.log = self.log.unwrap_or(plan.log);
         plan.check()?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use volfs::diskimg::ImageSize;
 use volfs::fuse::{MountOptions, RmdirPolicy};
-use volfs::model::{Kind, Limits};
+use volfs::model::{Kind, Limits, Retention};
 
 use crate::context::absolute_store;
 use crate::failure::{Failure, Outcome};
@@ -38,7 +38,7 @@ pub enum LogTo {
 const KNOWN: &str = "ro, rw, dev, nodev, suid, nosuid, exec, noexec, atime, noatime, relatime, \
     allow_other, default_permissions, passthrough, nopassthrough, rmdir=empty|trash, \
     root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, default_kind=directory|disk, \
-    default_size=SIZE, trust_guest_images, threads=N, log=file|journal, store=DIR";
+    default_size=SIZE, trash_retention=AGE|none, trust_guest_images, threads=N, log=file|journal, store=DIR";
 
 /// Options that mount(8) and fstab have for themselves, and those that ask for
 /// what is so anyway.
@@ -145,6 +145,9 @@ impl MountPlan {
             ("default_size", Some(text)) => {
                 options.default_size = Some(read(option, names::size(text))?);
             }
+            ("trash_retention", Some(text)) => {
+                options.trash_retention = Some(read(option, retention(text))?);
+            }
             ("trust_guest_images", None) => options.trust_guest_images = true,
             ("threads", Some(text)) => options.threads = Some(read(option, threads(text))?),
             ("log", Some(text)) => self.log = read(option, log_to(text))?,
@@ -220,6 +223,9 @@ impl MountPlan {
             texts.push(format!("default_kind={}", options.default_kind));
             texts.push(format!("default_size={}", size.0));
         }
+        if let Some(retention) = options.trash_retention {
+            texts.push(format!("trash_retention={retention}"));
+        }
         if options.trust_guest_images {
             texts.push("trust_guest_images".to_owned());
         }
@@ -262,6 +268,12 @@ pub fn log_to_in(lists: &[String]) -> LogTo {
         .filter_map(|text| log_to(text).ok())
         .last()
         .unwrap_or_default()
+}
+
+/// Reads how long removed volumes are kept.
+pub fn retention(text: &str) -> Result<Retention, String> {
+    text.parse()
+        .map_err(|error: volfs::model::InvalidAge| format!("{error}, or 'none'"))
 }
 
 /// Reads a number of threads. 256 is far above what any machine gains from.
