@@ -57,7 +57,6 @@ impl Volume {
     }
 
     /// A volume to be made; a directory volume unless it is said otherwise.
-    #[must_use]
     pub fn builder(name: impl Into<String>) -> VolumeBuilder {
         VolumeBuilder::new(name)
     }
