@@ -40,6 +40,7 @@ struct Removed<'a> {
     name: &'a VolumeName,
     removed: Removal,
     /// Where it was bind-mounted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     detached: Vec<String>,
 }
 
