@@ -91,6 +91,16 @@ struct Prepared {
 
 thread_local! {
     static PREPARED: Cell<Option<Prepared>> = const { Cell::new(None) };
+    /// The umask of a thread that has its own: mostly the next caller's too.
+    static UMASK: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Sets the umask of a prepared thread.
+fn set_umask(umask: u32) {
+    if UMASK.get() != Some(umask) {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+        UMASK.set(UMASK.get().and(Some(umask)));
+    }
 }
 
 /// Gives the thread a umask of its own and, if the process may act for others,
@@ -113,6 +123,7 @@ fn prepare() -> Prepared {
         log::warn!("this thread shares its umask with others: unshare(CLONE_FS): {errno}");
     }
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    UMASK.set(own_umask.is_ok().then_some(0));
     if switches {
         // SAFETY: prctl with plain numbers.
         let current = unsafe { libc::prctl(libc::PR_GET_SECUREBITS) };
@@ -195,7 +206,7 @@ impl Acting {
     pub fn maker(uid: u32, gid: u32, umask: u32) -> Self {
         let prepared = prepare();
         let mut acting = Self::nothing();
-        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+        set_umask(umask);
         if prepared.switches && (uid, gid) != (prepared.uid, prepared.gid) {
             set_fs_ids(uid, gid);
             acting.restore.ids = true;

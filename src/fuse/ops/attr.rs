@@ -34,6 +34,11 @@ impl FileSystem {
         if let Some(resting) = self.resting_attr(node) {
             return Ok(resting);
         }
+        // The kernel asks after every change in a directory, which is open for
+        // that already (`fuse_dir_changed`, fs/fuse/dir.c).
+        if let Some(dir) = self.open_already(node) {
+            return Ok((Attr::from_host(node, &node::stat(dir)?), true));
+        }
         if let Some((_, view)) = self.view_of(node)? {
             return Ok((self.view_attr(&view, node)?, true));
         }
