@@ -92,6 +92,7 @@ impl FileSystem {
         if let Some(mode) = set.mode {
             // The kernel has already taken away a set-group-id bit that the
             // caller may not set (setattr_prepare, fs/attr.c).
+            let _as = Acting::keeping_set_id();
             node::chmod(&fd, Mode::from_bits_truncate(mode & 0o7777))?;
         }
         if set.atime.is_some() || set.mtime.is_some() {
@@ -105,7 +106,7 @@ impl FileSystem {
     /// for the caller: only where there is such a bit to judge.
     pub(super) fn as_owner(&self, caller: Caller, fd: &OwnedFd) -> OpResult<Acting> {
         if caller.is_root() || node::stat(fd)?.st_mode & libc::S_ISGID == 0 {
-            return Ok(Acting::daemon());
+            return Ok(Acting::keeping_set_id());
         }
         self.as_member(caller)
     }
@@ -154,8 +155,11 @@ impl FileSystem {
     /// Credentials for a change of contents of a file with this mode: a caller
     /// without CAP_FSETID clears set-user-id and set-group-id bits with it.
     pub(super) fn as_writer(&self, caller: Caller, mode: u32) -> OpResult<Acting> {
-        if caller.is_root() {
+        if mode & (libc::S_ISUID | libc::S_ISGID) == 0 {
             return Ok(Acting::daemon());
+        }
+        if caller.is_root() {
+            return Ok(Acting::keeping_set_id());
         }
         // Without group execution the bit stays for members of the group
         // (setattr_should_drop_sgid, fs/attr.c).

@@ -173,7 +173,7 @@ impl FileSystem {
         let flags = self.with_noatime(flags);
         let room = self.room_for(&dir.at.volume, Inode::File { size: 0 })?;
         let made = {
-            let _as = Acting::maker(caller.uid, caller.gid, umask);
+            let _as = Acting::maker(caller.uid, caller.gid, umask, mode);
             // Always exclusive: the kernel asks only for names that it knows
             // to be free, and has checked no permission of an existing file.
             node::open_beneath(

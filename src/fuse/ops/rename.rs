@@ -58,7 +58,7 @@ impl FileSystem {
             .map(|(node, _)| self.size_locks.exclusive(*node));
         if let Some(whiteout) = whiteout {
             // It is a device node, which is its maker's.
-            let _as = Acting::maker(caller.uid, caller.gid, 0);
+            let _as = Acting::maker(caller.uid, caller.gid, 0, 0);
             node::rename(&from.fd, component(name)?, &to.fd, new_name, flags)?;
             whiteout.commit();
         } else {
