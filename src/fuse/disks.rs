@@ -150,6 +150,9 @@ impl Disks {
                 face.put_away(Duration::ZERO);
             }
         }
+        for view in self.views.lock().values() {
+            view.rest();
+        }
     }
 
     /// Detaches all images that nobody uses; for the end of the mount.
@@ -313,7 +316,11 @@ impl FileSystem {
         if let Some(view) = known {
             return Ok(Some(view));
         }
-        let view = Arc::new(View::open(&self.store.image_path(volume), volume.slot)?);
+        let view = Arc::new(View::open(
+            &self.store.image_path(volume),
+            volume.id,
+            volume.slot,
+        )?);
         let mut views = self.disks.views.lock();
         views.insert(volume.slot, Arc::clone(&view));
         Ok(Some(view))

@@ -3,6 +3,7 @@
 
 mod faces;
 mod guests;
+mod hostile;
 #[path = "../support/mod.rs"]
 mod support;
 

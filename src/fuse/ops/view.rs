@@ -14,10 +14,8 @@ use crate::fuse::fs::FileSystem;
 use crate::fuse::handles::can_write;
 use crate::fuse::node::{Generation, NodeId};
 use crate::fuse::nodes::Way;
-use crate::fuse::root;
 use crate::fuse::types::{Attr, DataPath, Entry, Found, Opened};
 use crate::fuse::view::{Seen, View, is_view};
-use crate::model::Timestamp;
 use crate::volume::Volume;
 
 /// Entries that one listing call looks at.
@@ -44,7 +42,7 @@ impl FileSystem {
     }
 
     pub(super) fn view_attr(&self, view: &View, node: NodeId) -> OpResult<Attr> {
-        Ok(attr(&view.attr(node)?, view))
+        Ok(attr(&view.attr(node)?))
     }
 
     pub(super) fn view_lookup(
@@ -64,7 +62,7 @@ impl FileSystem {
         self.nodes
             .remember(seen.node, Way::Generation(view.epoch()));
         Entry {
-            attr: attr(seen, view),
+            attr: attr(seen),
             generation: Generation::new(volume.serial, view.epoch()),
             keep_attr: true,
         }
@@ -172,16 +170,15 @@ fn each(
     }
 }
 
-fn attr(seen: &Seen, view: &View) -> Attr {
-    // The reader does not tell times: when the image was last written.
-    let time = root::time(Timestamp::from_nanos(view.written()));
+fn attr(seen: &Seen) -> Attr {
     Attr {
         node: seen.node,
         size: seen.size,
         blocks: seen.size.div_ceil(512),
-        atime: time,
-        mtime: time,
-        ctime: time,
+        atime: seen.accessed,
+        mtime: seen.modified,
+        // The reader does not tell it.
+        ctime: seen.modified,
         mode: seen.mode,
         nlink: 1,
         uid: seen.uid,
