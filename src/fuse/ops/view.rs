@@ -24,8 +24,7 @@ const PAGE: usize = 256;
 const DOTS: u64 = 2;
 
 impl FileSystem {
-    /// The view that shows `node`, if it is in an image that a guest has
-    /// written.
+    /// The view that shows `node`, if it is in an image that is not mounted.
     ///
     /// # Errors
     /// ESTALE for a node of a view that is no more; EBUSY while the image is
@@ -131,7 +130,7 @@ impl FileSystem {
         flags: OFlag,
     ) -> OpResult<Opened> {
         if can_write(flags) || flags.contains(OFlag::O_TRUNC) {
-            return Err(self.said_untrusted(&volume));
+            return Err(self.said_read_only(&volume));
         }
         let seen = view.attr(node)?;
         let path = DataPath::Cached { keep: false };
@@ -141,8 +140,9 @@ impl FileSystem {
         Ok(Opened { fh, path })
     }
 
-    fn said_untrusted(&self, volume: &Volume) -> OpError {
-        let error = OpError::Untrusted(volume.name());
+    fn said_read_only(&self, volume: &Volume) -> OpError {
+        let why = self.read_only_because(volume);
+        let error = why.map_or(OpError::Host(Errno::EROFS), |why| why.error(volume));
         self.last_errors.set_for_all(error.to_string());
         error
     }
