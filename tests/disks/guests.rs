@@ -133,25 +133,3 @@ fn an_image_of_a_guest_is_read_like_any_other() {
     drop(held);
     drop(eventually("attach", || attach(&mount, "db")));
 }
-
-#[test]
-fn an_attached_image_grows_for_its_guest() {
-    let mount = Mount::new();
-    let dir = left_by_a_guest(&mount);
-    let raw = eventually("attach", || attach(&mount, "db"));
-    mount.volfs().ok(&["set", "db", "--size", "128M"]);
-    assert_eq!(raw.metadata().unwrap().len(), 128 << 20);
-    raw.write_all_at(b"end", (128 << 20) - 3).unwrap();
-    drop(raw);
-    eventually("detached", || names(&dir));
-    mount.volfs().ok(&["disk", "trust", "db"]);
-    // Nobody has resized the file system in it yet.
-    let blocks = || {
-        let figures = nix::sys::statvfs::statvfs(&dir).unwrap();
-        figures.blocks() * figures.fragment_size()
-    };
-    assert!(blocks() < 64 << 20);
-    mount.volfs().ok(&["set", "db", "--size", "128M"]);
-    assert!(blocks() > 100 << 20);
-    assert_eq!(fs::read_to_string(dir.join("link")).unwrap(), "text");
-}

@@ -2,7 +2,9 @@
 //! other, and what is left of them when the daemon is killed.
 
 mod faces;
+mod growth;
 mod guests;
+mod health;
 mod hostile;
 #[path = "../support/mod.rs"]
 mod support;
@@ -211,23 +213,6 @@ fn a_full_disk_volume_says_so_and_gives_space_back() {
     fs::remove_file(dir.join("filler")).unwrap();
     File::open(&dir).unwrap().sync_all().unwrap();
     wait_for("space is given back", || allocated() < 16 << 20);
-}
-
-#[test]
-fn growing_keeps_files() {
-    let mount = Mount::new();
-    let dir = create(&mount, "db", "64M");
-    fs::write(dir.join("file"), "text").unwrap();
-    let held = File::open(dir.join("file")).unwrap();
-    let busy = mount.volfs().fails(1, &["set", "db", "--size", "256M"]);
-    assert!(busy.contains("in use"), "{busy}");
-    drop(held);
-    mount.volfs().ok(&["set", "db", "--size", "256M"]);
-    let figures = nix::sys::statvfs::statvfs(&dir).unwrap();
-    assert!(figures.blocks() * figures.fragment_size() > 200 << 20);
-    assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "text");
-    fs::write(dir.join("large"), vec![1; 100 << 20]).unwrap();
-    assert_eq!(mount.volfs().list()[0]["disk"]["size"], 256 << 20);
 }
 
 #[test]
