@@ -8,6 +8,7 @@ mod health;
 mod hostile;
 #[path = "../support/mod.rs"]
 mod support;
+mod without_loop;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Disk, Face};
-use crate::diskimg::AttachError;
+use crate::diskimg::{AttachError, Ways};
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::ground::Ground;
@@ -47,6 +47,12 @@ pub(super) struct NoWay {
 }
 
 impl FileSystem {
+    /// By what images are mounted here.
+    #[must_use]
+    pub fn image_ways(&self) -> &Ways {
+        self.disks.ways()
+    }
+
     /// What the volume's files stand on. The image of a disk volume is
     /// attached for it.
     ///
