@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::AttachError;
 use super::{Access, Attached, Fuse2fs, MountedImage, fuse2fs, wait_until_free};
-use crate::diskimg::check::{self, CheckError};
+use crate::diskimg::check;
 use crate::diskimg::inspect::{ImageState, inspect};
 use crate::sys::creds::{self, Capability};
 use crate::sys::loopdev;
@@ -48,7 +48,7 @@ impl Ways {
     }
 
     /// Mounts the image at `path`, by the kernel where that can be done, else
-    /// by fuse2fs. One that has errors is only read, as when they were found.
+    /// by fuse2fs. One with errors that cannot be mended unasked is only read.
     ///
     /// # Errors
     /// [`AttachError`]; nothing is left attached.
@@ -95,28 +95,30 @@ fn probe_kernel() -> Result<(), String> {
         .map_err(|errno| format!("the kernel has no ext4: {}", errno.desc()))
 }
 
-/// Looks at an image before it is mounted: whether it may be written. Mends
-/// what a fuse2fs that was killed has left half written, as that keeps no
-/// journal; what the kernel has left its journal mends.
+/// Looks at an image before it is mounted: whether it may be written. What
+/// takes no choice is mended, as it is when a machine starts: after errors
+/// that were not the image's own (its disk was full), and what a fuse2fs that
+/// was killed has left half written, as that keeps no journal. What the kernel
+/// has left its journal mends.
 fn look_after(path: &Path) -> Result<Access, AttachError> {
     let Ok(image) = OpenOptions::new().read(true).write(true).open(path) else {
         // Said by who mounts it.
         return Ok(Access::Files);
     };
-    match inspect(&image).map(|found| found.state) {
-        Ok(ImageState::HasErrors) => {
-            log::warn!("{path:?} has errors, and is mounted read-only");
-            return Ok(Access::Recovery);
-        }
-        Ok(ImageState::NotUnmounted) => {}
+    let state = match inspect(&image).map(|found| found.state) {
+        Ok(state @ (ImageState::HasErrors | ImageState::NotUnmounted)) => state,
         Ok(ImageState::Clean | ImageState::NeedsRecovery) | Err(_) => return Ok(Access::Files),
-    }
-    log::warn!("{path:?} was not cleanly unmounted, and is checked before it is used");
+    };
+    log::warn!("{path:?} has errors or was not unmounted, and is checked before it is used");
     let said = match check::preen(&image) {
         Ok(report) if report.clean => return Ok(Access::Files),
         Ok(report) => report.said,
-        Err(CheckError::NotInstalled) => CheckError::NotInstalled.to_string(),
         Err(error) => error.to_string(),
     };
+    log::warn!("{path:?}: {said}");
+    if state == ImageState::HasErrors {
+        // Read as when the errors were found.
+        return Ok(Access::Recovery);
+    }
     Err(AttachError::Unclean { said })
 }

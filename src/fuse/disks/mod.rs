@@ -164,7 +164,9 @@ impl Disks {
 
     /// How many images are attached.
     pub(in crate::fuse) fn attached(&self) -> usize {
-        let is_attached = |disk: &Arc<Disk>| match disk.face.try_lock() {
+        /// One that is locked for longer is being attached.
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let is_attached = |disk: &Arc<Disk>| match disk.face.try_lock_for(PATIENCE) {
             Some(face) => matches!(*face, Face::Directory(_)),
             None => true,
         };
