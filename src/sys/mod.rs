@@ -3,6 +3,7 @@
 
 pub mod creds;
 pub mod dir;
+pub mod ext4;
 pub mod handle;
 pub mod loopdev;
 pub mod mount;

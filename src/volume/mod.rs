@@ -33,7 +33,7 @@ pub use error::{Error, Hold, Holder, Result};
 pub use events::{Event, EventKind};
 pub use in_memory::Volume;
 pub use rebuild::Rebuilt;
-pub use store::{ImageGuard, Observer, Store, StoreOptions};
+pub use store::{Growth, ImageGuard, Observer, Store, StoreOptions};
 pub(crate) use usage::check_is_directory;
 
 #[cfg(test)]
