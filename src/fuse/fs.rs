@@ -195,6 +195,13 @@ impl FileSystem {
         Ok((at, fd))
     }
 
+    /// A directory that is open for calls by name already.
+    pub(super) fn open_already(&self, node: NodeId) -> Option<Arc<OwnedFd>> {
+        self.store.volume_in(node.slot()?)?;
+        let generation = self.nodes.way(node)?.generation();
+        self.dir_cache.get(node, generation)
+    }
+
     /// Opens a directory for calls by name.
     pub(super) fn open_dir(&self, node: NodeId) -> OpResult<OpenDir> {
         let at = self.locate(node)?;
