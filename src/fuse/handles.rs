@@ -367,6 +367,20 @@ impl Handles {
             .collect()
     }
 
+    /// How many files are open in each volume that has any.
+    #[must_use]
+    pub fn by_volume(&self) -> HashMap<Slot, usize> {
+        let mut open = HashMap::new();
+        for shard in &self.by_fh {
+            for handle in shard.read().values() {
+                if let Some(slot) = handle.node.slot() {
+                    *open.entry(slot).or_default() += 1;
+                }
+            }
+        }
+        open
+    }
+
     /// The files that are open in the volume at `slot`.
     #[must_use]
     pub fn in_volume(&self, slot: Slot) -> Vec<Arc<Handle>> {

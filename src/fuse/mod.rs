@@ -39,6 +39,7 @@ pub mod stats;
 pub mod types;
 mod verify;
 mod view;
+mod volume_stats;
 
 pub use image_file::path_below as image_below;
 pub use options::{MountOptions, RmdirPolicy};

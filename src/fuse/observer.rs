@@ -86,6 +86,9 @@ impl Observer for MountObserver {
     }
 
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
+        if let Some(fs) = self.0.upgrade() {
+            fs.volume_stats.appeared(volume.slot, volume.serial);
+        }
         // Back from the trash after an unclean stop: counted before it grows.
         if !volume.usage_is_exact()
             && let Some(fs) = self.0.upgrade()

@@ -45,6 +45,18 @@ pub struct VolumeInfo {
     pub updated: Timestamp,
 }
 
+impl VolumeInfo {
+    /// The most bytes that it may hold: the limit of a directory volume, the
+    /// size of a disk volume.
+    #[must_use]
+    pub fn capacity(&self) -> Option<Bytes> {
+        match self.kind {
+            Kind::Directory => self.limits.bytes,
+            Kind::Disk => self.disk.as_ref().map(|disk| disk.size),
+        }
+    }
+}
+
 /// Facts of a disk volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskInfo {

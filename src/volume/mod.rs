@@ -8,6 +8,7 @@ mod convert;
 mod delete;
 mod error;
 mod events;
+mod filter;
 mod image;
 mod in_memory;
 mod index;
@@ -31,6 +32,7 @@ pub use api::{
 };
 pub use error::{Error, Hold, Holder, Result};
 pub use events::{Event, EventKind};
+pub use filter::{Filter, Filters, InvalidFilter};
 pub use in_memory::Volume;
 pub use rebuild::Rebuilt;
 pub use store::{Growth, ImageGuard, Observer, Store, StoreOptions};
