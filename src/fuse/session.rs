@@ -174,9 +174,10 @@ impl Mounted {
     /// call that made it returns.
     #[must_use]
     pub fn volumes(&self) -> Arc<dyn Volumes> {
-        Arc::new(super::mounted_volumes::MountedVolumes::new(Arc::clone(
-            &self.fs,
-        )))
+        Arc::new(super::mounted_volumes::MountedVolumes::new(
+            Arc::clone(&self.fs),
+            self.mountpoint.clone(),
+        ))
     }
 
     /// All counters of the mount, as in `.volfs/stats.json`.

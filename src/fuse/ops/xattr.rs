@@ -13,6 +13,7 @@ use crate::fuse::fs::FileSystem;
 use crate::fuse::node::NodeId;
 use crate::fuse::property;
 use crate::fuse::types::Caller;
+use crate::meta::ATTRIBUTES_MOST;
 use crate::sys::creds::Acting;
 use crate::sys::xattr;
 
@@ -134,11 +135,6 @@ impl FileSystem {
     }
 }
 
-/// Attributes are not charged; an inode holds no more of them than this, names
-/// and values together, so that a limit of inodes bounds them too. ext4 without
-/// `ea_inode` has about as much room (one block).
-const ALL_MOST: usize = 4096;
-
 /// Whether an inode may have this attribute besides those that it has. Exact:
 /// the kernel locks the inode for changes of its attributes.
 fn check_size(fd: impl AsFd, name: &OsStr, value: &[u8]) -> OpResult<()> {
@@ -160,8 +156,10 @@ fn check_size(fd: impl AsFd, name: &OsStr, value: &[u8]) -> OpResult<()> {
     }
     let new = name.len() + value.len();
     // What was there before there was a quota may stay, and may shrink.
-    if others + new > ALL_MOST && new > own {
-        return Err(OpError::Attributes { most: ALL_MOST });
+    if others + new > ATTRIBUTES_MOST && new > own {
+        return Err(OpError::Attributes {
+            most: ATTRIBUTES_MOST,
+        });
     }
     Ok(())
 }
