@@ -195,6 +195,13 @@ impl FileSystem {
         Ok((at, fd))
     }
 
+    /// A directory that is open for calls by name already.
+    pub(super) fn open_already(&self, node: NodeId) -> Option<Arc<OwnedFd>> {
+        self.store.volume_in(node.slot()?)?;
+        let generation = self.nodes.way(node)?.generation();
+        self.dir_cache.get(node, generation)
+    }
+
     /// Opens a directory for calls by name.
     pub(super) fn open_dir(&self, node: NodeId) -> OpResult<OpenDir> {
         let at = self.locate(node)?;
@@ -218,7 +225,10 @@ impl FileSystem {
     /// Opens a node by the names that lead to it from its volume's root, and
     /// makes sure that it is still the same inode.
     fn open_by_place(&self, at: &Located, flags: OFlag) -> OpResult<OwnedFd> {
-        let opened = self.path_in_volume(at.node).and_then(|names| {
+        let is_root = |node: NodeId| {
+            at.volume.kind == Kind::Disk && node.ino().0 == crate::diskimg::ROOT_INODE
+        };
+        let opened = self.path_in_volume(at.node, is_root).and_then(|names| {
             let root = at.ground.root_of(&at.volume)?;
             Ok(if names.as_os_str().is_empty() {
                 root
@@ -248,18 +258,26 @@ impl FileSystem {
         Ok(node::reopen(path, flags)?)
     }
 
-    /// The names from the volume's root to `node`, as far as they are known.
-    fn path_in_volume(&self, node: NodeId) -> OpResult<PathBuf> {
+    /// The names from the volume's root to `node`, as far as they are known;
+    /// `is_root` tells roots that have a number of their own.
+    fn path_in_volume(&self, node: NodeId, is_root: impl Fn(NodeId) -> bool) -> OpResult<PathBuf> {
         /// `PATH_MAX` over the shortest component with its slash.
         const DEEPEST: usize = 2048;
         let mut names: Vec<OsString> = Vec::new();
         let mut current = node;
+        let joined = |names: &[OsString]| names.iter().rev().collect();
+        if is_root(node) {
+            return Ok(PathBuf::new());
+        }
         while let Some(Way::Place(_, place)) = self.nodes.way(current) {
             if place.parent == NodeId::ROOT {
-                return Ok(names.iter().rev().collect());
+                return Ok(joined(&names));
             }
             names.push(place.name);
             current = place.parent;
+            if is_root(current) {
+                return Ok(joined(&names));
+            }
             if names.len() > DEEPEST {
                 break;
             }

@@ -70,6 +70,7 @@ impl Housekeeping {
             let mut most_nodes = 0;
             while !stop.sleep(SAVE_EVERY) {
                 most_nodes = give_back_memory(&file_system, most_nodes);
+                file_system.watch_disks();
                 file_system.disks.detach_idle();
                 if let Err(error) = file_system.store.save_usage() {
                     log::error!("cannot save the usage of volumes: {error}");

@@ -224,7 +224,7 @@ fn try_open(
     register: &dyn Register,
 ) -> OpResult<Opened> {
     let (node, writes) = (node_of(volume.slot), user.writes);
-    if flags.contains(OFlag::O_TRUNC) {
+    if flags.intersects(OFlag::O_TRUNC | OFlag::O_APPEND) {
         return Err(OpError::ImageSize);
     }
     if writes && fs.options.read_only {
@@ -328,6 +328,10 @@ pub(super) fn write(fs: &FileSystem, fh: Fh, offset: u64, data: &[u8]) -> OpResu
 }
 
 pub(super) fn fsync(fs: &FileSystem, fh: Fh, data_only: bool) -> OpResult<()> {
+    let handle = fs.handles.get(fh).ok_or(Errno::EBADF)?;
+    if fs.cut_image(&handle.volume) {
+        return Err(OpError::PastImage(handle.volume.name()));
+    }
     with_file(fs, fh, |file| {
         if data_only {
             nix::unistd::fdatasync(file)

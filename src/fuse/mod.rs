@@ -34,7 +34,6 @@ pub mod passthrough;
 mod property;
 mod resting;
 mod root;
-mod serving;
 mod session;
 pub mod stats;
 pub mod types;

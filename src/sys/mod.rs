@@ -4,6 +4,7 @@
 pub mod clone;
 pub mod creds;
 pub mod dir;
+pub mod ext4;
 pub mod handle;
 pub mod loopdev;
 pub mod mount;

@@ -9,7 +9,7 @@ use super::files::{Ledger, VolumeFs};
 use super::in_memory::Volume;
 use super::source::Source;
 use super::store::Store;
-use crate::diskimg::Attached;
+use crate::diskimg::{Access, Attached};
 use crate::model::{Kind, VolumeName};
 
 impl Store {
@@ -58,7 +58,12 @@ impl Store {
                 path,
             });
         }
-        let image = Attached::new(&path, self.is_read_only()).map_err(|error| Error::Image {
+        let access = if self.is_read_only() {
+            Access::None
+        } else {
+            Access::Files
+        };
+        let image = Attached::new(&path, access).map_err(|error| Error::Image {
             path,
             why: error.to_string(),
         })?;

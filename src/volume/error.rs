@@ -41,6 +41,16 @@ pub enum Error {
         /// Who uses it.
         holders: Vec<Holder>,
     },
+    /// A file system is grown while it is in use only with the right to.
+    #[error("volume {name:?} cannot be grown while it is in use by {}: {why}; it can when nobody uses it", holders_text(.holders))]
+    NotGrown {
+        /// The volume.
+        name: VolumeName,
+        /// Who uses it.
+        holders: Vec<Holder>,
+        /// Why not while it is in use.
+        why: String,
+    },
     /// A first limit cannot count what is written past it.
     #[error("volume {name:?} cannot be limited while files in it are open for writing without a limit, by {}; close them first", holders_text(.holders))]
     Unaccounted {

@@ -48,7 +48,7 @@ pub use rebuild::Rebuilt;
 pub use settings::{Setting, Settings};
 pub use source::Source;
 pub use staging::{Staged, Staging};
-pub use store::{ImageGuard, Observer, Store, StoreOptions};
+pub use store::{Growth, ImageGuard, Observer, Store, StoreOptions};
 pub(crate) use usage::check_is_directory;
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use super::reserve::Reserve;
 use super::settings::{Setting, Settings};
 use super::source::Source;
 use super::staging::Staged;
-use crate::diskimg;
+use crate::diskimg::{self, ImageSize};
 use crate::meta::{self, Catalogue};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 
@@ -55,6 +55,8 @@ pub trait Observer: Send + Sync {
     /// # Errors
     /// Who uses it.
     fn take_image(&self, volume: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>>;
+    /// Grows the image of a disk volume, if that is for its users to do.
+    fn grow_image(&self, volume: &Volume, size: ImageSize) -> Growth;
     /// Detaches what keeps the volume in use, if nobody would notice; says
     /// where it was.
     ///
@@ -65,6 +67,21 @@ pub trait Observer: Send + Sync {
     fn appeared(&self, name: &VolumeName, volume: &Volume);
     /// The name leads to this volume no longer (removed, renamed away).
     fn vanished(&self, name: &VolumeName, volume: &Volume);
+}
+
+/// What is to be done to grow an image that may be in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// Nothing: it is done.
+    Done,
+    /// A guest has the image, or has made what is in it: the file is to be made
+    /// longer, and the rest is the guest's.
+    FileOnly,
+    /// File and file system, when nobody uses them.
+    Unmounted {
+        /// Why not while somebody does.
+        why: Option<String>,
+    },
 }
 
 /// While it lives nobody uses the image of a disk volume but who has this.

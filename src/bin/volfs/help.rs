@@ -176,7 +176,7 @@ Examples:
   volfs set cache --quota 20G
   volfs set cache --quota none --quota-inodes none
   volfs set cache --label team=build --unset-label old
-  volfs set db --size 20G           a disk volume that nobody uses
+  volfs set db --size 20G           a disk volume grows
   volfs set cache --pin             as 'volfs pin cache'";
 
 /// `volfs trash --help`.

@@ -72,10 +72,10 @@ impl FileSystem {
         let at = self.locate(node)?;
         let end = offset.saturating_add(data.len() as u64);
         let as_caller = |mode| {
-            if clears_bits {
+            if clears_bits || mode & (libc::S_ISUID | libc::S_ISGID) == 0 {
                 self.as_writer(caller, mode)
             } else {
-                Ok(Acting::daemon())
+                Ok(Acting::keeping_set_id())
             }
         };
         {

@@ -20,6 +20,10 @@ use crate::sys::xattr;
 /// `XATTR_LIST_MAX`, `linux/limits.h`.
 const LIST_MAX: usize = 64 << 10;
 
+/// File capabilities (capabilities(7)). The kernel asks for them once per inode
+/// before it writes (`cap_inode_need_killpriv`, security/commoncap.c).
+const CAPABILITY: &str = "security.capability";
+
 impl FileSystem {
     /// The value of attribute `name`, into `buffer`; returns its length. With
     /// an empty buffer, the length that it would take.
@@ -32,6 +36,14 @@ impl FileSystem {
         }
         if property::is_property(name) {
             return fit(property::get(self, node, name)?.as_bytes(), buffer);
+        }
+        if name == CAPABILITY
+            && self
+                .handles
+                .inode(node)
+                .is_some_and(|it| it.lacks_capability())
+        {
+            return Err(Errno::ENODATA.into());
         }
         if self.rests_without_attributes(node) || self.view_of(node)?.is_some() {
             return Err(Errno::ENODATA.into());
@@ -58,6 +70,11 @@ impl FileSystem {
         }
         if property::is_property(name) {
             return property::set(self, caller, node, name, Some(value));
+        }
+        if name == CAPABILITY
+            && let Some(inode) = self.handles.inode(node)
+        {
+            inode.set_lacks_capability(false);
         }
         let (at, fd) = self.open_node(node)?;
         if at.volume.limits().bytes.is_some() {

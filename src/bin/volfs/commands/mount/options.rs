@@ -266,7 +266,7 @@ pub fn log_to_in(lists: &[String]) -> LogTo {
     options
         .filter_map(|option| option.trim().strip_prefix("log="))
         .filter_map(|text| log_to(text).ok())
-        .last()
+        .next_back()
         .unwrap_or_default()
 }
 
