@@ -18,7 +18,6 @@ use serde_json::Value;
 use support::{TestDir, Volfs, run};
 
 /// A file system of its own in a file, on a loop device.
-#[derive(Debug)]
 pub struct OwnFs {
     path: PathBuf,
     // Last, so that it is removed after it is unmounted.
@@ -41,6 +40,7 @@ impl OwnFs {
         Self { path, _dir: dir }
     }
 
+    /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.path
     }
