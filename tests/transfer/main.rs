@@ -8,6 +8,7 @@ mod clones;
 mod cut;
 mod hostile;
 mod round_trip;
+mod too_much;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -47,7 +48,7 @@ impl OwnFs {
 
     /// Bytes that are free, everything written.
     pub fn free(&self) -> u64 {
-        nix::unistd::syncfs(&File::open(&self.path).unwrap()).unwrap();
+        nix::unistd::syncfs(File::open(&self.path).unwrap()).unwrap();
         let stat = nix::sys::statvfs::statvfs(&self.path).unwrap();
         stat.blocks_free() * stat.fragment_size()
     }

@@ -2,7 +2,10 @@
 //! a removal is refused or done accordingly. `rm --force` detaches what nobody
 //! uses, and nothing else.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod containers;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,10 +16,11 @@ use support::map::{Map, Sharing};
 use support::{Mount, run, wait_for};
 
 /// A process that is ended with the test.
-struct Guest(Child);
+pub struct Guest(Child);
 
 impl Guest {
-    fn start(command: &mut Command) -> Self {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::piped()).spawn().unwrap())
     }
 
@@ -30,7 +34,7 @@ impl Guest {
     }
 
     /// Ends it, and waits for that.
-    fn end(mut self) {
+    pub fn end(mut self) {
         drop(self.0.stdin.take());
         self.0.wait().unwrap();
     }
@@ -52,7 +56,8 @@ fn holders(mount: &Mount, name: &str) -> Vec<Value> {
     volfs.holders(name)
 }
 
-fn how(holders: &[Value]) -> Vec<&str> {
+/// The ways in which it is held, each once.
+pub fn how(holders: &[Value]) -> Vec<&str> {
     let mut all: Vec<_> = holders
         .iter()
         .map(|it| it["how"].as_str().unwrap())
@@ -64,7 +69,7 @@ fn how(holders: &[Value]) -> Vec<&str> {
 
 /// The volume is in use, by `rmdir`, by `rm` and by `rm --force` too, and
 /// `last_error` says by whom.
-fn assert_refused(mount: &Mount, name: &str, words: &[&str]) {
+pub fn assert_refused(mount: &Mount, name: &str, words: &[&str]) {
     let error = fs::remove_dir(mount.join(name)).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EBUSY), "{name}");
     let told = fs::read_to_string(mount.join(".volfs/last_error")).unwrap();
@@ -88,7 +93,8 @@ fn assert_refused(mount: &Mount, name: &str, words: &[&str]) {
     assert!(text.contains("In use by:"), "{text}");
 }
 
-fn assert_free(mount: &Mount, name: &str) {
+/// Nobody has the volume any more; it is removed.
+pub fn assert_free(mount: &Mount, name: &str) {
     let volfs = mount.volfs();
     wait_for("nobody holds the volume", || volfs.holders(name).is_empty());
     volfs.ok(&["rm", "--purge", name]);
@@ -219,129 +225,6 @@ fn a_sandbox_that_has_the_volume_bound() {
     assert_refused(&mount, "renamed", &["a bind mount on /tmp/data"]);
     guest.end();
     assert_free(&mount, "renamed");
-}
-
-/// A root file system with busybox.
-fn busybox_root(root: &Path) {
-    for part in ["bin", "proc", "dev", "data", "sys", "etc", "run", "tmp"] {
-        fs::create_dir_all(root.join(part)).unwrap();
-    }
-    fs::copy("/bin/busybox", root.join("bin/busybox"))
-        .expect("scripts/test installs busybox-static");
-    run(Command::new("chroot")
-        .arg(root)
-        .args(["/bin/busybox", "--install", "-s", "/bin"]));
-}
-
-/// Runs a command where the hybrid control group mount is out of the way:
-/// crun refuses to run at all under it.
-fn without_hybrid(command: &str) -> Command {
-    let mut unshare = Command::new("unshare");
-    let script = format!(
-        "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; {command}"
-    );
-    unshare.args(["--mount", "sh", "-euc", &script, "sh"]);
-    unshare
-}
-
-#[test]
-fn a_podman_container() {
-    let mount = Mount::new();
-    let volume = mount.volume("v");
-    let root = mount.dir().mkdir("rootfs");
-    busybox_root(&root);
-    let state = mount.dir().mkdir("podman");
-    let name = format!("volfs-test-{}", std::process::id());
-    let podman = r#"exec podman --root "$1/root" --runroot "$1/run" --storage-driver vfs run --rm -i \
-        --name "$2" --network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
-        --volume "$3:/data" --workdir /data --rootfs "$4" /bin/sh -c 'echo in > f; exec 5< f; read end'"#;
-    let mut command = without_hybrid(podman);
-    command.arg(&state).arg(&name).arg(&volume).arg(&root);
-    let guest = Guest::start(&mut command);
-    let volfs = mount.volfs();
-    let in_container = || {
-        volfs
-            .holders("v")
-            .into_iter()
-            .find(|it| it["how"] == "open-file" && it["within"]["container"]["engine"] == "podman")
-    };
-    let mut found = None;
-    wait_for("the container has a file open", || {
-        found = in_container();
-        found.is_some()
-    });
-    let found = found.unwrap();
-    assert_eq!(found["command"], "sh");
-    let id = found["within"]["container"]["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert_eq!(id.len(), 64, "{id}");
-    let all = volfs.holders("v");
-    assert_eq!(
-        how(&all),
-        ["bind-mount", "open-file", "working-directory"],
-        "{all:?}"
-    );
-    assert!(all.iter().any(|it| it["mountpoint"] == "/data"), "{all:?}");
-    let short = format!("podman container {}", &id[..12]);
-    assert_refused(&mount, "v", &["(sh)"]);
-    let text = volfs.ok(&["inspect", "v"]);
-    assert!(text.contains(&short), "{text}");
-    guest.end();
-    assert_free(&mount, "v");
-}
-
-#[test]
-fn a_crun_container() {
-    let mount = Mount::new();
-    let volume = mount.volume("v");
-    let bundle = mount.dir().mkdir("bundle");
-    busybox_root(&bundle.join("rootfs"));
-    run(Command::new("crun").arg("spec").current_dir(&bundle));
-    let file = bundle.join("config.json");
-    let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    config["process"]["terminal"] = false.into();
-    config["process"]["args"] = serde_json::json!(["/bin/sh", "-c", "read end"]);
-    config["process"]["cwd"] = "/".into();
-    config["process"]["rlimits"] = serde_json::json!([]);
-    config["mounts"] = serde_json::json!([
-        {"destination": "/proc", "type": "proc", "source": "proc"},
-        {"destination": "/data", "type": "bind", "source": volume, "options": ["rbind", "rw"]},
-    ]);
-    config["linux"]["namespaces"] = serde_json::json!([
-        {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}
-    ]);
-    config["linux"]["resources"] = serde_json::json!({});
-    // As an engine that runs crun names it.
-    let id = format!("crun/volfs-test-{}", std::process::id());
-    config["linux"]["cgroupsPath"] = format!("/{id}").into();
-    fs::write(&file, serde_json::to_vec(&config).unwrap()).unwrap();
-    let mut command =
-        without_hybrid(r#"exec crun --cgroup-manager=cgroupfs --root "$1" run --bundle "$2" "$3""#);
-    let name = format!("volfs-test-{}", std::process::id());
-    command
-        .arg(mount.dir().join("state"))
-        .arg(&bundle)
-        .arg(&name);
-    let guest = Guest::start(&mut command);
-    let volfs = mount.volfs();
-    let mut found = Vec::new();
-    wait_for("the container has the volume bound", || {
-        found = volfs.holders("v");
-        found
-            .iter()
-            .any(|it| it["within"]["container"]["engine"] == "crun")
-    });
-    assert_eq!(how(&found), ["bind-mount"], "{found:?}");
-    let within = format!("crun container volfs-test-{}", std::process::id());
-    assert_refused(&mount, "v", &["a bind mount on /data", &within]);
-    guest.end();
-    assert_free(&mount, "v");
-    // The parent of the container's control groups is ours, and empty.
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
-        let _ = fs::remove_dir(hierarchy.unwrap().path().join("crun"));
-    }
 }
 
 #[test]
