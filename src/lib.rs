@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `src/bin/volfs` | the command line and the daemon: one file per command |
 //! | [`fuse`] | the mounted file system: session and adapter (the only users of the `fuser` crate), nodes, handles, one file per family of operations |
+//! | [`keeper`] | the supervisor, which keeps descriptors for the process that serves, and starts the next when it dies |
 //! | [`control`] | the control socket: protocol, server, client |
 //! | [`volume`] | what a volume is and its whole life: the [`Store`](volume::Store), its crash rules, its trash |
 //! | [`meta`] | the SQLite catalogue, and the arithmetic of quotas |
@@ -44,6 +45,7 @@ pub mod control;
 pub mod diskimg;
 pub mod failpoint;
 pub mod fuse;
+pub mod keeper;
 pub mod meta;
 pub mod model;
 pub mod sys;

@@ -27,6 +27,7 @@ use super::handles::{Handles, OpenInode};
 use super::host::Host;
 use super::kernel::Kernel;
 use super::last_error::LastErrors;
+use super::live::Live;
 use super::node::{Generation, HostIno, NodeId};
 use super::nodes::{NodeTable, Place, Way};
 use super::options::MountOptions;
@@ -55,6 +56,7 @@ pub struct FileSystem {
     /// `st_dev` of the mount, once it is mounted.
     device: OnceLock<u64>,
     pub(super) disks: Disks,
+    pub(super) live: Live,
     /// What all directory volumes stand on.
     store_ground: Arc<Ground>,
 }
@@ -78,6 +80,15 @@ impl FileSystem {
     /// # Errors
     /// The store's directories cannot be opened.
     pub fn new(store: Arc<Store>, options: MountOptions) -> Result<Self, (PathBuf, Errno)> {
+        Self::with_live(store, options, Live::default())
+    }
+
+    /// As [`new`](Self::new), with what has to outlive this process in `live`.
+    pub(super) fn with_live(
+        store: Arc<Store>,
+        options: MountOptions,
+        live: Live,
+    ) -> Result<Self, (PathBuf, Errno)> {
         let path = store.dir().join("volumes");
         let ground = Ground::of_directories(&path).map_err(|errno| (path.clone(), errno))?;
         Ok(Self {
@@ -95,6 +106,7 @@ impl FileSystem {
             stale_caches: RwLock::default(),
             device: OnceLock::new(),
             disks: Disks::default(),
+            live,
             store_ground: Arc::new(ground),
         })
     }

@@ -8,6 +8,7 @@ pub mod loopdev;
 pub mod mount;
 pub mod node;
 pub mod process;
+pub mod shared;
 pub mod xattr;
 
 use nix::errno::Errno;

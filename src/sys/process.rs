@@ -88,3 +88,20 @@ pub fn of_thread(tid: u32) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
     line.trim().parse().ok()
 }
+
+/// Makes the number of `target` mean what `fd` is; what it was is closed. For
+/// a descriptor whose owner does not let go of it.
+///
+/// # Errors
+/// As `dup3(2)`.
+pub fn put_over(
+    fd: impl std::os::fd::AsFd,
+    target: std::os::fd::BorrowedFd<'_>,
+) -> nix::Result<()> {
+    use std::os::fd::{AsRawFd, IntoRawFd};
+    let mut number = adopt(target.as_raw_fd());
+    let result = nix::unistd::dup3(fd, &mut number, nix::fcntl::OFlag::O_CLOEXEC);
+    // It stays its owner's.
+    let _ = number.into_raw_fd();
+    result
+}

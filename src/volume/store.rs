@@ -79,7 +79,7 @@ pub struct Store {
     // `None` in a store that is only looked at.
     reserve: Option<Reserve>,
     // Last, so that the catalogue is closed before another process may come.
-    _lock: Option<StoreLock>,
+    lock: Option<StoreLock>,
 }
 
 impl std::fmt::Debug for Store {
@@ -108,8 +108,16 @@ impl Store {
             catalogue: catalogue.map(Mutex::new),
             index: RwLock::new(index),
             observer: RwLock::new(None),
-            _lock: lock,
+            lock,
         }
+    }
+
+    /// The descriptor that has the store's lock, for a process that goes on
+    /// with it; `None` for a store that is only looked at.
+    #[must_use]
+    pub fn lock_descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.catalogue.as_ref()?;
+        self.lock.as_ref().map(StoreLock::descriptor)
     }
 
     /// The store's directory.

@@ -23,7 +23,7 @@ use clap::Subcommand;
 
 use crate::context::Context;
 use crate::failure::Outcome;
-use crate::serve::ready::Ready;
+use crate::serve::role::Role;
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
@@ -72,11 +72,11 @@ impl Command {
         matches!(self, Self::Mount(arguments) if arguments.foreground)
     }
 
-    /// Runs it. `argv` and `ready` are for `mount`, which starts itself again
+    /// Runs it. `argv` and `role` are for `mount`, which starts itself again
     /// in the background.
-    pub fn run(self, context: &Context, argv: &[OsString], ready: Option<Ready>) -> Outcome {
+    pub fn run(self, context: &Context, argv: &[OsString], role: Role) -> Outcome {
         match self {
-            Self::Mount(arguments) => arguments.run(context, argv, ready),
+            Self::Mount(arguments) => arguments.run(context, argv, role),
             Self::Umount(arguments) => arguments.run(context),
             Self::Create(arguments) => arguments.run(context),
             Self::Ls(arguments) => arguments.run(context),

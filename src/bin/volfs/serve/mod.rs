@@ -4,7 +4,9 @@
 mod face;
 pub mod log_file;
 pub mod ready;
+pub mod role;
 mod signals;
+mod supervise;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -12,12 +14,13 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use volfs::control::{Client, SOCKET_NAME, Server, Status};
-use volfs::fuse::Mounted;
+use volfs::fuse::{Inherited, Mounted};
 use volfs::volume::{Error, Store, StoreOptions};
 
 use self::face::Face;
 use self::ready::{MountedAs, Ready};
 use self::signals::Signals;
+pub use self::supervise::supervise;
 use crate::commands::mount::options::MountPlan;
 use crate::failure::{Failure, Outcome};
 use crate::mounts;
@@ -35,18 +38,22 @@ enum End {
 }
 
 /// Serves until unmounted; the log is standard error.
-pub fn in_foreground(plan: &MountPlan, output: Output) -> Outcome {
-    let daemon = Running::start(plan, || {})?;
-    daemon.mounted_as().tell(output)?;
+pub fn in_foreground(plan: &MountPlan, output: Output, inherited: Option<Inherited>) -> Outcome {
+    let first = !is_successor(inherited.as_ref());
+    let daemon = Running::start(plan, inherited, || {})?;
+    if first {
+        daemon.mounted_as().tell(output)?;
+    }
     daemon.run()
 }
 
 /// Serves until unmounted, in a session of its own; the log is a file.
-pub fn in_background(plan: &MountPlan, ready: Ready) -> Outcome {
-    // Fails only for the leader of a process group, which is in nobody's way.
-    let _ = nix::unistd::setsid();
-    // No directory is kept from being unmounted.
-    let _ = std::env::set_current_dir("/");
+pub fn in_background(plan: &MountPlan, ready: Ready, inherited: Option<Inherited>) -> Outcome {
+    if is_successor(inherited.as_ref()) {
+        // Its log is open, and nobody waits for its word.
+        return Running::start(plan, inherited, || {})?.run();
+    }
+    leave_the_session();
     let log_is_open = Cell::new(false);
     let redirect = || {
         log_is_open.set(true);
@@ -56,7 +63,7 @@ pub fn in_background(plan: &MountPlan, ready: Ready) -> Outcome {
     if plan.store.join("meta.db").exists() {
         redirect();
     }
-    let started = Running::start(plan, || {
+    let started = Running::start(plan, inherited, || {
         // The lock is held now: no other daemon writes this log.
         log_file::rotate(&plan.store);
         redirect();
@@ -80,6 +87,18 @@ pub fn in_background(plan: &MountPlan, ready: Ready) -> Outcome {
     daemon.run()
 }
 
+fn is_successor(inherited: Option<&Inherited>) -> bool {
+    inherited.is_some_and(Inherited::is_successor)
+}
+
+/// Signals of a terminal do not come here any more, and no directory is kept
+/// from being unmounted.
+fn leave_the_session() {
+    // Fails only for the leader of a process group, which is in nobody's way.
+    let _ = nix::unistd::setsid();
+    let _ = std::env::set_current_dir("/");
+}
+
 /// A daemon whose mount can be used.
 struct Running {
     plan: MountPlan,
@@ -92,13 +111,28 @@ struct Running {
 
 impl Running {
     /// Mounts. `opened` is called when the store is open.
-    fn start(plan: &MountPlan, opened: impl FnOnce()) -> Outcome<Self> {
-        refuse_mounted(plan)?;
+    fn start(
+        plan: &MountPlan,
+        inherited: Option<Inherited>,
+        opened: impl FnOnce(),
+    ) -> Outcome<Self> {
+        if !is_successor(inherited.as_ref()) {
+            refuse_mounted(plan)?;
+        }
         let options = StoreOptions {
             read_only: plan.options.read_only,
             create: !plan.options.read_only,
         };
-        let store = Arc::new(open_store(plan, &options)?);
+        let lock = inherited
+            .as_ref()
+            .and_then(|inherited| inherited.lock().transpose())
+            .transpose()
+            .map_err(|error| Failure::io("take over", "the store's lock", &error))?;
+        let store = match lock {
+            Some(lock) if !options.read_only => Store::open_inherited(&plan.store, lock)?,
+            _ => open_store(plan, &options)?,
+        };
+        let store = Arc::new(store);
         opened();
         let (tell, ends) = mpsc::channel();
         // Before the mount: a signal in between must not leave a stale one.
@@ -107,6 +141,7 @@ impl Running {
             Arc::clone(&store),
             &plan.mountpoint,
             &plan.options,
+            inherited,
         )?);
         let face = Arc::new(Face::new(plan, &mounted));
         let socket = plan.store.join(SOCKET_NAME);

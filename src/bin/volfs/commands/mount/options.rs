@@ -20,11 +20,13 @@ pub struct MountPlan {
     pub mountpoint: PathBuf,
     /// How.
     pub options: MountOptions,
+    /// Whether the mount outlives the process that serves it.
+    pub supervised: bool,
 }
 
 /// The options that this command understands, for the error text.
 const KNOWN: &str = "ro, rw, dev, nodev, suid, nosuid, exec, noexec, atime, noatime, relatime, \
-    allow_other, default_permissions, passthrough, nopassthrough, rmdir=empty|trash, \
+    allow_other, default_permissions, passthrough, nopassthrough, supervisor, nosupervisor, rmdir=empty|trash, \
     root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, default_kind=directory|disk, \
     default_size=SIZE, trust_guest_images, threads=N, store=DIR";
 
@@ -81,6 +83,7 @@ impl MountPlan {
             store: store.to_owned(),
             mountpoint,
             options: MountOptions::default(),
+            supervised: true,
         })
     }
 
@@ -112,6 +115,8 @@ impl MountPlan {
             ("atime", None) => options.noatime = false,
             ("noatime", None) => options.noatime = true,
             ("allow_other", None) => options.allow_other = true,
+            ("supervisor", None) => self.supervised = true,
+            ("nosupervisor", None) => self.supervised = false,
             ("passthrough", None) => options.passthrough = true,
             ("nopassthrough", None) => options.passthrough = false,
             ("rmdir", Some("empty")) => options.rmdir = RmdirPolicy::Empty,
@@ -187,6 +192,7 @@ impl MountPlan {
             choose(options.exec, "exec", "noexec"),
             choose(options.noatime, "noatime", "atime"),
             choose(options.passthrough, "passthrough", "nopassthrough"),
+            choose(self.supervised, "supervisor", "nosupervisor"),
             match options.rmdir {
                 RmdirPolicy::Empty => "rmdir=empty".to_owned(),
                 RmdirPolicy::Trash => "rmdir=trash".to_owned(),

@@ -1,0 +1,6 @@
+//! The mount outlives the process that serves it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod killed;
