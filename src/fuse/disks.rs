@@ -379,6 +379,16 @@ impl FileSystem {
         Ok(())
     }
 
+    /// A user of the image as a file has it from an earlier process.
+    pub(super) fn go_on_with_image(&self, volume: &Volume, user: ImageUser) {
+        let disk = self.disks.of(volume.slot);
+        let mut face = disk.face.lock();
+        match &mut *face {
+            Face::Block(users) => users.push(user),
+            face => *face = Face::Block(vec![user]),
+        }
+    }
+
     /// Whether nobody has files of the volume open, or not any more.
     fn view_closes(&self, volume: &Volume) -> bool {
         let deadline = Instant::now() + CLOSE_GRACE;

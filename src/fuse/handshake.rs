@@ -5,13 +5,16 @@
 //! socket pair, where it finds the kernel's request, or a copy of it that an
 //! earlier process has left; then the device takes the place of the socket.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use fuser::{Config, Filesystem, Session, SessionACL};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use super::node::NodeId;
 use crate::sys::process::put_over;
 
 /// More than FUSE_MIN_READ_BUFFER (8 KiB), the least that the kernel takes.
@@ -123,4 +126,27 @@ pub(super) fn resend(device: &OwnedFd) -> io::Result<()> {
     message[4..8].copy_from_slice(&FUSE_NOTIFY_RESEND.to_ne_bytes());
     nix::unistd::write(device, &message)?;
     Ok(())
+}
+
+/// Has the kernel ask again what `name` in `parent` is; nothing mounted there
+/// is taken away (FUSE_NOTIFY_INVAL_ENTRY with FUSE_EXPIRE_ONLY, Linux 6.2).
+pub(super) fn expire_entry(device: &OwnedFd, parent: NodeId, name: &OsStr) {
+    const FUSE_NOTIFY_INVAL_ENTRY: i32 = 3;
+    const FUSE_EXPIRE_ONLY: u32 = 1;
+    let name = name.as_bytes();
+    let Ok(name_len) = u32::try_from(name.len()) else {
+        return;
+    };
+    // `fuse_out_header`, `fuse_notify_inval_entry_out`, the name and a zero.
+    let mut message = Vec::with_capacity(33 + name.len());
+    message.extend((33 + name_len).to_ne_bytes());
+    message.extend(FUSE_NOTIFY_INVAL_ENTRY.to_ne_bytes());
+    message.extend(0_u64.to_ne_bytes());
+    message.extend(parent.raw().to_ne_bytes());
+    message.extend(name_len.to_ne_bytes());
+    message.extend(FUSE_EXPIRE_ONLY.to_ne_bytes());
+    message.extend(name);
+    message.push(0);
+    // ENOENT: the kernel does not know the name.
+    let _ = nix::unistd::write(device, &message);
 }

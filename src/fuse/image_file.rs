@@ -13,7 +13,8 @@ use nix::sys::stat::Mode;
 use super::disks::ImageUser;
 use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
-use super::handles::{Handle, Mode as InodeMode, can_write};
+use super::handles::{Handle, Mode as InodeMode, NewHandle, can_write};
+use super::live::PastHandle;
 use super::node::{Generation, NodeId};
 use super::ops::{Listed, ListedPlus};
 use super::passthrough::Register;
@@ -244,7 +245,16 @@ fn try_open(
         let size = node::stat(&file)?.st_size.unsigned_abs();
         let ground = Arc::clone(fs.store_ground());
         let file = (!matches!(path, DataPath::Passthrough(_))).then_some(file);
-        let fh = opening.commit(Arc::clone(volume), ground, flags, file, &path, size);
+        let new = NewHandle {
+            volume: Arc::clone(volume),
+            ground,
+            flags,
+            file,
+            size,
+            generation: None,
+            process: user.process,
+        };
+        let fh = opening.commit(new, &path);
         fs.disks.image_users.lock().insert(fh, user);
         Ok(Opened { fh, path })
     });
@@ -252,6 +262,32 @@ fn try_open(
         fs.end_image(volume, user);
     }
     opened
+}
+
+/// Opens an image again that was open in an earlier process: its user has it
+/// still.
+pub(super) fn restore(fs: &FileSystem, past: &PastHandle, path: &DataPath) -> OpResult<()> {
+    let volume = volume_of(fs, past.node)?;
+    let user = ImageUser {
+        process: past.process,
+        writes: can_write(past.flags),
+    };
+    let access = past.flags & (OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC);
+    let file = open_image(fs, &volume, access)?;
+    let size = node::stat(&file)?.st_size.unsigned_abs();
+    fs.go_on_with_image(&volume, user);
+    let new = NewHandle {
+        volume,
+        ground: Arc::clone(fs.store_ground()),
+        flags: past.flags,
+        file: (!matches!(path, DataPath::Passthrough(_))).then_some(file),
+        size,
+        generation: None,
+        process: user.process,
+    };
+    fs.handles.opening(past.node).commit_as(past.fh, new, path);
+    fs.disks.image_users.lock().insert(past.fh, user);
+    Ok(())
 }
 
 /// Before the first byte is written the catalogue must know: the image is not

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use fuser::SessionACL;
 use parking_lot::Mutex;
 
-use super::adapter::{Adapter, KernelNotifier};
+use super::adapter::{Adapter, DeviceFiles, KernelNotifier};
 use super::fs::FileSystem;
-use super::handshake::Negotiated;
 use super::housekeeping::{self, Housekeeping};
-use super::live::{Live, Past};
+use super::live::{Live, Past, Terms};
 use super::observer::MountObserver;
 use super::options::MountOptions;
 use super::serving::Serving;
@@ -121,12 +120,12 @@ impl Mounted {
         let limit = crate::sys::process::raise_descriptor_limit();
         log::debug!("at most {limit} descriptors");
         let source = store.dir().to_owned();
-        let fs = FileSystem::with_live(store, options.clone(), live).map_err(|(path, errno)| {
-            MountError::Store {
+        let fs = FileSystem::with_live(store, options.clone(), Arc::new(live)).map_err(
+            |(path, errno)| MountError::Store {
                 path,
                 why: errno.desc().to_owned(),
-            }
-        })?;
+            },
+        )?;
         let fs = Arc::new(fs);
         if let Some(past) = past {
             return Self::serve_on(&fs, past, &mountpoint, options);
@@ -155,8 +154,10 @@ impl Mounted {
         let inherited = |error: io::Error| MountError::Inherited {
             why: error.to_string(),
         };
-        let (device, negotiated) = past.restore(fs).map_err(inherited)?;
-        Self::serve(fs, device, mountpoint, options, Some(negotiated)).map_err(inherited)
+        let files = past.device().try_clone().map_err(inherited)?;
+        fs.kernel.set_files(Arc::new(DeviceFiles::new(files)));
+        let (device, terms) = past.restore(fs).map_err(inherited)?;
+        Self::serve(fs, device, mountpoint, options, Some(terms)).map_err(inherited)
     }
 
     fn serve(
@@ -164,7 +165,7 @@ impl Mounted {
         device: OwnedFd,
         mountpoint: &Path,
         options: &MountOptions,
-        before: Option<Negotiated>,
+        before: Option<Terms>,
     ) -> io::Result<Self> {
         let acl = if options.allow_other {
             SessionACL::All
@@ -175,22 +176,33 @@ impl Mounted {
         config.acl = acl;
         let threads = options.threads.unwrap_or(DEFAULT_THREADS).max(1);
         config.n_threads = Some(threads);
+        fs.kernel
+            .set_files(Arc::new(DeviceFiles::new(device.try_clone()?)));
         housekeeping::hold_uncounted(fs);
         // The kernel's first request is answered below.
         let watched = device.try_clone()?;
         let serving = Arc::new(Serving::new(threads, move || mount::is_gone(&watched)));
         let adapter = Adapter::new(Arc::clone(fs), Arc::clone(&serving));
-        let (session, negotiated) =
-            handshake::begin(adapter, &device, acl, config, before.as_ref())?;
-        fs.kernel
-            .connect(Arc::new(KernelNotifier::new(session.notifier())));
+        let (session, negotiated) = {
+            let negotiated = before.as_ref().map(|before| &before.negotiated);
+            handshake::begin(adapter, &device, acl, config, negotiated)?
+        };
+        fs.kernel.connect(Arc::new(KernelNotifier::new(
+            session.notifier(),
+            device.try_clone()?,
+        )));
         fs.store()
             .observe(Arc::new(MountObserver(Arc::downgrade(fs))));
         if let Some(mount) = mountinfo::mounted_on(mountpoint) {
             fs.mounted_as(mount.device);
         }
-        fs.live
-            .serves(&device, &negotiated, fs.store(), mountpoint)?;
+        fs.live.serves(
+            &device,
+            &negotiated,
+            fs,
+            mountpoint,
+            before.as_ref().map(|before| before.state_place),
+        )?;
         if before.is_some() {
             handshake::resend(&device)?;
         }

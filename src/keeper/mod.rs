@@ -12,5 +12,5 @@ mod client;
 mod protocol;
 pub mod supervisor;
 
-pub use client::{Keeper, Kept};
+pub use client::{Keeper, Kept, Place};
 pub use protocol::{HANDED_OVER, Kind};

@@ -200,12 +200,13 @@ impl Supervisor {
                     Next::Another => {}
                 }
             }
-            if self.working.is_none() && self.patience.is_due() {
-                if let Err(error) = self.start() {
-                    log::error!("cannot start another process: {error}");
-                    if self.patience.failed() == Verdict::GiveUp {
-                        return Ok(self.give_up());
-                    }
+            if self.working.is_none()
+                && self.patience.is_due()
+                && let Err(error) = self.start()
+            {
+                log::error!("cannot start another process: {error}");
+                if self.patience.failed() == Verdict::GiveUp {
+                    return Ok(self.give_up());
                 }
             }
         }

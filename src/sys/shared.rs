@@ -106,7 +106,7 @@ impl SharedFile {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
         let bytes = words.checked_mul(WORD).ok_or_else(invalid)?;
         let end = start.checked_add(bytes as u64).ok_or_else(invalid)?;
-        if end > self.len() || start % page_bytes() != 0 {
+        if end > self.len() || !start.is_multiple_of(page_bytes()) {
             return Err(invalid());
         }
         let length = NonZeroUsize::new(bytes).ok_or_else(invalid)?;

@@ -175,6 +175,13 @@ impl Store {
         self.index.read().in_slot(slot).map(Arc::clone)
     }
 
+    /// All volumes, also those in the trash.
+    #[must_use]
+    pub fn all_volumes(&self) -> Vec<Arc<Volume>> {
+        let index = self.index.read();
+        index.live().chain(index.trash()).map(Arc::clone).collect()
+    }
+
     /// The next volumes in order of creation after `after` (from the start
     /// when `None`), at most `most`, each with its name.
     #[must_use]

@@ -73,7 +73,7 @@ impl Which {
             Self::Handles => (4, 256),
             Self::Inodes => (4, 256),
             Self::Volumes => (10, 64),
-            Self::Gone => (16, 64),
+            Self::Gone => (12, 64),
         };
         Shape { words, first }
     }

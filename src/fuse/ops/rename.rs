@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 
+use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, OpenDir, component};
+use crate::fuse::live::journal::{self, Item};
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::Caller;
@@ -34,10 +36,18 @@ impl FileSystem {
         let from = self.dir_to_change(parent)?;
         let to = self.dir_to_change(new_parent)?;
         self.about_to_change(&from.at.volume)?;
+        component(name)?;
+        component(new_name)?;
+        if self.is_renamed_already((&from, name), (&to, new_name), flags)? {
+            return Ok(());
+        }
+        let before = self.before_rename((&from, name), flags)?;
+        journal::intend((parent, name), (new_parent, new_name), before);
         let whiteout = if flags & libc::RENAME_WHITEOUT == 0 {
             None
         } else {
-            Some(self.room_for(&from.at.volume, Inode::Other)?)
+            let room = self.room_for(&from.at.volume, Inode::Other)?;
+            Some((room, self.charging_made(Item::Second, &from.at.volume)))
         };
         let victim = self.victim(&to, component(new_name)?, flags)?;
         if let Some((victim, _)) = &victim {
@@ -48,19 +58,22 @@ impl FileSystem {
                 return Ok(());
             }
         }
-        let lock = victim
-            .as_ref()
-            .map(|(node, _)| self.size_locks.exclusive(*node));
+        let removing = victim
+            .map(|(node, fd)| self.about_to_remove(&to.at.volume, node, fd))
+            .transpose()?;
+        failpoint::hit("live.rename.intent");
         {
             // RENAME_WHITEOUT makes a device node, which is its maker's.
             let _as = Acting::maker(caller.uid, caller.gid, 0);
             node::rename(&from.fd, component(name)?, &to.fd, new_name, flags)?;
         }
-        if let Some(whiteout) = whiteout {
-            whiteout.commit();
+        failpoint::hit("live.rename.host");
+        if let Some((room, charging)) = whiteout {
+            charging.becomes(room.amount());
+            room.commit();
         }
-        if let (Some((node, fd)), Some(lock)) = (victim, lock) {
-            self.name_removed(&to.at.volume, node, fd, lock);
+        if let Some(removing) = removing {
+            self.name_removed(removing);
         }
         if !from.at.ground.host().has_handles() {
             self.note_place(&to, new_name);
