@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use parking_lot::Mutex;
 
 use super::protocol::{Inbox, Kind, MOST_KEPT, Message, Verb};
@@ -80,6 +80,8 @@ impl Keeper {
             // It died before it could be asked for.
             return Err(io::ErrorKind::NotConnected.into());
         }
+        // The supervisor has blocked those that it waits for.
+        SigSet::all().thread_unblock()?;
         // A program's own file is executed through /proc and would be "exe".
         let _ = nix::sys::prctl::set_name(c"volfs");
         let socket = adopt(socket);

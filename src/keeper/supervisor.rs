@@ -102,8 +102,6 @@ pub fn run(supervised: Supervised) -> io::Result<i32> {
     ] {
         wanted.add(signal);
     }
-    // A working process starts with none blocked (posix_spawn in the standard
-    // library).
     wanted.thread_block()?;
     let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mut supervisor = Supervisor {
