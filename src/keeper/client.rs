@@ -202,6 +202,15 @@ impl Keeper {
     }
 }
 
+impl Keeper {
+    /// A request has been served: whatever this process dies of, it is not its
+    /// start.
+    pub fn works(&self) {
+        // A supervisor that is gone takes this process with it.
+        let _ = Message::new(Verb::Working).send(&self.socket, None, b"");
+    }
+}
+
 impl AsFd for Keeper {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -65,6 +65,8 @@ pub(super) enum Verb {
     /// The mount is served, on the mountpoint whose path follows: when this
     /// process dies there shall be another.
     Serving = 3,
+    /// A request has been served.
+    Working = 6,
     /// To the working process: this is kept at this place.
     Kept = 4,
     /// To the working process: that was all; the key says how many processes
@@ -74,9 +76,16 @@ pub(super) enum Verb {
 
 impl Verb {
     fn from_raw(raw: u32) -> Option<Self> {
-        [Self::Keep, Self::Drop, Self::Serving, Self::Kept, Self::All]
-            .into_iter()
-            .find(|verb| *verb as u32 == raw)
+        [
+            Self::Keep,
+            Self::Drop,
+            Self::Serving,
+            Self::Working,
+            Self::Kept,
+            Self::All,
+        ]
+        .into_iter()
+        .find(|verb| *verb as u32 == raw)
     }
 }
 

@@ -286,8 +286,8 @@ impl Supervisor {
                         self.serves = true;
                         (self.supervised.serving)();
                     }
-                    self.patience.serves();
                 }
+                (Verb::Working, _) => self.patience.works(),
                 (verb, _) => log::error!("a message {verb:?} makes no sense here"),
             }
         };
@@ -327,7 +327,7 @@ impl Supervisor {
             _ => {}
         }
         log::error!("process {pid} that served the mount has died ({status}) after {lived:?}");
-        match self.patience.died() {
+        match self.patience.failed() {
             Verdict::Again(pause) => {
                 log::info!("another is started in {pause:?}");
                 Next::Another

@@ -56,6 +56,8 @@ pub(super) struct Live {
     shared: Option<Shared>,
     /// A successor can go on from here.
     armed: AtomicBool,
+    /// A request has been served.
+    works: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,7 @@ impl Live {
                 unanswered: Mutex::default(),
             }),
             armed: AtomicBool::new(false),
+            works: AtomicBool::new(false),
         };
         Ok((live, past))
     }
@@ -157,10 +160,14 @@ impl Live {
 
     /// What this thread has begun is done, or refused.
     pub(super) fn end(&self, done: bool) {
-        if let Some(live) = &self.shared
-            && let Some(index) = journal::end(done)
-        {
+        let Some(live) = &self.shared else {
+            return;
+        };
+        if let Some(index) = journal::end(done) {
             live.state.table(Which::Journal).give_back(index);
+        }
+        if !self.works.load(Relaxed) && !self.works.swap(true, Relaxed) {
+            live.keeper.works();
         }
     }
 

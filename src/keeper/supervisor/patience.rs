@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
 
-/// One that has served for so long was not killed by its start.
-const GOOD_LIFE: Duration = Duration::from_millis(50);
-/// So many short lives in a row are too many.
+/// So many deaths in a row, of processes that have served no request, are too
+/// many.
 const MOST_DEATHS: u32 = 12;
-/// The pause after the third short life; it doubles with each.
+/// The pause after the third; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -21,31 +20,21 @@ pub(super) enum Verdict {
     GiveUp,
 }
 
-/// Counts short lives.
+/// Counts deaths that came to nothing.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     deaths: u32,
-    /// When the process of now began to serve.
-    serves: Option<Instant>,
     due: Option<Instant>,
 }
 
 impl Patience {
-    /// The process serves.
-    pub(super) fn serves(&mut self) {
-        self.serves = Some(Instant::now());
+    /// The process has served a request. One that kills each process which
+    /// serves it is refused after a while, by the process itself.
+    pub(super) fn works(&mut self) {
+        self.deaths = 0;
     }
 
-    /// The process has died.
-    pub(super) fn died(&mut self) -> Verdict {
-        let served = self.serves.take().map(|since| since.elapsed());
-        if served.is_some_and(|served| served >= GOOD_LIFE) {
-            self.deaths = 0;
-        }
-        self.failed()
-    }
-
-    /// A process came to nothing.
+    /// A process has died, or could not be started.
     pub(super) fn failed(&mut self) -> Verdict {
         self.deaths += 1;
         if self.deaths > MOST_DEATHS {
@@ -94,26 +83,25 @@ mod tests {
         let mut patience = Patience::default();
         let mut last = Duration::ZERO;
         for n in 1..=MOST_DEATHS {
-            patience.serves();
-            let Verdict::Again(pause) = patience.died() else {
+            let Verdict::Again(pause) = patience.failed() else {
                 panic!("gave up after {n}");
             };
             assert!(pause >= last && pause <= LONGEST_PAUSE);
             last = pause;
         }
-        assert_eq!(patience.died(), Verdict::GiveUp);
+        assert_eq!(patience.failed(), Verdict::GiveUp);
         patience.reset();
-        assert_eq!(patience.died(), Verdict::Again(Duration::ZERO));
+        assert_eq!(patience.failed(), Verdict::Again(Duration::ZERO));
     }
 
     #[test]
-    fn a_good_life_makes_up_for_short_ones() {
+    fn one_that_works_makes_up_for_those_that_did_not() {
         let mut patience = Patience::default();
         for _ in 0..5 {
-            patience.died();
+            patience.failed();
         }
-        patience.serves = Instant::now().checked_sub(GOOD_LIFE);
-        assert_eq!(patience.died(), Verdict::Again(Duration::ZERO));
+        patience.works();
+        assert_eq!(patience.failed(), Verdict::Again(Duration::ZERO));
         assert!(patience.is_due());
     }
 }
