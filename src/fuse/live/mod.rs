@@ -110,7 +110,7 @@ impl Live {
         };
         if let Some(why) = why_not(fs, negotiated) {
             log::warn!("the mount ends when the process that serves it dies: {why}");
-            return Ok(());
+            return keeper.serving(mountpoint, false);
         }
         state.set_negotiated(negotiated)?;
         state.seal();
@@ -126,7 +126,7 @@ impl Live {
                 keeper.keep(Kind::Device, 0, device.as_fd())?;
             }
         }
-        keeper.serving(mountpoint)?;
+        keeper.serving(mountpoint, true)?;
         self.armed.store(true, Relaxed);
         Ok(())
     }
