@@ -3,7 +3,7 @@
 //! the kernel is the caller's decision.
 
 use std::fs::OpenOptions;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -111,23 +111,37 @@ impl Attached {
         let device = LoopDevice::attach(image, BLOCK_SIZE as u32, read_only, &name)
             .map_err(|errno| AttachError::Loop { errno })?;
         let mount = mount(&device, read_only)?;
-        let open = |dir: &OwnedFd| {
-            nix::fcntl::openat(
-                dir,
-                ".",
-                OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-                Mode::empty(),
-            )
-        };
-        let dir = open(&mount).map_err(|errno| AttachError::Mount {
+        Self::from_mount(mount, device.number())
+    }
+
+    /// One that another process has mounted, by the descriptor of its
+    /// [mount](Self::mount) and the number of its [device](Self::device).
+    ///
+    /// # Errors
+    /// Its root cannot be opened.
+    pub fn from_mount(mount: OwnedFd, device: u32) -> Result<Self, AttachError> {
+        let dir = nix::fcntl::openat(
+            &mount,
+            ".",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| AttachError::Mount {
             errno,
             messages: String::new(),
         })?;
         Ok(Self {
             dir: Some(dir),
             mount: Some(mount),
-            device: device.number(),
+            device,
         })
+    }
+
+    /// The mount. As long as any copy of this descriptor is open the image stays
+    /// attached.
+    #[must_use]
+    pub fn mount(&self) -> Option<BorrowedFd<'_>> {
+        self.mount.as_ref().map(OwnedFd::as_fd)
     }
 
     /// The root directory, open for reading.

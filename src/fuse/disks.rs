@@ -267,7 +267,10 @@ impl FileSystem {
                 errno: error.errno(),
                 why: error.to_string(),
             })
-            .and_then(Ground::of_image);
+            .and_then(|attached| {
+                let kept = self.live.keep_image(volume.slot, &attached);
+                Ground::of_image(attached, kept)
+            });
         match ground {
             Ok(ground) => {
                 log::debug!(
@@ -377,6 +380,11 @@ impl FileSystem {
         drop(face);
         self.forget_contents(volume);
         Ok(())
+    }
+
+    /// Goes on with an image that an earlier process has attached.
+    pub(super) fn go_on_with_ground(&self, volume: &Volume, ground: Ground) {
+        *self.disks.of(volume.slot).face.lock() = Face::Directory(Arc::new(ground));
     }
 
     /// A user of the image as a file has it from an earlier process.

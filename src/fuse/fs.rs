@@ -89,6 +89,7 @@ impl FileSystem {
         options: MountOptions,
         live: Arc<Live>,
     ) -> Result<Self, (PathBuf, Errno)> {
+        super::view::start_epochs(live.generation());
         let path = store.dir().join("volumes");
         let ground = Ground::of_directories(&path).map_err(|errno| (path.clone(), errno))?;
         Ok(Self {

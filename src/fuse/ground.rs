@@ -14,6 +14,7 @@ use nix::sys::stat::Mode;
 
 use super::error::{OpError, OpResult};
 use super::host::Host;
+use super::live::KeptImage;
 use crate::diskimg::Attached;
 use crate::sys::node;
 use crate::volume::Volume;
@@ -28,6 +29,8 @@ pub(super) struct Ground {
     // Before the image, which it would keep attached.
     host: Host,
     begins: Begins,
+    /// Keeps an image attached for a successor.
+    kept: Option<KeptImage>,
 }
 
 #[derive(Debug)]
@@ -52,6 +55,7 @@ impl Ground {
             // Handles are opened relative to a descriptor that is not O_PATH.
             host: Host::probe(open(OFlag::O_RDONLY)?)?,
             begins: Begins::Below(open(OFlag::O_PATH)?),
+            kept: None,
         })
     }
 
@@ -59,11 +63,12 @@ impl Ground {
     ///
     /// # Errors
     /// Its root cannot be opened.
-    pub(super) fn of_image(attached: Attached) -> OpResult<Self> {
+    pub(super) fn of_image(attached: Attached, kept: Option<KeptImage>) -> OpResult<Self> {
         let root = attached.root().map_err(|_| Errno::EMFILE)?;
         Ok(Self {
             host: Host::probe(root)?,
             begins: Begins::Image(attached),
+            kept,
         })
     }
 
@@ -97,6 +102,7 @@ impl Ground {
 
     /// Unmounts an image; `false` when the kernel still has a file of it.
     pub(super) fn detach(self) -> bool {
+        drop(self.kept);
         drop(self.host);
         match self.begins {
             Begins::Below(_) => true,

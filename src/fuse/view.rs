@@ -42,6 +42,14 @@ static EPOCHS: AtomicU32 = AtomicU32::new(0);
 /// cannot be listed further.
 const MOST_NODES: usize = 1 << NUMBER_BITS;
 
+/// Nodes of an earlier process are of none of this one's views.
+pub(super) fn start_epochs(generation: u64) {
+    /// Views of one process, before those of a later one could be mixed up.
+    const OF_ONE: u64 = 256;
+    let first = (generation * OF_ONE) & ((1 << EPOCH_BITS) - 1);
+    EPOCHS.store(first as u32, Ordering::Relaxed);
+}
+
 /// Links that a hostile directory may claim to go deep: longer paths are not
 /// followed (`PATH_MAX`).
 const LONGEST_PATH: usize = 4096;
