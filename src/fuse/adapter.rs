@@ -32,7 +32,6 @@ use super::handles::can_write;
 use super::init;
 use super::node::NodeId;
 use super::ops::FileRange;
-use super::serving::Serving;
 use super::stats::Op;
 use super::types::{Caller, Fh, Found, SetAttr};
 
@@ -40,24 +39,14 @@ use super::types::{Caller, Fh, Found, SetAttr};
 #[derive(Clone)]
 pub(super) struct Adapter {
     fs: Arc<FileSystem>,
-    serving: Arc<Serving>,
 }
 
 impl Adapter {
-    /// Serves `fs` with the threads that `serving` knows.
-    pub(super) fn new(fs: Arc<FileSystem>, serving: Arc<Serving>) -> Self {
-        Self { fs, serving }
+    /// Serves `fs`.
+    pub(super) fn new(fs: Arc<FileSystem>) -> Self {
+        Self { fs }
     }
 }
-
-/// Changes of volumes are written to the catalogue, and so wait for the disk.
-fn is_root(parent: INodeNo) -> bool {
-    node(parent) == NodeId::ROOT
-}
-
-/// Reads and writes from this size on take as long as it takes to wake another
-/// thread.
-const LARGE: u32 = 64 << 10;
 
 fn node(ino: INodeNo) -> NodeId {
     NodeId::from_raw(ino.0)
@@ -80,7 +69,6 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.serving.begin(false);
         let found = self.run(Op::Lookup, parent, |fs| fs.lookup(node(parent), name));
         let entry = found.map(|found| match found {
             Found::Entry(entry) => entry,
@@ -97,7 +85,6 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let _turn = self.serving.begin(false);
         let fh = fh.map(|fh| Fh(fh.0));
         Self::reply_attr(
             reply,
@@ -123,7 +110,6 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _turn = self.serving.begin(false);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, ino, [], {
@@ -144,7 +130,6 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        let _turn = self.serving.begin(false);
         BUFFER.with_borrow_mut(|buffer| {
             match self.run(Op::Readlink, ino, |fs| fs.readlink(node(ino), buffer)) {
                 Ok(len) => reply.data(&buffer[..len]),
@@ -163,7 +148,6 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.serving.begin(false);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -184,7 +168,6 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.serving.begin(is_root(parent));
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -196,7 +179,6 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.serving.begin(false);
         let adapter = self;
         change!(adapter, parent, [name], {
             let result = adapter.run(Op::Unlink, parent, |fs| fs.unlink(node(parent), name));
@@ -205,7 +187,6 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.serving.begin(is_root(parent));
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -222,7 +203,6 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let _turn = self.serving.begin(false);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [link_name, target], {
@@ -243,7 +223,6 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(is_root(parent));
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [name, newname], {
@@ -263,7 +242,6 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _turn = self.serving.begin(false);
         let adapter = self;
         change!(adapter, newparent, [newname], {
             let result = adapter.run(Op::Link, ino, |fs| {
@@ -274,7 +252,6 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.serving.begin(false);
         let caller = caller(req);
         let flags = OFlag::from_bits_retain(flags.0);
         let adapter = self;
@@ -296,7 +273,6 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _turn = self.serving.begin(false);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -333,7 +309,6 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _turn = self.serving.begin(size >= LARGE);
         BUFFER.with_borrow_mut(|buffer| {
             let len = (size as usize).min(buffer.len());
             let buffer = &mut buffer[..len];
@@ -358,7 +333,6 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _turn = self.serving.begin(data.len() >= LARGE as usize);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, ino, [data], {
@@ -399,7 +373,6 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(false);
         let slot = node(ino).slot();
         let _under_way = slot.map(|slot| self.fs.counting.pass(slot));
         let result = self.run(Op::Release, ino, |fs| {
@@ -417,7 +390,6 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(true);
         let result = self.run(Op::Fsync, ino, |fs| fs.fsync(node(ino), Fh(fh.0), datasync));
         Self::reply_empty(reply, result);
     }
@@ -437,7 +409,6 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _turn = self.serving.begin(false);
         let result = self.run(Op::Readdir, ino, |fs| {
             fs.readdir(node(ino), offset, &mut |listed| {
                 let ino = INodeNo(listed.node.raw());
@@ -458,7 +429,6 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _turn = self.serving.begin(true);
         let result = self.run(Op::Readdirplus, ino, |fs| {
             fs.readdirplus(node(ino), offset, &mut |listed| {
                 let attr = file_attr(&listed.entry.attr);
@@ -481,7 +451,6 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(true);
         Self::reply_empty(
             reply,
             self.run(Op::Fsyncdir, ino, |fs| fs.fsyncdir(node(ino))),
@@ -489,7 +458,6 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        let _turn = self.serving.begin(false);
         match self.run(Op::Statfs, ino, |fs| fs.statfs(node(ino))) {
             Ok(fs) => reply.statfs(
                 fs.blocks,
@@ -515,7 +483,6 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(false);
         let result = self.run(Op::Setxattr, ino, |fs| {
             fs.setxattr(caller(req), node(ino), name, value, flags)
         });
@@ -523,21 +490,18 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _turn = self.serving.begin(false);
         self.reply_xattr(Op::Getxattr, ino, size, reply, |fs, buffer| {
             fs.getxattr(node(ino), name, buffer)
         });
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let _turn = self.serving.begin(false);
         self.reply_xattr(Op::Listxattr, ino, size, reply, |fs, buffer| {
             fs.listxattr(caller(req), node(ino), buffer)
         });
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.serving.begin(false);
         let result = self.run(Op::Removexattr, ino, |fs| {
             fs.removexattr(caller(req), node(ino), name)
         });
@@ -554,7 +518,6 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(true);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, ino, [], {
@@ -575,7 +538,6 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let _turn = self.serving.begin(false);
         let result = self.run(Op::Lseek, ino, |fs| {
             fs.lseek(node(ino), Fh(fh.0), offset, whence)
         });
@@ -598,7 +560,6 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _turn = self.serving.begin(true);
         let caller = caller(req);
         let adapter = self;
         change!(adapter, ino_out, [], {

@@ -197,6 +197,10 @@ fn volume_errno(error: &VolumeError) -> Errno {
         | VolumeError::InvalidSpec(_) => Errno::EINVAL,
         VolumeError::Unsupported { .. } => Errno::EOPNOTSUPP,
         VolumeError::ReadOnly { .. } => Errno::EROFS,
+        VolumeError::NoSpace { .. } => Errno::ENOSPC,
+        VolumeError::Outside { .. } => Errno::EXDEV,
+        VolumeError::Archive { .. } => Errno::EINVAL,
+        VolumeError::Interrupted => Errno::EINTR,
         VolumeError::BadStore { .. }
         | VolumeError::Catalogue { .. }
         | VolumeError::Image { .. }

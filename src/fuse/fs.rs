@@ -32,6 +32,7 @@ use super::nodes::{NodeTable, Place, Way};
 use super::options::MountOptions;
 use super::stats::Stats;
 use super::types::{Attr, Caller, Entry};
+use super::volume_stats::VolumeStats;
 use crate::model::{Kind, Slot, VolumeName};
 use crate::sys::creds::Acting;
 use crate::sys::{node, process};
@@ -44,6 +45,7 @@ pub struct FileSystem {
     pub(super) nodes: NodeTable,
     pub(super) handles: Handles,
     pub(super) stats: Stats,
+    pub(super) volume_stats: VolumeStats,
     pub(super) kernel: Kernel,
     pub(super) last_errors: LastErrors,
     pub(super) open_texts: OpenTexts,
@@ -86,6 +88,7 @@ impl FileSystem {
             nodes: NodeTable::default(),
             handles: Handles::default(),
             stats: Stats::default(),
+            volume_stats: VolumeStats::default(),
             kernel: Kernel::default(),
             last_errors: LastErrors::default(),
             open_texts: OpenTexts::default(),
@@ -137,12 +140,29 @@ impl FileSystem {
     pub fn stats_json(&self) -> serde_json::Value {
         let mut json = self.stats.to_json();
         json["schema"] = 1.into();
+        json["volumes"] = self.volumes_json();
         json["cached_nodes"] = self.nodes.len().into();
         json["open_files"] = self.handles.len().into();
         json["open_files_passthrough"] = self.handles.passthrough().into();
         json["attached_disks"] = self.disks.attached().into();
         json["passthrough"] = self.kernel.passes_through().into();
         json
+    }
+
+    /// The counters of each volume that had a request, by name.
+    fn volumes_json(&self) -> serde_json::Value {
+        let open = self.handles.by_volume();
+        self.store
+            .volumes_after(None, usize::MAX)
+            .into_iter()
+            .filter_map(|(name, volume)| {
+                let mut counters = self.volume_stats.to_json(volume.slot)?;
+                counters["id"] = volume.id.to_string().into();
+                counters["open_files"] = open.get(&volume.slot).copied().unwrap_or(0).into();
+                Some((name.to_string(), counters))
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     }
 
     /// The volume that `node` is in.
@@ -173,6 +193,13 @@ impl FileSystem {
         let at = self.locate(node)?;
         let fd = self.open_located(&at, OFlag::O_PATH)?;
         Ok((at, fd))
+    }
+
+    /// A directory that is open for calls by name already.
+    pub(super) fn open_already(&self, node: NodeId) -> Option<Arc<OwnedFd>> {
+        self.store.volume_in(node.slot()?)?;
+        let generation = self.nodes.way(node)?.generation();
+        self.dir_cache.get(node, generation)
     }
 
     /// Opens a directory for calls by name.

@@ -76,6 +76,7 @@ impl Housekeeping {
                     log::error!("cannot save the usage of volumes: {error}");
                 }
                 hold_uncounted(&file_system);
+                clean_up(&file_system);
             }
         })?;
         Ok(housekeeping)
@@ -85,6 +86,22 @@ impl Housekeeping {
         let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
         self.threads.push(thread);
         Ok(())
+    }
+}
+
+/// Deletes what has been in the trash for long enough, and what dead processes
+/// have left of volumes that they were building.
+fn clean_up(fs: &FileSystem) {
+    if fs.store.is_read_only() {
+        return;
+    }
+    let retention = fs
+        .options
+        .trash_retention
+        .unwrap_or(fs.store.current_settings().trash_retention);
+    let expired = fs.store.expire_trash(retention).map(drop);
+    if let Err(error) = expired.and_then(|()| fs.store.sweep_tmp()) {
+        log::error!("cannot clean up the store: {error}");
     }
 }
 

@@ -85,7 +85,17 @@ impl Observer for MountObserver {
         }
     }
 
+    fn detach(&self, volume: &Volume) -> Result<Vec<String>, Vec<Holder>> {
+        match self.0.upgrade() {
+            Some(fs) => super::holders::detach(&fs, volume),
+            None => Ok(Vec::new()),
+        }
+    }
+
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
+        if let Some(fs) = self.0.upgrade() {
+            fs.volume_stats.appeared(volume.slot, volume.serial);
+        }
         // Back from the trash after an unclean stop: counted before it grows.
         if !volume.usage_is_exact()
             && let Some(fs) = self.0.upgrade()

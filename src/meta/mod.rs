@@ -17,5 +17,5 @@ pub use account::{Account, Crossed, OverLimit, Reservation, Resource};
 pub use catalogue::Catalogue;
 pub use change::UsageRow;
 pub use error::{Error, Result};
-pub use quota::{BLOCK, Inode, charge, grow, round_up};
+pub use quota::{ATTRIBUTES_MOST, BLOCK, Inode, charge, grow, round_up};
 pub use row::{DiskRow, State, VolumeRow};

@@ -1,6 +1,7 @@
 //! Safe wrappers of the system calls that the standard library and `nix` do
 //! not offer. The only place with `unsafe` code; knows nothing of volumes.
 
+pub mod clone;
 pub mod creds;
 pub mod dir;
 pub mod ext4;

@@ -88,3 +88,15 @@ pub fn of_thread(tid: u32) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
     line.trim().parse().ok()
 }
+
+/// Makes the calling thread yield to others: it runs when nothing else wants
+/// to. Best effort.
+pub fn lower_priority() {
+    /// The most that nice(2) has is 19.
+    const NICE: i32 = 15;
+    // SAFETY: plain numbers; 0 is the calling thread (setpriority(2), "C
+    // library/kernel differences").
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+    }
+}

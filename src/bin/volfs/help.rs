@@ -49,9 +49,25 @@ Sizes are bytes, or with a unit: 512M, 1.5GiB, 10g (powers of 1024).";
 pub const LS: &str = "\
 Examples:
   volfs ls
+  volfs ls --filter label=team=build --filter 'used>90%' --sort -used
+  volfs ls -q --filter kind=disk    names only
+  volfs ls --format csv > volumes.csv
+  volfs ls --format '{{name}}\\t{{used}}\\t{{label.team}}'
   volfs ls --json | jq -r '.[].name'
 
-USE% is of the limit. A figure with '~' is being recounted.";
+USE% is of the limit. A figure with '~' is being recounted. On a narrow terminal
+columns are left out; --format and --json always have all. Quote filters with
+'<', '>' or '*', which the shell would take for itself.";
+
+/// `volfs prune --help`.
+pub const PRUNE: &str = "\
+Examples:
+  volfs prune --older-than 30d --dry-run          what would be removed
+  volfs prune --older-than 30d --filter label=stage=test
+  volfs prune --filter 'name=tmp-*' --purge       for ever
+
+Volumes go to the trash, 'volfs trash restore NAME' brings them back. Pinned
+volumes and those that somebody uses are kept, and it is said why.";
 
 /// `volfs inspect --help`.
 pub const INSPECT: &str = "\
@@ -107,6 +123,7 @@ Examples:
 pub const EVENTS: &str = "\
 Examples:
   volfs events
+  volfs events --follow             goes on until Ctrl-C
   volfs events --json | jq '.[] | select(.percent >= 95)'
   tail -n 3 /mnt/vol/.volfs/events.jsonl
 
@@ -161,3 +178,73 @@ Examples:
   volfs stats --json        the same, with the whole histogram
 
 The latency buckets are powers of two of a microsecond. Counting takes no lock.";
+
+/// `volfs df --help`.
+pub const DF: &str = "\
+Examples:
+  volfs df                  all volumes, the trash, and the store's file system
+  volfs df cache db
+  volfs df --json | jq '.store.available'
+
+AVAIL is the smaller of what a volume's limit and the store's file system leave.
+df(1) on the mount shows the same figures.";
+
+/// `volfs metrics --help`.
+pub const METRICS: &str = "\
+Examples:
+  volfs metrics
+  volfs metrics --listen 127.0.0.1:9464
+  volfs metrics --listen /run/volfs/metrics.sock
+
+Without a daemon there is volfs_up 0 alone. Nothing is served unless this runs;
+addresses that other machines can reach are refused.";
+
+/// `volfs top --help`.
+pub const TOP: &str = "\
+Examples:
+  volfs top                         until Ctrl-C, busiest first
+  volfs top --interval 10 --count 6 | tee rates.txt
+  volfs top --json -n 1 | jq '.[0]'
+
+REQ/S are requests of the kernel; READ/S and WRITTEN/S go through the daemon.
+What the kernel does by itself (its caches, and files of volumes without a
+limit) shows in GROWTH/S and OPEN only.";
+
+/// `volfs completions --help`.
+pub const COMPLETIONS: &str = "\
+Examples:
+  volfs completions bash > /etc/bash_completion.d/volfs
+  volfs completions zsh > \"${fpath[1]}/_volfs\"
+  volfs completions fish > ~/.config/fish/completions/volfs.fish";
+
+/// `volfs man --help`.
+pub const MAN: &str = "\
+Examples:
+  mkdir man && volfs man man && man -l man/volfs.1
+  volfs man /usr/local/share/man/man1";
+
+/// What volfs(1) has besides what the help says: headings and texts.
+pub const MAN_SECTIONS: &[(&str, &str)] = &[
+    (
+        "FILES",
+        "\
+/var/lib/volfs is the store of root; for others it is volfs in the XDG data
+directory. In it, meta.db is the catalogue, volumes/ID/data are the files of a
+volume, trash/ID what was removed, daemon.log the log, control.sock the daemon's
+socket.
+
+.volfs/ in the mount is not listed, but can be entered: volumes.json, stats.json,
+events.jsonl, last_error (why the last change that you asked for was refused),
+version, disks/NAME.raw.",
+    ),
+    (
+        "ENVIRONMENT",
+        "\
+VOLFS_STORE names the store. NO_COLOR turns colours off. RUST_LOG sets the log
+level, as error, warn, info, debug or trace.",
+    ),
+    (
+        "SEE ALSO",
+        "volfs-mount(1), volfs-create(1), volfs-ls(1), volfs-rm(1), mount(8), fstab(5)",
+    ),
+];

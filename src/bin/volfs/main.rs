@@ -7,12 +7,16 @@
 mod commands;
 mod context;
 mod failure;
+mod fields;
+mod format;
 mod help;
 mod logging;
+mod man;
 mod mounts;
 mod names;
 mod open;
 mod output;
+mod select;
 mod serve;
 mod table;
 
@@ -53,9 +57,13 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error, &argv),
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
-    logging::start(&cli.global, ready.is_some() || cli.command.is_daemon());
-    let outcome = Context::new(&cli.global, output)
-        .and_then(|context| cli.command.run(&context, &argv, ready));
+    logging::start(&cli.global, cli.command.logs_as(ready.as_ref()));
+    let outcome = match cli.command {
+        Command::Completions(arguments) => arguments.run(output),
+        Command::Man(arguments) => arguments.run(output),
+        command => Context::new(&cli.global, output)
+            .and_then(|context| command.run(&context, &argv, ready)),
+    };
     conclude(outcome, &output)
 }
 

@@ -51,6 +51,9 @@ impl Adapter {
         let result = catch_unwind(AssertUnwindSafe(|| run(&self.fs)));
         let failed = !matches!(result, Ok(Ok(_)));
         self.fs.stats.record(op, start.elapsed(), failed);
+        if let Some(slot) = NodeId::from_raw(node.0).slot() {
+            self.fs.volume_stats.record(slot, failed);
+        }
         match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {

@@ -191,11 +191,7 @@ impl FileSystem {
 }
 
 /// Another command has the image.
-const COMMAND: Holder = Holder {
-    pid: None,
-    command: None,
-    how: Hold::Command,
-};
+const COMMAND: Holder = Holder::unseen(Hold::Command);
 
 /// An image that a command has.
 struct TakenImage {

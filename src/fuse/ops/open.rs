@@ -172,7 +172,7 @@ impl FileSystem {
         let flags = self.with_noatime(flags);
         let room = self.room_for(&dir.at.volume, Inode::File { size: 0 })?;
         let made = {
-            let _as = Acting::maker(caller.uid, caller.gid, umask);
+            let _as = Acting::maker(caller.uid, caller.gid, umask, mode);
             // Always exclusive: the kernel asks only for names that it knows
             // to be free, and has checked no permission of an existing file.
             node::open_beneath(
@@ -183,15 +183,22 @@ impl FileSystem {
             )?
         };
         room.commit();
-        let mut entry = self.entry(&dir.at.volume, &dir.at.ground, parent, name, &made)?;
+        let stat = node::stat(&made)?;
+        let (volume, ground) = (&dir.at.volume, &dir.at.ground);
+        let mut entry = self.entry_of(volume, ground, parent, name, &made, &stat)?;
         let at = Located {
             volume: dir.at.volume,
             node: entry.attr.node,
             ground: dir.at.ground,
         };
         let opened = self.finish_open(&at, flags, HostOpen::File(made), register);
-        if opened.is_err() {
-            self.nodes.forget(at.node, 1);
+        match &opened {
+            Ok(opened) => {
+                if let Some(handle) = self.handles.get(opened.fh) {
+                    handle.inode.set_lacks_capability(true);
+                }
+            }
+            Err(_) => self.nodes.forget(at.node, 1),
         }
         entry.keep_attr = self.keeps_attr(at.node);
         Ok((entry, opened?))

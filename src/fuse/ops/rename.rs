@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
+
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, OpenDir, component};
 use crate::fuse::node::NodeId;
@@ -34,6 +36,9 @@ impl FileSystem {
         let from = self.dir_to_change(parent)?;
         let to = self.dir_to_change(new_parent)?;
         self.about_to_change(&from.at.volume)?;
+        if flags == 0 && self.rename_to_free(&from, name, &to, new_name)? {
+            return Ok(());
+        }
         let whiteout = if flags & libc::RENAME_WHITEOUT == 0 {
             None
         } else {
@@ -51,24 +56,52 @@ impl FileSystem {
         let lock = victim
             .as_ref()
             .map(|(node, _)| self.size_locks.exclusive(*node));
-        {
-            // RENAME_WHITEOUT makes a device node, which is its maker's.
-            let _as = Acting::maker(caller.uid, caller.gid, 0);
-            node::rename(&from.fd, component(name)?, &to.fd, new_name, flags)?;
-        }
         if let Some(whiteout) = whiteout {
+            // It is a device node, which is its maker's.
+            let _as = Acting::maker(caller.uid, caller.gid, 0, 0);
+            node::rename(&from.fd, component(name)?, &to.fd, new_name, flags)?;
             whiteout.commit();
+        } else {
+            let _as = Acting::daemon();
+            node::rename(&from.fd, component(name)?, &to.fd, new_name, flags)?;
         }
         if let (Some((node, fd)), Some(lock)) = (victim, lock) {
             self.name_removed(&to.at.volume, node, fd, lock);
         }
+        self.renamed(&from, name, &to, new_name, flags);
+        Ok(())
+    }
+
+    /// The usual rename, to a name that is free: one call to the host. `false`
+    /// when the name is taken, or the host cannot say so.
+    fn rename_to_free(
+        &self,
+        from: &OpenDir,
+        name: &OsStr,
+        to: &OpenDir,
+        new_name: &OsStr,
+    ) -> OpResult<bool> {
+        let _as = Acting::daemon();
+        let (name, new_name) = (component(name)?, component(new_name)?);
+        match node::rename(&from.fd, name, &to.fd, new_name, libc::RENAME_NOREPLACE) {
+            Ok(()) => {
+                self.renamed(from, name, to, new_name, 0);
+                Ok(true)
+            }
+            // EINVAL also where the host does not know the flag (rename(2)).
+            Err(Errno::EEXIST | Errno::EINVAL) => Ok(false),
+            Err(errno) => Err(OpError::Host(errno)),
+        }
+    }
+
+    /// Notes what a rename has moved where nodes are found by their place.
+    fn renamed(&self, from: &OpenDir, name: &OsStr, to: &OpenDir, new_name: &OsStr, flags: u32) {
         if !from.at.ground.host().has_handles() {
-            self.note_place(&to, new_name);
+            self.note_place(to, new_name);
             if flags & libc::RENAME_EXCHANGE != 0 {
-                self.note_place(&from, name);
+                self.note_place(from, name);
             }
         }
-        Ok(())
     }
 
     /// What a rename to `name` in `dir` will take the name of.

@@ -1,18 +1,23 @@
 //! The commands, one module each.
 
+pub mod completions;
 pub mod create;
+pub mod df;
 pub mod disk;
 pub mod doctor;
 pub mod events;
 pub mod image;
 pub mod inspect;
 pub mod ls;
+pub mod metrics;
 pub mod mount;
 pub mod mv;
 pub mod path;
+pub mod prune;
 pub mod rm;
 pub mod set;
 pub mod stats;
+pub mod top;
 pub mod trash;
 pub mod umount;
 pub mod verify;
@@ -23,6 +28,7 @@ use clap::Subcommand;
 
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::logging::Who;
 use crate::serve::ready::Ready;
 
 /// What can be asked for.
@@ -43,6 +49,8 @@ pub enum Command {
     /// Remove volumes: to the trash, or for ever
     #[command(visible_alias = "remove")]
     Rm(rm::RmArgs),
+    /// Remove all volumes that filters let through and nobody uses
+    Prune(prune::PruneArgs),
     /// Rename a volume
     #[command(visible_alias = "rename")]
     Mv(mv::MvArgs),
@@ -52,6 +60,12 @@ pub enum Command {
     Set(set::SetArgs),
     /// Show what the kernel has asked of the daemon, by operation
     Stats(stats::StatsArgs),
+    /// Print the daemon's figures for Prometheus, or serve them
+    Metrics(metrics::MetricsArgs),
+    /// Show the space that volumes take and have left
+    Df(df::DfArgs),
+    /// Show what goes on in each volume, over and over
+    Top(top::TopArgs),
     /// List, restore or delete removed volumes
     Trash(trash::TrashArgs),
     /// Show which volumes have come near their limits, oldest first
@@ -64,12 +78,19 @@ pub enum Command {
     Image(image::ImageArgs),
     /// Check what this machine and this store can do
     Doctor(doctor::DoctorArgs),
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the man pages
+    Man(completions::ManArgs),
 }
 
 impl Command {
-    /// Whether this process is going to serve a mount itself.
-    pub const fn is_daemon(&self) -> bool {
-        matches!(self, Self::Mount(arguments) if arguments.foreground)
+    /// How this process logs.
+    pub fn logs_as(&self, ready: Option<&Ready>) -> Who {
+        match self {
+            Self::Mount(arguments) => arguments.logs_as(ready),
+            _ => Who::Command,
+        }
     }
 
     /// Runs it. `argv` and `ready` are for `mount`, which starts itself again
@@ -82,16 +103,22 @@ impl Command {
             Self::Ls(arguments) => arguments.run(context),
             Self::Inspect(arguments) => arguments.run(context),
             Self::Rm(arguments) => arguments.run(context),
+            Self::Prune(arguments) => arguments.run(context),
             Self::Mv(arguments) => arguments.run(context),
             Self::Path(arguments) => arguments.run(context),
             Self::Set(arguments) => arguments.run(context),
             Self::Stats(arguments) => arguments.run(context),
+            Self::Metrics(arguments) => arguments.run(context),
+            Self::Df(arguments) => arguments.run(context),
+            Self::Top(arguments) => arguments.run(context),
             Self::Trash(arguments) => arguments.run(context),
             Self::Events(arguments) => arguments.run(context),
             Self::Disk(arguments) => arguments.run(context),
             Self::Verify(arguments) => arguments.run(context),
             Self::Image(arguments) => arguments.run(context),
             Self::Doctor(arguments) => arguments.run(context),
+            Self::Completions(arguments) => arguments.run(context.output),
+            Self::Man(arguments) => arguments.run(context.output),
         }
     }
 }

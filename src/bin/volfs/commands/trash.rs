@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 use crate::open::{Access, open_volumes};
-use crate::table;
+use crate::table::{self, Listing};
 
 /// Arguments of `volfs trash`.
 #[derive(Debug, Args)]
@@ -82,9 +82,9 @@ fn list(context: &Context) -> Outcome {
     if context.output.is_json() {
         return context.output.value(&trash);
     }
-    let mut table = table::table(&["NAME", "KIND", ">USED", "REMOVED", "ID"]);
+    let mut table = Listing::new(&["*NAME", "?KIND", ">USED", "?REMOVED", "?ID"]);
     for trashed in &trash {
-        table.add_row([
+        table.row(vec![
             Cell::new(&trashed.info.name),
             Cell::new(trashed.info.kind),
             Cell::new(trashed.info.used.bytes),
@@ -92,7 +92,7 @@ fn list(context: &Context) -> Outcome {
             Cell::new(trashed.info.id),
         ]);
     }
-    context.output.text(table.trim_fmt());
+    context.output.text(table);
     Ok(())
 }
 

@@ -11,9 +11,10 @@ use clap::{Args, ValueEnum};
 use volfs::fuse::RmdirPolicy;
 use volfs::model::{Bytes, Kind};
 
-use self::options::MountPlan;
+use self::options::{LogTo, MountPlan};
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::logging::Who;
 use crate::names;
 use crate::output::Output;
 use crate::serve;
@@ -62,6 +63,10 @@ pub struct MountArgs {
     /// Threads that serve requests
     #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<usize>,
+    /// Where the daemon in the background logs to: daemon.log in the store, or
+    /// systemd's journal [default: file]
+    #[arg(long, value_name = "file|journal", value_parser = options::log_to)]
+    log: Option<LogTo>,
     /// Options as mount(8) takes them: ro, nosuid, dev, noexec, noatime,
     /// allow_other, rmdir=…, root_mode=…, …
     #[arg(short = 'o', value_name = "OPTIONS")]
@@ -80,6 +85,21 @@ impl MountArgs {
         let foreground = self.foreground;
         let plan = self.plan(context)?;
         run(&plan, foreground, argv, ready, context.output)
+    }
+
+    /// How this process logs: a daemon in the background when somebody waits
+    /// for its word.
+    pub fn logs_as(&self, ready: Option<&Ready>) -> Who {
+        let log = self
+            .log
+            .unwrap_or_else(|| options::log_to_in(&self.options));
+        match (ready, self.foreground) {
+            (Some(_), _) => Who::Background {
+                journal: log == LogTo::Journal,
+            },
+            (None, true) => Who::Foreground,
+            (None, false) => Who::Command,
+        }
     }
 
     fn plan(self, context: &Context) -> Outcome<MountPlan> {
@@ -105,6 +125,7 @@ impl MountArgs {
         options.default_kind = self.default_kind.unwrap_or(options.default_kind);
         options.default_size = self.default_size.or(options.default_size);
         options.trust_guest_images |= self.trust_guest_images;
+        plan.log = self.log.unwrap_or(plan.log);
         plan.check()?;
         Ok(plan)
     }

@@ -20,13 +20,25 @@ pub struct MountPlan {
     pub mountpoint: PathBuf,
     /// How.
     pub options: MountOptions,
+    /// Where a daemon in the background logs to.
+    pub log: LogTo,
+}
+
+/// Where a daemon in the background logs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogTo {
+    /// `daemon.log` in the store.
+    #[default]
+    File,
+    /// systemd's journal.
+    Journal,
 }
 
 /// The options that this command understands, for the error text.
 const KNOWN: &str = "ro, rw, dev, nodev, suid, nosuid, exec, noexec, atime, noatime, relatime, \
     allow_other, default_permissions, passthrough, nopassthrough, rmdir=empty|trash, \
     root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, default_kind=directory|disk, \
-    default_size=SIZE, trust_guest_images, threads=N, store=DIR";
+    default_size=SIZE, trust_guest_images, threads=N, log=file|journal, store=DIR";
 
 /// Options that mount(8) and fstab have for themselves, and those that ask for
 /// what is so anyway.
@@ -81,6 +93,7 @@ impl MountPlan {
             store: store.to_owned(),
             mountpoint,
             options: MountOptions::default(),
+            log: LogTo::default(),
         })
     }
 
@@ -134,6 +147,7 @@ impl MountPlan {
             }
             ("trust_guest_images", None) => options.trust_guest_images = true,
             ("threads", Some(text)) => options.threads = Some(read(option, threads(text))?),
+            ("log", Some(text)) => self.log = read(option, log_to(text))?,
             ("store", Some(store)) => self.store = absolute_store(Path::new(store))?,
             ("remount", _) => {
                 return Err(Failure::usage(
@@ -212,6 +226,9 @@ impl MountPlan {
         if let Some(threads) = options.threads {
             texts.push(format!("threads={threads}"));
         }
+        if self.log == LogTo::Journal {
+            texts.push("log=journal".to_owned());
+        }
         texts
     }
 }
@@ -223,6 +240,28 @@ fn read<T>(option: &str, value: Result<T, String>) -> Outcome<T> {
 /// Reads the kind of a volume.
 pub fn kind(text: &str) -> Result<Kind, String> {
     text.parse()
+}
+
+/// Reads where to log to.
+pub fn log_to(text: &str) -> Result<LogTo, String> {
+    match text {
+        "file" => Ok(LogTo::File),
+        "journal" => Ok(LogTo::Journal),
+        _ => Err(format!(
+            "{text:?} is no place for a log; it is 'file' or 'journal'"
+        )),
+    }
+}
+
+/// Where lists of options say that the log is: what is needed before anything
+/// else is looked at, so that what is wrong with the rest gets there.
+pub fn log_to_in(lists: &[String]) -> LogTo {
+    let options = lists.iter().flat_map(|list| list.split(','));
+    options
+        .filter_map(|option| option.trim().strip_prefix("log="))
+        .filter_map(|text| log_to(text).ok())
+        .next_back()
+        .unwrap_or_default()
 }
 
 /// Reads a number of threads. 256 is far above what any machine gains from.
