@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use super::disks::ImageUser;
+use super::disks::{ImageUser, OpenImage};
 use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
 use super::handles::{Handle, Mode as InodeMode, can_write};
@@ -243,9 +243,14 @@ fn try_open(
         };
         let size = node::stat(&file)?.st_size.unsigned_abs();
         let ground = Arc::clone(fs.store_ground());
-        let file = (!matches!(path, DataPath::Passthrough(_))).then_some(file);
-        let fh = opening.commit(Arc::clone(volume), ground, flags, file, &path, size);
-        fs.disks.image_users.lock().insert(fh, user);
+        let own = match path {
+            DataPath::Passthrough(_) => None,
+            _ => Some(file.try_clone().map_err(|_| Errno::EMFILE)?),
+        };
+        let fh = opening.commit(Arc::clone(volume), ground, flags, own, &path, size);
+        let file = Arc::new(file);
+        let mut open = fs.disks.open_images.lock();
+        open.insert(fh, OpenImage { user, file });
         Ok(Opened { fh, path })
     });
     if opened.is_err() {
@@ -265,9 +270,9 @@ fn noted(fs: &FileSystem, volume: &Volume, writes: bool) -> OpResult<()> {
 
 /// Closes an image: detaches it.
 pub(super) fn release(fs: &FileSystem, fh: Fh, handle: &Handle) {
-    let user = fs.disks.image_users.lock().remove(&fh);
-    if let (Some(_), Some(user)) = (fs.handles.close(fh), user) {
-        fs.end_image(&handle.volume, user);
+    let open = fs.disks.open_images.lock().remove(&fh);
+    if let (Some(_), Some(open)) = (fs.handles.close(fh), open) {
+        fs.end_image(&handle.volume, open.user);
     }
 }
 
@@ -277,15 +282,10 @@ fn with_file<T>(
     fh: Fh,
     run: impl FnOnce(&OwnedFd) -> nix::Result<T>,
 ) -> OpResult<T> {
-    let handle = fs.handles.get(fh).ok_or(Errno::EBADF)?;
-    match &handle.file {
-        Some(file) => Ok(run(file)?),
-        // The kernel has the file by itself.
-        None => {
-            let file = open_image(fs, &handle.volume, handle.flags & OFlag::O_ACCMODE)?;
-            Ok(run(&file)?)
-        }
-    }
+    let open = fs.disks.open_images.lock();
+    let file = open.get(&fh).map(|open| Arc::clone(&open.file));
+    drop(open);
+    Ok(run(&*file.ok_or(Errno::EBADF)?)?)
 }
 
 pub(super) fn read(fs: &FileSystem, fh: Fh, offset: u64, buffer: &mut [u8]) -> OpResult<usize> {

@@ -13,6 +13,7 @@ mod growth;
 mod health;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -43,8 +44,8 @@ pub(in crate::fuse) struct Disks {
     /// Of images that the kernel is not given. Taken off when somebody else
     /// gets the image.
     views: Mutex<HashMap<Slot, Arc<View>>>,
-    /// Open images, and who opened each.
-    pub(in crate::fuse) image_users: Mutex<HashMap<Fh, ImageUser>>,
+    /// Images that are open as files.
+    pub(in crate::fuse) open_images: Mutex<HashMap<Fh, OpenImage>>,
     /// By what images are mounted here; looked for when the first one is.
     ways: OnceLock<WaysHere>,
     /// Whether any image could not be mounted although there is a way.
@@ -103,6 +104,13 @@ pub(in crate::fuse) struct ImageUser {
     pub(in crate::fuse) writes: bool,
 }
 
+/// An image that is open as a file.
+pub(in crate::fuse) struct OpenImage {
+    pub(in crate::fuse) user: ImageUser,
+    /// For what is asked of us although the kernel reads and writes by itself.
+    pub(in crate::fuse) file: Arc<OwnedFd>,
+}
+
 impl ImageUser {
     /// Whether both may have the image at a time.
     fn goes_with(self, other: Self) -> bool {
@@ -115,7 +123,7 @@ impl Default for Disks {
         Self {
             by_slot: RwLock::default(),
             views: Mutex::default(),
-            image_users: Mutex::default(),
+            open_images: Mutex::default(),
             ways: OnceLock::new(),
             any_without_way: AtomicBool::new(false),
             start: Instant::now(),
