@@ -13,7 +13,8 @@ use nix::sys::stat::Mode;
 use super::disks::{ImageUser, OpenImage};
 use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
-use super::handles::{Handle, Mode as InodeMode, can_write};
+use super::handles::{Handle, Mode as InodeMode, NewHandle, can_write};
+use super::live::PastHandle;
 use super::node::{Generation, NodeId};
 use super::ops::{Listed, ListedPlus};
 use super::passthrough::Register;
@@ -247,7 +248,16 @@ fn try_open(
             DataPath::Passthrough(_) => None,
             _ => Some(file.try_clone().map_err(|_| Errno::EMFILE)?),
         };
-        let fh = opening.commit(Arc::clone(volume), ground, flags, own, &path, size);
+        let new = NewHandle {
+            volume: Arc::clone(volume),
+            ground,
+            flags,
+            file: own,
+            size,
+            generation: None,
+            process: user.process,
+        };
+        let fh = opening.commit(new, &path);
         let file = Arc::new(file);
         let mut open = fs.disks.open_images.lock();
         open.insert(fh, OpenImage { user, file });
@@ -257,6 +267,38 @@ fn try_open(
         fs.end_image(volume, user);
     }
     opened
+}
+
+/// Opens an image again that was open in an earlier process: its user has it
+/// still.
+pub(super) fn restore(fs: &FileSystem, past: &PastHandle, path: &DataPath) -> OpResult<()> {
+    let volume = volume_of(fs, past.node)?;
+    let user = ImageUser {
+        process: past.process,
+        writes: can_write(past.flags),
+    };
+    let access = past.flags & (OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC);
+    let file = open_image(fs, &volume, access)?;
+    let size = node::stat(&file)?.st_size.unsigned_abs();
+    fs.go_on_with_image(&volume, user, size);
+    let own = match path {
+        DataPath::Passthrough(_) => None,
+        _ => Some(file.try_clone().map_err(|_| Errno::EMFILE)?),
+    };
+    let new = NewHandle {
+        volume,
+        ground: Arc::clone(fs.store_ground()),
+        flags: past.flags,
+        file: own,
+        size,
+        generation: None,
+        process: user.process,
+    };
+    fs.handles.opening(past.node).commit_as(past.fh, new, path);
+    let file = Arc::new(file);
+    let mut open = fs.disks.open_images.lock();
+    open.insert(past.fh, OpenImage { user, file });
+    Ok(())
 }
 
 /// Before the first byte is written the catalogue must know: the image is not
