@@ -7,7 +7,7 @@
 mod client;
 mod protocol;
 mod server;
-mod socket;
+pub mod socket;
 
 pub use client::Client;
 pub use protocol::{

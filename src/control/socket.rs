@@ -41,8 +41,11 @@ fn short(path: &Path) -> io::Result<ShortPath> {
 
 /// Listens on a new socket that only its owner can connect to (mode 0600).
 ///
-/// A file that is there already is replaced: the caller holds the store's
-/// lock, so nobody can be listening on it.
+/// A file that is there already is replaced: the caller has made sure that
+/// nobody listens on it, by the store's lock or otherwise.
+///
+/// # Errors
+/// I/O, as `bind(2)` has it.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -65,6 +68,9 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Connects to the socket at `path`.
+///
+/// # Errors
+/// I/O, as `connect(2)` has it.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(short(path)?.path)
 }

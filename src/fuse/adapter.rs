@@ -36,7 +36,6 @@ use super::handles::can_write;
 use super::init;
 use super::node::NodeId;
 use super::ops::FileRange;
-use super::serving::Serving;
 use super::stats::Op;
 use super::types::{Caller, Fh, Found, SetAttr};
 
@@ -44,24 +43,14 @@ use super::types::{Caller, Fh, Found, SetAttr};
 #[derive(Clone)]
 pub(super) struct Adapter {
     fs: Arc<FileSystem>,
-    serving: Arc<Serving>,
 }
 
 impl Adapter {
-    /// Serves `fs` with the threads that `serving` knows.
-    pub(super) fn new(fs: Arc<FileSystem>, serving: Arc<Serving>) -> Self {
-        Self { fs, serving }
+    /// Serves `fs`.
+    pub(super) fn new(fs: Arc<FileSystem>) -> Self {
+        Self { fs }
     }
 }
-
-/// Changes of volumes are written to the catalogue, and so wait for the disk.
-fn is_root(parent: INodeNo) -> bool {
-    node(parent) == NodeId::ROOT
-}
-
-/// Reads and writes from this size on take as long as it takes to wake another
-/// thread.
-const LARGE: u32 = 64 << 10;
 
 fn node(ino: INodeNo) -> NodeId {
     NodeId::from_raw(ino.0)
@@ -84,7 +73,6 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.serving.begin(false);
         let found = self.run(Op::Lookup, RequestId::from(req), parent, |fs| {
             fs.lookup(node(parent), name)
         });
@@ -103,7 +91,6 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let _turn = self.serving.begin(false);
         let fh = fh.map(|fh| Fh(fh.0));
         Self::reply_attr(
             reply,
@@ -131,7 +118,6 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _turn = self.serving.begin(false);
         let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, ino, [], {
@@ -152,7 +138,6 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        let _turn = self.serving.begin(false);
         BUFFER.with_borrow_mut(|buffer| {
             match self.run(Op::Readlink, RequestId::from(req), ino, |fs| {
                 fs.readlink(node(ino), buffer)
@@ -173,7 +158,6 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.serving.begin(false);
         let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -194,7 +178,6 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.serving.begin(is_root(parent));
         let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -206,7 +189,6 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.serving.begin(false);
         let unique = RequestId::from(req);
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -218,7 +200,6 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.serving.begin(is_root(parent));
         let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -237,7 +218,6 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let _turn = self.serving.begin(false);
         let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [link_name, target], {
@@ -258,7 +238,6 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(is_root(parent));
         let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name, newname], {
@@ -278,7 +257,6 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _turn = self.serving.begin(false);
         let unique = RequestId::from(req);
         let adapter = self;
         change!(adapter, newparent, [newname], {
@@ -290,7 +268,6 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.serving.begin(false);
         let (caller, unique) = (caller(req), RequestId::from(req));
         let flags = OFlag::from_bits_retain(flags.0);
         let adapter = self;
@@ -312,7 +289,6 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _turn = self.serving.begin(false);
         let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name], {
@@ -352,7 +328,6 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _turn = self.serving.begin(size >= LARGE);
         BUFFER.with_borrow_mut(|buffer| {
             let len = (size as usize).min(buffer.len());
             let buffer = &mut buffer[..len];
@@ -377,7 +352,6 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _turn = self.serving.begin(data.len() >= LARGE as usize);
         let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, ino, [data], {
@@ -418,7 +392,6 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(false);
         let slot = node(ino).slot();
         let _under_way = slot.map(|slot| self.fs.counting.pass(slot));
         let result = self.run(Op::Release, RequestId::from(req), ino, |fs| {
@@ -436,7 +409,6 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(true);
         let result = self.run(Op::Fsync, RequestId::from(req), ino, |fs| {
             fs.fsync(node(ino), Fh(fh.0), datasync)
         });
@@ -458,7 +430,6 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _turn = self.serving.begin(false);
         let result = self.run(Op::Readdir, RequestId::from(req), ino, |fs| {
             fs.readdir(node(ino), offset, &mut |listed| {
                 let ino = INodeNo(listed.node.raw());
@@ -479,7 +450,6 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _turn = self.serving.begin(true);
         let result = self.run(Op::Readdirplus, RequestId::from(req), ino, |fs| {
             fs.readdirplus(node(ino), offset, &mut |listed| {
                 let attr = file_attr(&listed.entry.attr);
@@ -502,7 +472,6 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(true);
         Self::reply_empty(
             reply,
             self.run(Op::Fsyncdir, RequestId::from(req), ino, |fs| {
@@ -512,7 +481,6 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        let _turn = self.serving.begin(false);
         match self.run(Op::Statfs, RequestId::from(req), ino, |fs| {
             fs.statfs(node(ino))
         }) {
@@ -540,7 +508,6 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(false);
         let result = self.run(Op::Setxattr, RequestId::from(req), ino, |fs| {
             fs.setxattr(caller(req), node(ino), name, value, flags)
         });
@@ -548,7 +515,6 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _turn = self.serving.begin(false);
         self.reply_xattr(
             Op::Getxattr,
             RequestId::from(req),
@@ -560,7 +526,6 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let _turn = self.serving.begin(false);
         self.reply_xattr(
             Op::Listxattr,
             RequestId::from(req),
@@ -572,7 +537,6 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.serving.begin(false);
         let result = self.run(Op::Removexattr, RequestId::from(req), ino, |fs| {
             fs.removexattr(caller(req), node(ino), name)
         });
@@ -589,7 +553,6 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.serving.begin(true);
         let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, ino, [], {
@@ -610,7 +573,6 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let _turn = self.serving.begin(false);
         let result = self.run(Op::Lseek, RequestId::from(req), ino, |fs| {
             fs.lseek(node(ino), Fh(fh.0), offset, whence)
         });
@@ -633,7 +595,6 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _turn = self.serving.begin(true);
         let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, ino_out, [], {

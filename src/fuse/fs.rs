@@ -33,6 +33,7 @@ use super::nodes::{NodeTable, Place, Way};
 use super::options::MountOptions;
 use super::stats::Stats;
 use super::types::{Attr, Caller, Entry};
+use super::volume_stats::VolumeStats;
 use crate::model::{Kind, Slot, VolumeName};
 use crate::sys::creds::Acting;
 use crate::sys::{node, process};
@@ -45,6 +46,7 @@ pub struct FileSystem {
     pub(super) nodes: NodeTable,
     pub(super) handles: Handles,
     pub(super) stats: Stats,
+    pub(super) volume_stats: VolumeStats,
     pub(super) kernel: Kernel,
     pub(super) last_errors: LastErrors,
     pub(super) open_texts: OpenTexts,
@@ -89,7 +91,6 @@ impl FileSystem {
         options: MountOptions,
         live: Arc<Live>,
     ) -> Result<Self, (PathBuf, Errno)> {
-        super::view::start_epochs(live.generation());
         let path = store.dir().join("volumes");
         let ground = Ground::of_directories(&path).map_err(|errno| (path.clone(), errno))?;
         Ok(Self {
@@ -98,6 +99,7 @@ impl FileSystem {
             nodes: NodeTable::new(live.known()),
             handles: Handles::new(Arc::clone(&live)),
             stats: Stats::default(),
+            volume_stats: VolumeStats::default(),
             kernel: Kernel::default(),
             last_errors: LastErrors::default(),
             open_texts: OpenTexts::new(live.first_handle()),
@@ -150,12 +152,29 @@ impl FileSystem {
     pub fn stats_json(&self) -> serde_json::Value {
         let mut json = self.stats.to_json();
         json["schema"] = 1.into();
+        json["volumes"] = self.volumes_json();
         json["cached_nodes"] = self.nodes.len().into();
         json["open_files"] = self.handles.len().into();
         json["open_files_passthrough"] = self.handles.passthrough().into();
         json["attached_disks"] = self.disks.attached().into();
         json["passthrough"] = self.kernel.passes_through().into();
         json
+    }
+
+    /// The counters of each volume that had a request, by name.
+    fn volumes_json(&self) -> serde_json::Value {
+        let open = self.handles.by_volume();
+        self.store
+            .volumes_after(None, usize::MAX)
+            .into_iter()
+            .filter_map(|(name, volume)| {
+                let mut counters = self.volume_stats.to_json(volume.slot)?;
+                counters["id"] = volume.id.to_string().into();
+                counters["open_files"] = open.get(&volume.slot).copied().unwrap_or(0).into();
+                Some((name.to_string(), counters))
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     }
 
     /// The volume that `node` is in.
@@ -194,6 +213,13 @@ impl FileSystem {
         Ok((at, fd))
     }
 
+    /// A directory that is open for calls by name already.
+    pub(super) fn open_already(&self, node: NodeId) -> Option<Arc<OwnedFd>> {
+        self.store.volume_in(node.slot()?)?;
+        let generation = self.nodes.way(node)?.generation();
+        self.dir_cache.get(node, generation)
+    }
+
     /// Opens a directory for calls by name.
     pub(super) fn open_dir(&self, node: NodeId) -> OpResult<OpenDir> {
         let at = self.locate(node)?;
@@ -217,7 +243,10 @@ impl FileSystem {
     /// Opens a node by the names that lead to it from its volume's root, and
     /// makes sure that it is still the same inode.
     fn open_by_place(&self, at: &Located, flags: OFlag) -> OpResult<OwnedFd> {
-        let opened = self.path_in_volume(at.node).and_then(|names| {
+        let is_root = |node: NodeId| {
+            at.volume.kind == Kind::Disk && node.ino().0 == crate::diskimg::ROOT_INODE
+        };
+        let opened = self.path_in_volume(at.node, is_root).and_then(|names| {
             let root = at.ground.root_of(&at.volume)?;
             Ok(if names.as_os_str().is_empty() {
                 root
@@ -247,18 +276,26 @@ impl FileSystem {
         Ok(node::reopen(path, flags)?)
     }
 
-    /// The names from the volume's root to `node`, as far as they are known.
-    fn path_in_volume(&self, node: NodeId) -> OpResult<PathBuf> {
+    /// The names from the volume's root to `node`, as far as they are known;
+    /// `is_root` tells roots that have a number of their own.
+    fn path_in_volume(&self, node: NodeId, is_root: impl Fn(NodeId) -> bool) -> OpResult<PathBuf> {
         /// `PATH_MAX` over the shortest component with its slash.
         const DEEPEST: usize = 2048;
         let mut names: Vec<OsString> = Vec::new();
         let mut current = node;
+        let joined = |names: &[OsString]| names.iter().rev().collect();
+        if is_root(node) {
+            return Ok(PathBuf::new());
+        }
         while let Some(Way::Place(_, place)) = self.nodes.way(current) {
             if place.parent == NodeId::ROOT {
-                return Ok(names.iter().rev().collect());
+                return Ok(joined(&names));
             }
             names.push(place.name);
             current = place.parent;
+            if is_root(current) {
+                return Ok(joined(&names));
+            }
             if names.len() > DEEPEST {
                 break;
             }

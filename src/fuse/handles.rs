@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLock};
@@ -77,6 +77,7 @@ pub struct OpenInode {
     state: Mutex<OpenState>,
     writers: AtomicUsize,
     mappers: AtomicUsize,
+    lacks_capability: AtomicBool,
 }
 
 /// How the contents of an open inode are had. It stays while any handle is
@@ -115,6 +116,19 @@ impl OpenInode {
     #[must_use]
     pub fn is_passthrough(&self) -> bool {
         self.state.lock().backing.is_some()
+    }
+
+    /// Whether it is known to have no `security.capability`, which the kernel
+    /// asks for before the first write.
+    #[must_use]
+    pub fn lacks_capability(&self) -> bool {
+        self.lacks_capability.load(Ordering::Relaxed)
+    }
+
+    /// It has just been made and has no `security.capability`; or is about to
+    /// get one.
+    pub fn set_lacks_capability(&self, lacks: bool) {
+        self.lacks_capability.store(lacks, Ordering::Relaxed);
     }
 
     /// Whether its last name is gone.
@@ -238,6 +252,7 @@ impl Opening<'_> {
                 state: Mutex::default(),
                 writers: AtomicUsize::new(0),
                 mappers: AtomicUsize::new(0),
+                lacks_capability: AtomicBool::new(false),
             })
         }));
         {
@@ -465,6 +480,20 @@ impl Handles {
             .iter()
             .flat_map(|shard| shard.read().keys().copied().collect::<Vec<_>>())
             .collect()
+    }
+
+    /// How many files are open in each volume that has any.
+    #[must_use]
+    pub fn by_volume(&self) -> HashMap<Slot, usize> {
+        let mut open = HashMap::new();
+        for shard in &self.by_fh {
+            for handle in shard.read().values() {
+                if let Some(slot) = handle.node.slot() {
+                    *open.entry(slot).or_default() += 1;
+                }
+            }
+        }
+        open
     }
 
     /// The files that are open in the volume at `slot`.

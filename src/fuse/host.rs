@@ -131,6 +131,19 @@ impl Host {
         })
     }
 
+    /// The file system that the directory `mount` is on, whose handles are not
+    /// to be used.
+    ///
+    /// # Errors
+    /// The directory cannot be looked at.
+    pub fn without_handles(mount: OwnedFd) -> Result<Self, Errno> {
+        Ok(Self {
+            device: node::stat(&mount)?.st_dev,
+            scheme: None,
+            mount,
+        })
+    }
+
     /// The directory that it was probed with.
     #[must_use]
     pub fn mount(&self) -> &OwnedFd {

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use super::disks::ImageUser;
+use super::disks::{ImageUser, OpenImage};
 use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
 use super::handles::{Handle, Mode as InodeMode, NewHandle, can_write};
@@ -225,7 +225,7 @@ fn try_open(
     register: &dyn Register,
 ) -> OpResult<Opened> {
     let (node, writes) = (node_of(volume.slot), user.writes);
-    if flags.contains(OFlag::O_TRUNC) {
+    if flags.intersects(OFlag::O_TRUNC | OFlag::O_APPEND) {
         return Err(OpError::ImageSize);
     }
     if writes && fs.options.read_only {
@@ -244,18 +244,23 @@ fn try_open(
         };
         let size = node::stat(&file)?.st_size.unsigned_abs();
         let ground = Arc::clone(fs.store_ground());
-        let file = (!matches!(path, DataPath::Passthrough(_))).then_some(file);
+        let own = match path {
+            DataPath::Passthrough(_) => None,
+            _ => Some(file.try_clone().map_err(|_| Errno::EMFILE)?),
+        };
         let new = NewHandle {
             volume: Arc::clone(volume),
             ground,
             flags,
-            file,
+            file: own,
             size,
             generation: None,
             process: user.process,
         };
         let fh = opening.commit(new, &path);
-        fs.disks.image_users.lock().insert(fh, user);
+        let file = Arc::new(file);
+        let mut open = fs.disks.open_images.lock();
+        open.insert(fh, OpenImage { user, file });
         Ok(Opened { fh, path })
     });
     if opened.is_err() {
@@ -275,18 +280,24 @@ pub(super) fn restore(fs: &FileSystem, past: &PastHandle, path: &DataPath) -> Op
     let access = past.flags & (OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC);
     let file = open_image(fs, &volume, access)?;
     let size = node::stat(&file)?.st_size.unsigned_abs();
-    fs.go_on_with_image(&volume, user);
+    fs.go_on_with_image(&volume, user, size);
+    let own = match path {
+        DataPath::Passthrough(_) => None,
+        _ => Some(file.try_clone().map_err(|_| Errno::EMFILE)?),
+    };
     let new = NewHandle {
         volume,
         ground: Arc::clone(fs.store_ground()),
         flags: past.flags,
-        file: (!matches!(path, DataPath::Passthrough(_))).then_some(file),
+        file: own,
         size,
         generation: None,
         process: user.process,
     };
     fs.handles.opening(past.node).commit_as(past.fh, new, path);
-    fs.disks.image_users.lock().insert(past.fh, user);
+    let file = Arc::new(file);
+    let mut open = fs.disks.open_images.lock();
+    open.insert(past.fh, OpenImage { user, file });
     Ok(())
 }
 
@@ -301,9 +312,9 @@ fn noted(fs: &FileSystem, volume: &Volume, writes: bool) -> OpResult<()> {
 
 /// Closes an image: detaches it.
 pub(super) fn release(fs: &FileSystem, fh: Fh, handle: &Handle) {
-    let user = fs.disks.image_users.lock().remove(&fh);
-    if let (Some(_), Some(user)) = (fs.handles.close(fh), user) {
-        fs.end_image(&handle.volume, user);
+    let open = fs.disks.open_images.lock().remove(&fh);
+    if let (Some(_), Some(open)) = (fs.handles.close(fh), open) {
+        fs.end_image(&handle.volume, open.user);
     }
 }
 
@@ -313,15 +324,10 @@ fn with_file<T>(
     fh: Fh,
     run: impl FnOnce(&OwnedFd) -> nix::Result<T>,
 ) -> OpResult<T> {
-    let handle = fs.handles.get(fh).ok_or(Errno::EBADF)?;
-    match &handle.file {
-        Some(file) => Ok(run(file)?),
-        // The kernel has the file by itself.
-        None => {
-            let file = open_image(fs, &handle.volume, handle.flags & OFlag::O_ACCMODE)?;
-            Ok(run(&file)?)
-        }
-    }
+    let open = fs.disks.open_images.lock();
+    let file = open.get(&fh).map(|open| Arc::clone(&open.file));
+    drop(open);
+    Ok(run(&*file.ok_or(Errno::EBADF)?)?)
 }
 
 pub(super) fn read(fs: &FileSystem, fh: Fh, offset: u64, buffer: &mut [u8]) -> OpResult<usize> {
@@ -364,6 +370,10 @@ pub(super) fn write(fs: &FileSystem, fh: Fh, offset: u64, data: &[u8]) -> OpResu
 }
 
 pub(super) fn fsync(fs: &FileSystem, fh: Fh, data_only: bool) -> OpResult<()> {
+    let handle = fs.handles.get(fh).ok_or(Errno::EBADF)?;
+    if fs.cut_image(&handle.volume) {
+        return Err(OpError::PastImage(handle.volume.name()));
+    }
     with_file(fs, fh, |file| {
         if data_only {
             nix::unistd::fdatasync(file)

@@ -36,13 +36,13 @@ pub mod passthrough;
 mod property;
 mod resting;
 mod root;
-mod serving;
 mod session;
 pub mod stats;
 mod successor;
 pub mod types;
 mod verify;
 mod view;
+mod volume_stats;
 
 pub use image_file::path_below as image_below;
 pub use options::{MountOptions, RmdirPolicy};

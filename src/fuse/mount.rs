@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -90,14 +90,6 @@ fn canonical_without_entering(path: &Path) -> std::io::Result<PathBuf> {
 #[must_use]
 pub fn is_disconnected(mountpoint: &Path) -> bool {
     nix::sys::statfs::statfs(mountpoint).is_err_and(|errno| errno == nix::errno::Errno::ENOTCONN)
-}
-
-/// Whether the kernel has given the file system behind `device` up.
-pub(super) fn is_gone(device: &OwnedFd) -> bool {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let mut device = [PollFd::new(device.as_fd(), PollFlags::empty())];
-    // POLLERR is reported unasked (fuse_dev_poll, fs/fuse/dev.c).
-    poll(&mut device, PollTimeout::ZERO).is_ok_and(|events| events > 0)
 }
 
 /// Mounts; returns the device that requests come from.

@@ -121,6 +121,8 @@ pub(super) fn mkdir(fs: &FileSystem, caller: Caller, name: &OsStr, mode: u32) ->
         if name == control_tree::NAME {
             return Err(OpError::Host(nix::errno::Errno::EEXIST));
         }
+        // The volume's mode is set as asked.
+        let _as = crate::sys::creds::Acting::keeping_set_id();
         let mut spec = VolumeSpec::directory(volume_name(name)?);
         spec.kind = fs.options.default_kind;
         match spec.kind {

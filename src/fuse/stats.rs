@@ -40,7 +40,7 @@ operations! {
 
 /// Bucket `i` counts requests that took less than 2^i microseconds; the last
 /// takes all that were slower.
-const BUCKETS: usize = 24;
+pub const BUCKETS: usize = 24;
 
 struct OpCounter {
     count: AtomicU64,

@@ -19,5 +19,5 @@ pub use account::{
 pub use catalogue::Catalogue;
 pub use change::UsageRow;
 pub use error::{Error, Result};
-pub use quota::{BLOCK, Inode, charge, grow, round_up};
+pub use quota::{ATTRIBUTES_MOST, BLOCK, Inode, charge, grow, round_up};
 pub use row::{DiskRow, State, VolumeRow};

@@ -3,15 +3,19 @@
 //! Pure values with their rules. Nothing in here does I/O, and nothing knows
 //! the catalogue, the store or FUSE.
 
+mod age;
 mod id;
 mod name;
+mod retention;
 mod size;
 mod spec;
 mod time;
 
+pub use age::{Age, InvalidAge};
 pub use id::{Serial, Slot, VolumeId};
 pub use name::{InvalidName, VolumeName};
-pub use size::{Bytes, InvalidSize, SizeExt};
+pub use retention::Retention;
+pub use size::{Bytes, IntoSize, InvalidSize, Mebibytes, SizeExt};
 pub use spec::{
     DiskFormat, DiskFsType, InvalidSpec, Kind, Labels, Limits, Owner, Usage, VolumeSpec,
 };

@@ -29,6 +29,8 @@ pub enum Capability {
     Setgid = 6,
     /// Mount, register passthrough files, `trusted.*` attributes.
     SysAdmin = 21,
+    /// Resize a mounted ext4.
+    SysResource = 24,
     /// Make device nodes.
     Mknod = 27,
 }
@@ -91,6 +93,18 @@ struct Prepared {
 
 thread_local! {
     static PREPARED: Cell<Option<Prepared>> = const { Cell::new(None) };
+    /// CAP_FSETID has been given up, until an operation needs it.
+    static LACKS_FSETID: Cell<bool> = const { Cell::new(false) };
+    /// The umask of a thread that has its own: mostly the next caller's too.
+    static UMASK: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Sets the umask of a prepared thread.
+fn set_umask(umask: u32) {
+    if UMASK.get() != Some(umask) {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+        UMASK.set(UMASK.get().and(Some(umask)));
+    }
 }
 
 /// Gives the thread a umask of its own and, if the process may act for others,
@@ -113,6 +127,7 @@ fn prepare() -> Prepared {
         log::warn!("this thread shares its umask with others: unshare(CLONE_FS): {errno}");
     }
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    UMASK.set(own_umask.is_ok().then_some(0));
     if switches {
         // SAFETY: prctl with plain numbers.
         let current = unsafe { libc::prctl(libc::PR_GET_SECUREBITS) };
@@ -154,7 +169,6 @@ pub struct Acting {
 
 struct Restore {
     ids: bool,
-    caps: bool,
     groups: bool,
 }
 
@@ -177,25 +191,42 @@ impl Acting {
         Self {
             restore: Restore {
                 ids: false,
-                caps: false,
                 groups: false,
             },
             _not_send: std::marker::PhantomData,
         }
     }
 
-    /// Acts as the daemon itself, on a prepared thread with an empty umask.
+    /// Acts as the daemon itself, on a prepared thread; with or without
+    /// CAP_FSETID, for what does not concern set-user-id and set-group-id bits.
     pub fn daemon() -> Self {
         prepare();
         Self::nothing()
     }
 
-    /// What is made now belongs to `uid` and `gid`; `umask` is applied by the
-    /// host, unless a default ACL replaces it.
-    pub fn maker(uid: u32, gid: u32, umask: u32) -> Self {
+    /// As [`daemon`](Self::daemon), with CAP_FSETID: bits are kept, and set as
+    /// asked.
+    pub fn keeping_set_id() -> Self {
         let prepared = prepare();
-        let mut acting = Self::nothing();
-        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+        if LACKS_FSETID.get() {
+            match capset(&prepared.caps) {
+                Ok(()) => LACKS_FSETID.set(false),
+                Err(errno) => log::error!("cannot take CAP_FSETID back: {errno}"),
+            }
+        }
+        Self::nothing()
+    }
+
+    /// What is made now belongs to `uid` and `gid`; `umask` is applied by the
+    /// host, unless a default ACL replaces it. `mode` is what it will have.
+    pub fn maker(uid: u32, gid: u32, umask: u32, mode: u32) -> Self {
+        let prepared = prepare();
+        let mut acting = if mode & (libc::S_ISUID | libc::S_ISGID) == 0 {
+            Self::nothing()
+        } else {
+            Self::keeping_set_id()
+        };
+        set_umask(umask);
         if prepared.switches && (uid, gid) != (prepared.uid, prepared.gid) {
             set_fs_ids(uid, gid);
             acting.restore.ids = true;
@@ -205,15 +236,19 @@ impl Acting {
 
     /// Changes made now clear set-user-id and set-group-id bits, as they do
     /// for a caller without CAP_FSETID (`file_remove_privs`, `fs/inode.c`).
+    /// The thread stays so until it needs the capability: files are opened far
+    /// more often than bits are set, and each change costs two system calls.
     pub fn without_fsetid() -> Self {
         let prepared = prepare();
-        let mut acting = Self::nothing();
-        let mut caps = prepared.caps;
-        caps[0].effective &= !(1 << Capability::Fsetid as u32);
-        if caps[0].effective != prepared.caps[0].effective && capset(&caps).is_ok() {
-            acting.restore.caps = true;
+        if !LACKS_FSETID.get() {
+            let mut caps = prepared.caps;
+            caps[0].effective &= !(1 << Capability::Fsetid as u32);
+            match capset(&caps) {
+                Ok(()) => LACKS_FSETID.set(true),
+                Err(errno) => log::error!("cannot give CAP_FSETID up: {errno}"),
+            }
         }
-        acting
+        Self::nothing()
     }
 
     /// Changes made now are judged by the caller's own ids, groups and lack of
@@ -243,9 +278,6 @@ impl Drop for Acting {
         if self.restore.groups && set_groups(&[prepared.gid]).is_err() {
             log::error!("cannot give up a caller's groups: {}", Errno::last());
         }
-        if self.restore.caps && capset(&prepared.caps).is_err() {
-            log::error!("cannot take CAP_FSETID back: {}", Errno::last());
-        }
     }
 }
 
@@ -259,7 +291,7 @@ mod tests {
         assert!(nix::unistd::geteuid().is_root(), "this test needs root");
         let dir = tempfile::tempdir().unwrap();
         {
-            let _as = Acting::maker(1234, 2345, 0o027);
+            let _as = Acting::maker(1234, 2345, 0o027, 0o666);
             std::fs::write(dir.path().join("a"), "x").unwrap();
         }
         std::fs::write(dir.path().join("b"), "x").unwrap();
@@ -284,6 +316,12 @@ mod tests {
             write("z");
         }
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o755);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o6755)).unwrap();
+        {
+            let _as = Acting::keeping_set_id();
+            write("z");
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o6755);
         assert!(has(Capability::Fsetid));
     }
 }

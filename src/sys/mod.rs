@@ -2,8 +2,10 @@
 //! not offer. The only place with `unsafe` code; knows nothing of volumes.
 
 pub mod backing;
+pub mod clone;
 pub mod creds;
 pub mod dir;
+pub mod ext4;
 pub mod handle;
 pub mod loopdev;
 pub mod mount;

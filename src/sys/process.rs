@@ -96,6 +96,18 @@ pub fn of_thread(tid: u32) -> Option<u32> {
     line.trim().parse().ok()
 }
 
+/// Makes the calling thread yield to others: it runs when nothing else wants
+/// to. Best effort.
+pub fn lower_priority() {
+    /// The most that nice(2) has is 19.
+    const NICE: i32 = 15;
+    // SAFETY: plain numbers; 0 is the calling thread (setpriority(2), "C
+    // library/kernel differences").
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+    }
+}
+
 /// Makes the number of `target` mean what `fd` is; what it was is closed. For
 /// a descriptor whose owner does not let go of it.
 ///

@@ -10,6 +10,7 @@ use super::error::{Error, Result};
 use super::layout::{Layout, Place, sync_dir};
 use super::lock::StoreLock;
 use super::reconcile::{look_only, reconcile};
+use super::settings;
 use super::store::{Store, StoreOptions};
 use crate::meta::Catalogue;
 
@@ -59,8 +60,11 @@ fn open_with(layout: Layout, lock: StoreLock) -> Result<Store> {
     make_places(&layout)?;
     let path = layout.catalogue();
     let mut catalogue = Catalogue::open(&path)?;
-    let index = reconcile(&layout, &mut catalogue)?;
-    Ok(Store::assemble(layout, Some(catalogue), index, Some(lock)))
+    let settings = settings::load(&catalogue)?;
+    let (index, doomed) = reconcile(&layout, &mut catalogue)?;
+    let store = Store::assemble(layout, Some(catalogue), index, Some(lock), settings);
+    store.purger.push(doomed);
+    Ok(store)
 }
 
 /// The store's directory, canonical, made if that is wished.
@@ -183,7 +187,8 @@ fn open_read_only(layout: Layout) -> Result<Store> {
     }
     let catalogue = Catalogue::open_copy(&copy, &path)?;
     let index = look_only(&layout, &catalogue)?;
-    Ok(Store::assemble(layout, None, index, lock))
+    let settings = settings::load(&catalogue)?;
+    Ok(Store::assemble(layout, None, index, lock, settings))
 }
 
 fn bad(store: &Path, why: &str) -> Error {

@@ -7,12 +7,18 @@
 mod commands;
 mod context;
 mod failure;
+mod fields;
+mod format;
 mod help;
 mod logging;
+mod man;
 mod mounts;
 mod names;
 mod open;
 mod output;
+mod progress;
+mod purging;
+mod select;
 mod serve;
 mod table;
 
@@ -56,9 +62,14 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error, &argv),
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
-    logging::start(&cli.global, role.is_daemon() || cli.command.is_daemon());
-    let outcome = Context::new(&cli.global, output)
-        .and_then(|context| cli.command.run(&context, &argv, role));
+    logging::start(&cli.global, cli.command.logs_as(&role));
+    let outcome = match cli.command {
+        Command::Completions(arguments) => arguments.run(output),
+        Command::Man(arguments) => arguments.run(output),
+        command => {
+            Context::new(&cli.global, output).and_then(|context| command.run(&context, &argv, role))
+        }
+    };
     conclude(outcome, &output)
 }
 

@@ -2,7 +2,7 @@
 //! the reader has gone (`volfs ls | head`).
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use serde::Serialize;
 
@@ -18,6 +18,9 @@ pub struct Output {
 /// The first error of a write to stdout that is not a closed pipe; 0 is none.
 static WRITE_ERROR: AtomicI32 = AtomicI32::new(0);
 
+/// Whether stdout cannot be written to any more.
+static GONE: AtomicBool = AtomicBool::new(false);
+
 impl Output {
     /// As the command line asks.
     pub const fn new(json: bool, quiet: bool) -> Self {
@@ -27,6 +30,16 @@ impl Output {
     /// Whether programs read it.
     pub const fn is_json(self) -> bool {
         self.json
+    }
+
+    /// Whether only what was asked for is printed.
+    pub const fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
+    /// What was asked for, as it is.
+    pub fn raw(self, text: impl AsRef<str>) {
+        write_out(text.as_ref());
     }
 
     /// What was asked for, for people.
@@ -44,6 +57,14 @@ impl Output {
     /// A value for programs.
     pub fn value(self, value: &impl Serialize) -> Outcome {
         let text = serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::new("json", format!("cannot be written as JSON: {error}")))?;
+        write_out(&format!("{text}\n"));
+        Ok(())
+    }
+
+    /// A value for programs, on one line: one of a stream.
+    pub fn line(self, value: &impl Serialize) -> Outcome {
+        let text = serde_json::to_string(value)
             .map_err(|error| Failure::new("json", format!("cannot be written as JSON: {error}")))?;
         write_out(&format!("{text}\n"));
         Ok(())
@@ -72,12 +93,20 @@ impl Output {
 
 fn write_out(text: &str) {
     let mut out = io::stdout().lock();
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
+    let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else {
+        return;
+    };
+    GONE.store(true, Ordering::Relaxed);
+    if error.kind() != io::ErrorKind::BrokenPipe {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
         let _ = WRITE_ERROR.compare_exchange(0, errno, Ordering::Relaxed, Ordering::Relaxed);
     }
+}
+
+/// Whether nobody reads what is printed any more, so that a command that goes
+/// on and on is to end.
+pub fn is_gone() -> bool {
+    GONE.load(Ordering::Relaxed)
 }
 
 /// Whether all that was printed has arrived; a reader that has seen enough is

@@ -1,13 +1,20 @@
-//! Tables and values for people: no borders, as wide as the terminal at most,
+//! Tables and values for people: no borders, never wider than the terminal,
 //! colours on a terminal only.
 
+use std::fmt;
 use std::io::IsTerminal;
 
 use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table,
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, Width,
     presets,
 };
 use volfs::model::Timestamp;
+
+/// Blanks between columns.
+const GAP: u16 = 2;
+
+/// A column that gives way is not made narrower than this.
+const NARROWEST: u16 = 8;
 
 /// Whether colours may be used: on a terminal, and NO_COLOR is unset or empty
 /// (no-color.org).
@@ -15,47 +22,160 @@ pub fn may_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// An empty table with these column heads. Columns whose head starts with `>`
-/// are aligned to the right; one whose head starts with `*` gives way when the
-/// terminal is narrow.
-pub fn table(heads: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if std::io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    } else {
-        table.force_no_tty();
-    }
-    let bold = may_colour();
-    table.set_header(heads.iter().map(|head| {
-        let cell = Cell::new(head.trim_start_matches(['>', '*']));
-        if bold {
-            cell.add_attribute(Attribute::Bold)
-        } else {
-            cell
-        }
-    }));
-    for (index, head) in heads.iter().enumerate() {
-        if let Some(column) = table.column_mut(index) {
-            column.set_padding((0, 2));
-            if !head.starts_with('*') {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
-            if head.starts_with('>') {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-    }
-    table
+/// How wide a line may be; `None` when it is not for a terminal.
+pub fn width() -> Option<u16> {
+    std::io::stdout().is_terminal().then(|| {
+        terminal_size::terminal_size_of(std::io::stdout()).map_or(80, |(width, _)| width.0)
+    })
 }
 
-/// A row of one line: what gives way on a narrow terminal is cut, not wrapped.
-pub fn one_line(cells: Vec<Cell>) -> Row {
-    let mut row = Row::from(cells);
-    if std::io::stdout().is_terminal() {
-        row.max_height(1);
+/// A table that fits the terminal. What does not fit is cut, from the right,
+/// in columns that give way; then columns are left out, from the right.
+pub struct Listing {
+    table: Table,
+    columns: Vec<Column>,
+    width: Option<u16>,
+    wraps: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Column {
+    gives_way: bool,
+    optional: bool,
+}
+
+impl Listing {
+    /// With these column heads, whose first signs say how the column is: `>`
+    /// aligned to the right, `*` is cut, `~` is wrapped (and no other is cut),
+    /// `?` may be left out.
+    pub fn new(heads: &[&str]) -> Self {
+        Self::of_width(heads, width())
     }
-    row
+
+    fn of_width(heads: &[&str], width: Option<u16>) -> Self {
+        let signs = ['>', '*', '~', '?'];
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        if !may_colour() {
+            table.force_no_tty();
+        }
+        table.set_truncation_indicator("…");
+        let bold = may_colour();
+        table.set_header(heads.iter().map(|head| {
+            let cell = Cell::new(head.trim_start_matches(signs));
+            if bold {
+                cell.add_attribute(Attribute::Bold)
+            } else {
+                cell
+            }
+        }));
+        let columns = heads.iter().map(|head| {
+            let signs = &head[..head.len() - head.trim_start_matches(signs).len()];
+            Column {
+                gives_way: signs.contains(['*', '~']),
+                optional: signs.contains('?'),
+            }
+        });
+        let columns = columns.collect();
+        for (index, head) in heads.iter().enumerate() {
+            if let Some(column) = table.column_mut(index) {
+                column.set_padding((0, GAP));
+                column.set_constraint(ColumnConstraint::ContentWidth);
+                let right = head
+                    .chars()
+                    .take_while(|c| signs.contains(c))
+                    .any(|c| c == '>');
+                if right {
+                    column.set_cell_alignment(CellAlignment::Right);
+                }
+            }
+        }
+        Self {
+            table,
+            columns,
+            width,
+            wraps: heads.iter().any(|head| head.starts_with('~')),
+        }
+    }
+
+    /// Adds a line.
+    pub fn row(&mut self, cells: Vec<Cell>) {
+        let mut row = Row::from(cells);
+        if !self.wraps {
+            row.max_height(1);
+        }
+        self.table.add_row(row);
+    }
+
+    fn fitted(&self) -> Table {
+        let mut table = self.table.clone();
+        let Some(width) = self.width else {
+            return table;
+        };
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        // The last column's gap is trimmed away.
+        table.set_width(width.saturating_add(GAP));
+        for (index, fit) in self.fit(width).into_iter().enumerate() {
+            if let Some(column) = table.column_mut(index) {
+                column.set_constraint(match fit {
+                    Fit::Whole => ColumnConstraint::ContentWidth,
+                    Fit::Cut(width) => ColumnConstraint::Absolute(Width::Fixed(width + GAP)),
+                    Fit::LeftOut => ColumnConstraint::Hidden,
+                });
+            }
+        }
+        table
+    }
+
+    fn fit(&self, width: u16) -> Vec<Fit> {
+        let wishes = self.table.column_max_content_widths();
+        let mut shown: Vec<usize> = (0..wishes.len()).collect();
+        loop {
+            let gaps = GAP * u16::try_from(shown.len().saturating_sub(1)).unwrap_or(0);
+            let wished: u16 = shown.iter().map(|&i| wishes[i]).sum::<u16>() + gaps;
+            let mut over = wished.saturating_sub(width);
+            let mut fits = vec![Fit::LeftOut; wishes.len()];
+            for &index in shown.iter().rev() {
+                let spare = wishes[index].saturating_sub(NARROWEST).min(over);
+                fits[index] = if self.columns[index].gives_way && spare > 0 {
+                    over -= spare;
+                    Fit::Cut(wishes[index] - spare)
+                } else {
+                    Fit::Whole
+                };
+            }
+            if over == 0 {
+                return fits;
+            }
+            match shown.iter().rposition(|&i| self.columns[i].optional) {
+                Some(last) => shown.remove(last),
+                // What cannot be left out is shown on too narrow a terminal too.
+                None => return fits,
+            };
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Fit {
+    Whole,
+    Cut(u16),
+    LeftOut,
+}
+
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fitted().trim_fmt())
+    }
+}
+
+/// As many lines of the text as the terminal has.
+pub fn first_lines(text: &str) -> String {
+    let most = terminal_size::terminal_size_of(std::io::stdout())
+        .map_or(usize::MAX, |(_, height)| {
+            usize::from(height.0.saturating_sub(1))
+        });
+    text.lines().take(most).collect::<Vec<_>>().join("\n")
 }
 
 /// A share in per cent, yellow from 80 and red from 95.
@@ -77,5 +197,57 @@ pub fn time(time: Timestamp) -> String {
     match text.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+
+    fn listing(width: Option<u16>) -> Vec<String> {
+        let mut listing =
+            Listing::of_width(&["*NAME", "?KIND", ">USED", "?CREATED", "*?LABELS"], width);
+        listing.row(vec![
+            Cell::new("a-volume-with-a-long-name"),
+            Cell::new("directory"),
+            Cell::new("1.5 GiB"),
+            Cell::new("2026-01-01T00:00:00Z"),
+            Cell::new("team=büild stage=test"),
+        ]);
+        listing.row(
+            ["b", "disk", "0 B", "2026-01-01T00:00:00Z", ""]
+                .map(Cell::new)
+                .into(),
+        );
+        listing.to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn it_fits_every_terminal() {
+        for width in 18_u16..=100 {
+            for line in listing(Some(width)) {
+                assert!(line.width() <= usize::from(width), "{width}: {line:?}");
+            }
+            assert_eq!(listing(Some(width)).len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_gives_way_first() {
+        assert_eq!(listing(None), listing(Some(200)));
+        let heads = |width| {
+            let heads = listing(Some(width)).swap_remove(0);
+            heads.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert!(listing(Some(88))[1].ends_with("team=büild…"));
+        assert_eq!(heads(68), "NAME KIND USED CREATED LABELS");
+        assert!(
+            listing(Some(68))[1].starts_with("a-") && listing(Some(68))[1].contains("…  directory")
+        );
+        assert_eq!(heads(59), "NAME KIND USED CREATED");
+        assert_eq!(heads(40), "NAME KIND USED");
+        assert_eq!(heads(20), "NAME USED");
     }
 }

@@ -72,6 +72,9 @@ impl Adapter {
             failpoint::hit("live.reply");
         }
         self.fs.stats.record(op, start.elapsed(), failed);
+        if let Some(slot) = NodeId::from_raw(node.0).slot() {
+            self.fs.volume_stats.record(slot, failed);
+        }
         match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {

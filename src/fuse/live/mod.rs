@@ -10,6 +10,7 @@
 
 mod accounts;
 mod charges;
+mod image_key;
 pub(super) mod journal;
 mod known;
 mod layout;
@@ -32,11 +33,12 @@ use super::handshake::Negotiated;
 use super::node::NodeId;
 use super::stats::Op;
 use super::successor::Inherited;
-use crate::diskimg::Attached;
+use crate::diskimg::MountedImage;
 use crate::keeper::{Keeper, Kind, Place};
 use crate::model::{Serial, Slot};
 use crate::volume::Volume;
 
+use self::image_key::ImageKey;
 use self::journal::RESENT;
 pub(super) use self::known::{GoneRecord, KnownNodes, NodeRecord};
 use self::layout::{State, Which};
@@ -283,10 +285,14 @@ impl Live {
     pub(super) fn keep_image(
         self: &Arc<Self>,
         slot: Slot,
-        attached: &Attached,
+        image: &MountedImage,
     ) -> Option<KeptImage> {
         let live = self.shared.as_ref()?;
-        let key = u64::from(slot.get()) | u64::from(attached.device()) << 32;
+        // What a process serves ends with that.
+        let MountedImage::Kernel(attached) = image else {
+            return None;
+        };
+        let key = ImageKey::of(slot, attached).encode();
         let place = live.keeper.keep(Kind::Image, key, attached.mount()?);
         let place = place.inspect_err(|error| {
             log::error!("an image is detached when this process dies: {error}");

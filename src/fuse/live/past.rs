@@ -10,11 +10,12 @@ use nix::fcntl::OFlag;
 
 use super::accounts;
 use super::charges::{self, Known};
+use super::image_key::ImageKey;
 use super::known;
 use super::layout::State;
 use super::open_files::{self, PastHandle, PastInode, WayIn};
 use super::resume;
-use crate::diskimg::Attached;
+use crate::diskimg::{Attached, MountedImage};
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::ground::Ground;
@@ -162,15 +163,16 @@ impl Past {
 }
 
 fn restore_image(fs: &FileSystem, kept: Kept) {
-    let (slot, device) = (kept.key as u32, (kept.key >> 32) as u32);
+    let key = ImageKey::decode(kept.key);
     let image = fs.live.kept_image(kept.place);
-    let Some(volume) = Slot::new(slot).and_then(|slot| fs.store.volume_in(slot)) else {
+    let Some(volume) = Slot::new(key.slot).and_then(|slot| fs.store.volume_in(slot)) else {
         log::error!("an image is attached whose volume is gone");
         return;
     };
-    let ground = Attached::from_mount(kept.fd, device)
+    let path = fs.store.image_path(&volume);
+    let ground = Attached::from_mount(kept.fd, key.device, key.errors)
         .map_err(|error| OpError::Host(error.errno()))
-        .and_then(|attached| Ground::of_image(attached, Some(image)));
+        .and_then(|it| Ground::of_image(MountedImage::Kernel(it), path, Some(image)));
     match ground {
         Ok(ground) => fs.go_on_with_ground(&volume, ground),
         Err(error) => log::error!("volume {} is detached: {error}", volume.name()),

@@ -35,6 +35,11 @@ impl FileSystem {
         if let Some(resting) = self.resting_attr(node) {
             return Ok(resting);
         }
+        // The kernel asks after every change in a directory, which is open for
+        // that already (`fuse_dir_changed`, fs/fuse/dir.c).
+        if let Some(dir) = self.open_already(node) {
+            return Ok((Attr::from_host(node, &node::stat(dir)?), true));
+        }
         if let Some((_, view)) = self.view_of(node)? {
             return Ok((self.view_attr(&view, node)?, true));
         }
@@ -88,6 +93,7 @@ impl FileSystem {
         if let Some(mode) = set.mode {
             // The kernel has already taken away a set-group-id bit that the
             // caller may not set (setattr_prepare, fs/attr.c).
+            let _as = Acting::keeping_set_id();
             node::chmod(&fd, Mode::from_bits_truncate(mode & 0o7777))?;
         }
         if set.atime.is_some() || set.mtime.is_some() {
@@ -101,7 +107,7 @@ impl FileSystem {
     /// for the caller: only where there is such a bit to judge.
     pub(super) fn as_owner(&self, caller: Caller, fd: &OwnedFd) -> OpResult<Acting> {
         if caller.is_root() || node::stat(fd)?.st_mode & libc::S_ISGID == 0 {
-            return Ok(Acting::daemon());
+            return Ok(Acting::keeping_set_id());
         }
         self.as_member(caller)
     }
@@ -152,8 +158,11 @@ impl FileSystem {
     /// Credentials for a change of contents of a file with this mode: a caller
     /// without CAP_FSETID clears set-user-id and set-group-id bits with it.
     pub(super) fn as_writer(&self, caller: Caller, mode: u32) -> OpResult<Acting> {
-        if caller.is_root() {
+        if mode & (libc::S_ISUID | libc::S_ISGID) == 0 {
             return Ok(Acting::daemon());
+        }
+        if caller.is_root() {
+            return Ok(Acting::keeping_set_id());
         }
         // Without group execution the bit stays for members of the group
         // (setattr_should_drop_sgid, fs/attr.c).

@@ -12,6 +12,7 @@ use crate::fuse::node::NodeId;
 use crate::fuse::ops::open::HostFile;
 use crate::fuse::types::{Caller, Fh};
 use crate::fuse::view::is_view;
+use crate::model::Slot;
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
@@ -22,9 +23,9 @@ impl FileSystem {
     /// # Errors
     /// What the host says to `pread(2)`.
     pub fn read(&self, node: NodeId, fh: Fh, offset: u64, buffer: &mut [u8]) -> OpResult<usize> {
-        if node.slot().is_none() {
+        let Some(slot) = node.slot() else {
             return control_tree::read(self, node, fh, offset, buffer);
-        }
+        };
         if is_view(node) {
             let (_, view) = self.view_of(node)?.ok_or(Errno::ESTALE)?;
             let data = view.read(node, offset, buffer.len())?;
@@ -46,6 +47,7 @@ impl FileSystem {
             }
         }
         self.stats.read(filled);
+        self.volume_stats.read(slot, filled);
         Ok(filled)
     }
 
@@ -71,10 +73,10 @@ impl FileSystem {
         let at = self.locate(node)?;
         let end = offset.saturating_add(data.len() as u64);
         let as_caller = |mode| {
-            if clears_bits {
+            if clears_bits || mode & (libc::S_ISUID | libc::S_ISGID) == 0 {
                 self.as_writer(caller, mode)
             } else {
-                Ok(Acting::daemon())
+                Ok(Acting::keeping_set_id())
             }
         };
         {
@@ -82,7 +84,7 @@ impl FileSystem {
             let stat = node::stat(&file)?;
             if end <= stat.st_size.unsigned_abs() {
                 let _as = as_caller(stat.st_mode)?;
-                return self.write_all(&file, offset, data);
+                return self.write_all(at.volume.slot, &file, offset, data);
             }
         }
         let sizing = self.sizing(&at, &file)?;
@@ -94,14 +96,14 @@ impl FileSystem {
         } else {
             let _as = as_caller(sizing.mode())?;
             failpoint::hit("live.write.room");
-            self.write_all(&file, offset, &data[..fits])
+            self.write_all(at.volume.slot, &file, offset, &data[..fits])
         };
         failpoint::hit("live.write.host");
         sizing.settle(Some(room), &file);
         result
     }
 
-    fn write_all(&self, file: &HostFile, offset: u64, data: &[u8]) -> OpResult<usize> {
+    fn write_all(&self, slot: Slot, file: &HostFile, offset: u64, data: &[u8]) -> OpResult<usize> {
         let mut written = 0;
         while written < data.len() {
             let at = i64::try_from(offset + written as u64).map_err(|_| Errno::EFBIG)?;
@@ -114,6 +116,7 @@ impl FileSystem {
             }
         }
         self.stats.wrote(written);
+        self.volume_stats.wrote(slot, written);
         Ok(written)
     }
 

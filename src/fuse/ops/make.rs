@@ -35,7 +35,7 @@ impl FileSystem {
             _ => Inode::Other,
         };
         self.make(parent, name, inode, |dir| {
-            let _as = Acting::maker(caller.uid, caller.gid, umask);
+            let _as = Acting::maker(caller.uid, caller.gid, umask, mode);
             let kind = SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits());
             mknodat(&dir.fd, name, kind, permissions(mode), rdev)
         })
@@ -57,7 +57,7 @@ impl FileSystem {
             return root::mkdir(self, caller, name, mode & !umask);
         }
         self.make(parent, name, Inode::Directory, |dir| {
-            let _as = Acting::maker(caller.uid, caller.gid, umask);
+            let _as = Acting::maker(caller.uid, caller.gid, umask, mode);
             mkdirat(&dir.fd, name, permissions(mode))
         })
     }
@@ -74,7 +74,7 @@ impl FileSystem {
         target: &OsStr,
     ) -> OpResult<Entry> {
         self.make(parent, name, Inode::Other, |dir| {
-            let _as = Acting::maker(caller.uid, caller.gid, 0);
+            let _as = Acting::maker(caller.uid, caller.gid, 0, 0);
             nix::unistd::symlinkat(target, &dir.fd, name)
         })
     }

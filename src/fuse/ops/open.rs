@@ -22,7 +22,6 @@ use crate::fuse::types::{Caller, DataPath, Entry, Fh, Opened};
 use crate::meta::Inode;
 use crate::sys::creds::Acting;
 use crate::sys::node;
-use crate::volume::Volume;
 
 /// The host's file behind a handle: the handle's own, or one opened for the
 /// call because the kernel uses the host's file by itself.
@@ -96,7 +95,7 @@ impl FileSystem {
         if can_write(flags) {
             self.about_to_change(&at.volume)?;
         }
-        let file = if self.passes_through(&at.volume) {
+        let file = if self.passes_through(&at) {
             HostOpen::Path(self.open_located(&at, OFlag::O_PATH)?)
         } else {
             HostOpen::File(self.open_located(&at, host_flags(flags))?)
@@ -134,7 +133,7 @@ impl FileSystem {
         // A write to a file with such a bit clears it or not by what the
         // caller may, which the kernel's own use of the file cannot tell.
         let has_set_id = stat.st_mode & (libc::S_ISUID | libc::S_ISGID) != 0;
-        let passes = self.passes_through(&at.volume) && !has_set_id;
+        let passes = self.passes_through(at) && !has_set_id;
         let cached = DataPath::Cached {
             keep: self.keeps_cache(at.volume.slot),
         };
@@ -196,7 +195,7 @@ impl FileSystem {
             let charging = self.charging_made(Item::First, &dir.at.volume);
             failpoint::hit("live.create.intent");
             let made = {
-                let _as = Acting::maker(caller.uid, caller.gid, umask);
+                let _as = Acting::maker(caller.uid, caller.gid, umask, mode);
                 // Always exclusive: the kernel asks only for names that it knows
                 // to be free, and has checked no permission of an existing file.
                 node::open_beneath(
@@ -220,8 +219,13 @@ impl FileSystem {
         };
         let opened = self.finish_open(&at, flags, HostOpen::File(made), register);
         failpoint::hit("live.create.opened");
-        if opened.is_err() {
-            self.nodes.not_told(at.node);
+        match &opened {
+            Ok(opened) => {
+                if let Some(handle) = self.handles.get(opened.fh) {
+                    handle.inode.set_lacks_capability(true);
+                }
+            }
+            Err(_) => self.nodes.not_told(at.node),
         }
         entry.keep_attr = self.keeps_attr(at.node);
         Ok((entry, opened?))
@@ -298,8 +302,8 @@ impl FileSystem {
 
     /// Whether new opens in the volume go straight to the host's file: where
     /// nothing has to be counted as it is written.
-    fn passes_through(&self, volume: &Volume) -> bool {
-        self.kernel.passes_through() && !volume.is_limited()
+    fn passes_through(&self, at: &Located) -> bool {
+        self.kernel.passes_through() && !at.volume.is_limited() && at.ground.passes_through()
     }
 
     /// Gives an image to the kernel; `None` where it does not take it.

@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
+
 use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, OpenDir, component};
@@ -43,6 +45,9 @@ impl FileSystem {
         }
         let before = self.before_rename((&from, name), flags)?;
         journal::intend((parent, name), (new_parent, new_name), before);
+        if flags == 0 && self.rename_to_free(&from, name, &to, new_name)? {
+            return Ok(());
+        }
         let whiteout = if flags & libc::RENAME_WHITEOUT == 0 {
             None
         } else {
@@ -62,9 +67,12 @@ impl FileSystem {
             .map(|(node, fd)| self.about_to_remove(&to.at.volume, node, fd))
             .transpose()?;
         failpoint::hit("live.rename.intent");
-        {
-            // RENAME_WHITEOUT makes a device node, which is its maker's.
-            let _as = Acting::maker(caller.uid, caller.gid, 0);
+        if whiteout.is_some() {
+            // It is a device node, which is its maker's.
+            let _as = Acting::maker(caller.uid, caller.gid, 0, 0);
+            node::rename(&from.fd, component(name)?, &to.fd, new_name, flags)?;
+        } else {
+            let _as = Acting::daemon();
             node::rename(&from.fd, component(name)?, &to.fd, new_name, flags)?;
         }
         failpoint::hit("live.rename.host");
@@ -75,13 +83,42 @@ impl FileSystem {
         if let Some(removing) = removing {
             self.name_removed(removing);
         }
+        self.renamed(&from, name, &to, new_name, flags);
+        Ok(())
+    }
+
+    /// The usual rename, to a name that is free: one call to the host. `false`
+    /// when the name is taken, or the host cannot say so.
+    fn rename_to_free(
+        &self,
+        from: &OpenDir,
+        name: &OsStr,
+        to: &OpenDir,
+        new_name: &OsStr,
+    ) -> OpResult<bool> {
+        let _as = Acting::daemon();
+        let (name, new_name) = (component(name)?, component(new_name)?);
+        failpoint::hit("live.rename.intent");
+        match node::rename(&from.fd, name, &to.fd, new_name, libc::RENAME_NOREPLACE) {
+            Ok(()) => {
+                failpoint::hit("live.rename.host");
+                self.renamed(from, name, to, new_name, 0);
+                Ok(true)
+            }
+            // EINVAL also where the host does not know the flag (rename(2)).
+            Err(Errno::EEXIST | Errno::EINVAL) => Ok(false),
+            Err(errno) => Err(OpError::Host(errno)),
+        }
+    }
+
+    /// Notes what a rename has moved where nodes are found by their place.
+    fn renamed(&self, from: &OpenDir, name: &OsStr, to: &OpenDir, new_name: &OsStr, flags: u32) {
         if !from.at.ground.host().has_handles() {
-            self.note_place(&to, new_name);
+            self.note_place(to, new_name);
             if flags & libc::RENAME_EXCHANGE != 0 {
-                self.note_place(&from, name);
+                self.note_place(from, name);
             }
         }
-        Ok(())
     }
 
     /// What a rename to `name` in `dir` will take the name of.

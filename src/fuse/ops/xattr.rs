@@ -15,11 +15,16 @@ use crate::fuse::live::journal;
 use crate::fuse::node::NodeId;
 use crate::fuse::property;
 use crate::fuse::types::Caller;
+use crate::meta::ATTRIBUTES_MOST;
 use crate::sys::creds::Acting;
 use crate::sys::xattr;
 
 /// `XATTR_LIST_MAX`, `linux/limits.h`.
 const LIST_MAX: usize = 64 << 10;
+
+/// File capabilities (capabilities(7)). The kernel asks for them once per inode
+/// before it writes (`cap_inode_need_killpriv`, security/commoncap.c).
+const CAPABILITY: &str = "security.capability";
 
 impl FileSystem {
     /// The value of attribute `name`, into `buffer`; returns its length. With
@@ -33,6 +38,14 @@ impl FileSystem {
         }
         if property::is_property(name) {
             return fit(property::get(self, node, name)?.as_bytes(), buffer);
+        }
+        if name == CAPABILITY
+            && self
+                .handles
+                .inode(node)
+                .is_some_and(|it| it.lacks_capability())
+        {
+            return Err(Errno::ENODATA.into());
         }
         if self.rests_without_attributes(node) || self.view_of(node)?.is_some() {
             return Err(Errno::ENODATA.into());
@@ -59,6 +72,11 @@ impl FileSystem {
         }
         if property::is_property(name) {
             return property::set(self, caller, node, name, Some(value));
+        }
+        if name == CAPABILITY
+            && let Some(inode) = self.handles.inode(node)
+        {
+            inode.set_lacks_capability(false);
         }
         let (at, fd) = self.open_node(node)?;
         if at.volume.limits().bytes.is_some() {
@@ -139,11 +157,6 @@ impl FileSystem {
     }
 }
 
-/// Attributes are not charged; an inode holds no more of them than this, names
-/// and values together, so that a limit of inodes bounds them too. ext4 without
-/// `ea_inode` has about as much room (one block).
-const ALL_MOST: usize = 4096;
-
 /// Whether an inode may have this attribute besides those that it has. Exact:
 /// the kernel locks the inode for changes of its attributes.
 fn check_size(fd: impl AsFd, name: &OsStr, value: &[u8]) -> OpResult<()> {
@@ -165,8 +178,10 @@ fn check_size(fd: impl AsFd, name: &OsStr, value: &[u8]) -> OpResult<()> {
     }
     let new = name.len() + value.len();
     // What was there before there was a quota may stay, and may shrink.
-    if others + new > ALL_MOST && new > own {
-        return Err(OpError::Attributes { most: ALL_MOST });
+    if others + new > ATTRIBUTES_MOST && new > own {
+        return Err(OpError::Attributes {
+            most: ATTRIBUTES_MOST,
+        });
     }
     Ok(())
 }

@@ -2,35 +2,79 @@
 
 use clap::Args;
 use comfy_table::Cell;
-use volfs::model::Kind;
 use volfs::volume::{DiskState, VolumeInfo};
 
 use crate::context::Context;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
+use crate::fields::SortKey;
+use crate::format::{self, Format};
 use crate::open::{Access, open_volumes};
-use crate::table;
+use crate::select::FilterArgs;
+use crate::table::{self, Listing};
 
 /// Arguments of `volfs ls`.
 #[derive(Debug, Args)]
 #[command(after_help = crate::help::LS)]
-pub struct LsArgs {}
+pub struct LsArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Order by one of: name, id, kind, used, limit, percent, inodes,
+    /// inode-limit, created, updated, pinned, labels, path, label.KEY; with '-'
+    /// before it the largest first [default: -created]
+    #[arg(short, long, value_name = "FIELD", allow_hyphen_values = true, value_parser = SortKey::parse)]
+    sort: Option<SortKey>,
+    /// Print as table, json, csv, or by a template like '{{name}} {{used}}',
+    /// which takes what --sort takes; sizes are bytes in all but the table
+    #[arg(long, value_name = "table|json|csv|TEMPLATE", value_parser = Format::parse)]
+    format: Option<Format>,
+}
 
 impl LsArgs {
     /// Lists the volumes.
     pub fn run(self, context: &Context) -> Outcome {
-        let list = open_volumes(&context.store, Access::Read)?.list()?;
-        if context.output.is_json() {
-            return context.output.value(&list);
+        let output = context.output;
+        let format = match (self.format, output.is_json()) {
+            (Some(Format::Table | Format::Csv | Format::Template(_)), true) => {
+                return Err(Failure::usage(
+                    "--json and --format ask for different things; leave one out",
+                ));
+            }
+            (_, true) => Format::Json,
+            (Some(format), false) => format,
+            (None, false) => Format::Table,
+        };
+        let volumes = open_volumes(&context.store, Access::Read)?;
+        let mut list = self.filter.filters().select(&*volumes)?;
+        if let Some(key) = &self.sort {
+            key.sort(&mut list);
         }
-        let mut table = table::table(&[
-            "NAME", "KIND", ">USED", ">LIMIT", ">USE%", ">INODES", "CREATED", "*LABELS",
-        ]);
-        for info in &list {
-            table.add_row(table::one_line(row(info)));
+        match format {
+            Format::Json => output.value(&list)?,
+            Format::Csv => output.raw(format::csv(&list)?),
+            Format::Template(template) => {
+                for info in &list {
+                    output.text(template.line(info));
+                }
+            }
+            Format::Table if output.is_quiet() => {
+                for info in &list {
+                    output.text(&info.name);
+                }
+            }
+            Format::Table => output.text(listing(&list)),
         }
-        context.output.text(table.trim_fmt());
         Ok(())
     }
+}
+
+fn listing(list: &[VolumeInfo]) -> Listing {
+    let mut listing = Listing::new(&[
+        "*NAME", "?KIND", ">USED", ">?LIMIT", ">USE%", ">?INODES", "?CREATED", "*?LABELS",
+    ]);
+    for info in list {
+        listing.row(row(info));
+    }
+    listing
 }
 
 fn row(info: &VolumeInfo) -> Vec<Cell> {
@@ -40,10 +84,7 @@ fn row(info: &VolumeInfo) -> Vec<Cell> {
         Some(found) if !info.used_is_exact => format!(" (counting: {found})"),
         _ => String::new(),
     };
-    let limit = match info.kind {
-        Kind::Directory => info.limits.bytes,
-        Kind::Disk => info.disk.as_ref().map(|disk| disk.size),
-    };
+    let limit = info.capacity();
     vec![
         Cell::new(&info.name),
         Cell::new(info.kind),

@@ -1,13 +1,13 @@
 //! `volfs stats`.
 
 use clap::Args;
-use comfy_table::{Cell, Table};
+use comfy_table::Cell;
 use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::open::daemon_of;
-use crate::table::{one_line, table};
+use crate::table::Listing;
 
 /// Arguments of `volfs stats`.
 #[derive(Debug, Args)]
@@ -18,13 +18,7 @@ impl StatsArgs {
     /// Prints the counters of the store's daemon.
     pub fn run(self, context: &Context) -> Outcome {
         let Some((daemon, _)) = daemon_of(&context.store)? else {
-            return Err(Failure::new(
-                "not-mounted",
-                format!(
-                    "the store {} is not mounted; only a daemon counts requests",
-                    context.store.display()
-                ),
-            ));
+            return Err(not_mounted(context));
         };
         let stats = daemon.stats()?;
         if context.output.is_json() {
@@ -45,20 +39,31 @@ impl StatsArgs {
     }
 }
 
-fn operations(stats: &Value) -> Table {
-    let mut table = table(&["OPERATION", ">REQUESTS", ">ERRORS", ">MEAN", ">99 %"]);
+/// There is no daemon to be asked.
+pub fn not_mounted(context: &Context) -> Failure {
+    Failure::new(
+        "not-mounted",
+        format!(
+            "the store {} is not mounted; only a daemon counts requests",
+            context.store.display()
+        ),
+    )
+}
+
+fn operations(stats: &Value) -> Listing {
+    let mut table = Listing::new(&["OPERATION", ">REQUESTS", ">?ERRORS", ">?MEAN", ">?99 %"]);
     let operations = stats["operations"].as_object().into_iter().flatten();
     for (name, op) in operations {
         let count = op["count"].as_u64().unwrap_or(0);
         let nanos = op["nanoseconds"].as_u64().unwrap_or(0);
         let mean = nanos as f64 / count.max(1) as f64 / 1000.0;
-        table.add_row(one_line(vec![
+        table.row(vec![
             Cell::new(name),
             Cell::new(count),
             Cell::new(&op["errors"]),
             Cell::new(format!("{mean:.1} µs")),
             Cell::new(below(&op["latency_log2_us"], count)),
-        ]));
+        ]);
     }
     table
 }

@@ -2,7 +2,9 @@
 //! in order when the mount is gone.
 
 mod face;
+pub mod journal;
 pub mod log_file;
+pub mod notify;
 pub mod ready;
 pub mod role;
 mod signals;
@@ -18,10 +20,11 @@ use volfs::fuse::{Inherited, Mounted};
 use volfs::volume::{Error, Store, StoreOptions};
 
 use self::face::Face;
+use self::notify::Watchdog;
 use self::ready::{MountedAs, Ready};
 use self::signals::Signals;
 pub use self::supervise::supervise;
-use crate::commands::mount::options::MountPlan;
+use crate::commands::mount::options::{LogTo, MountPlan};
 use crate::failure::{Failure, Outcome};
 use crate::mounts;
 use crate::open::{PATIENCE, pause};
@@ -59,14 +62,22 @@ pub fn in_background(plan: &MountPlan, ready: Ready, inherited: Option<Inherited
         log_is_open.set(true);
         log_file::redirect_or_drop(&plan.store);
     };
-    // Nothing is written into a directory that may turn out to be no store.
-    if plan.store.join("meta.db").exists() {
+    let to_file = plan.log == LogTo::File;
+    if !to_file {
+        if let Err(failure) = journal::redirect() {
+            return Err(ready.failed(failure));
+        }
+        log_is_open.set(true);
+    } else if plan.store.join("meta.db").exists() {
+        // Nothing is written into a directory that may turn out to be no store.
         redirect();
     }
     let started = Running::start(plan, inherited, || {
         // The lock is held now: no other daemon writes this log.
-        log_file::rotate(&plan.store);
-        redirect();
+        if to_file {
+            log_file::rotate(&plan.store);
+            redirect();
+        }
     });
     let daemon = match started {
         Ok(daemon) => daemon,
@@ -210,8 +221,14 @@ impl Running {
 
     /// Serves until the end, then settles the store.
     fn run(self) -> Outcome {
+        notify::ready(&self.plan.store, self.mounted.mountpoint());
+        let watchdog = Watchdog::start(self.mounted.mountpoint());
         // A sender lives as long as the mount is served.
         let end = self.ends.recv().unwrap_or(End::Forced);
+        notify::stopping();
+        if let Some(watchdog) = watchdog {
+            watchdog.end();
+        }
         drop(self.server);
         self.signals.end();
         match end {

@@ -48,7 +48,8 @@ fn act(mut caught: Caught, mounted: &Mounted, tell: &mpsc::Sender<End>) {
     let mut asked_before = false;
     for signal in caught.forever() {
         if signal == SIGHUP {
-            log::info!("SIGHUP has no meaning yet and is ignored");
+            super::log_file::reopen();
+            log::info!("SIGHUP: the log goes on here");
             continue;
         }
         let name = if signal == SIGINT {
@@ -68,6 +69,7 @@ fn act(mut caught: Caught, mounted: &Mounted, tell: &mpsc::Sender<End>) {
         asked_before = true;
         log::info!("{name}: unmounting");
         if let Err(error) = mounted.unmount(false) {
+            super::notify::status(&format!("still mounted: {error}"));
             log::error!("still mounted: {error}; a second signal detaches the mount and ends");
         }
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::table;
+use crate::table::{self, Listing};
 
 /// Arguments of `volfs doctor`.
 #[derive(Debug, Args)]
@@ -131,7 +131,7 @@ impl DoctorArgs {
 }
 
 fn shown(checks: &[Check]) -> String {
-    let mut overview = table::table(&["STATE", "CHECK", "*FOUND"]);
+    let mut overview = Listing::new(&["STATE", "CHECK", "~FOUND"]);
     let mut advice = Vec::new();
     for check in checks {
         let (text, colour) = match check.state {
@@ -140,7 +140,7 @@ fn shown(checks: &[Check]) -> String {
             State::Missing => ("missing", Color::Red),
         };
         let state = Cell::new(text);
-        overview.add_row([
+        overview.row(vec![
             if table::may_colour() {
                 state.fg(colour)
             } else {
@@ -153,7 +153,7 @@ fn shown(checks: &[Check]) -> String {
             advice.push(format!("{}: {means}.\n  To mend it: {fix}.", check.check));
         }
     }
-    let mut text = overview.trim_fmt();
+    let mut text = overview.to_string();
     for advice in advice {
         text += "\n\n";
         text += &advice;

@@ -8,9 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::options::MountPlan;
+use super::options::{LogTo, MountPlan, log_to_in};
 use crate::context::absolute_store;
 use crate::failure::{self, Failure, Outcome};
+use crate::logging::Who;
 use crate::output::Output;
 use crate::serve::role::Role;
 
@@ -57,7 +58,14 @@ pub fn recognise(argv: &[OsString]) -> Option<HelperCall> {
 pub fn main(argv: &[OsString], call: HelperCall, role: Role) -> ExitCode {
     let output = Output::new(false, true);
     let outcome = parse(call).and_then(|asked| {
-        crate::logging::start_at(u8::from(asked.verbose), false, role.is_daemon());
+        let who = if role.is_daemon() {
+            Who::Background {
+                journal: log_to_in(&asked.options) == LogTo::Journal,
+            }
+        } else {
+            Who::Command
+        };
+        crate::logging::start_at(u8::from(asked.verbose), false, who);
         run(asked, argv, role, output)
     });
     match outcome {

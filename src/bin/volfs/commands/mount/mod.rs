@@ -9,11 +9,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use volfs::fuse::RmdirPolicy;
-use volfs::model::{Bytes, Kind};
+use volfs::model::{Bytes, Kind, Retention};
 
-use self::options::MountPlan;
+use self::options::{LogTo, MountPlan};
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::logging::Who;
 use crate::names;
 use crate::output::Output;
 use crate::serve;
@@ -52,6 +53,10 @@ pub struct MountArgs {
     /// Capacity of the disk volumes that mkdir makes
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = names::size)]
     default_size: Option<Bytes>,
+    /// How long removed volumes stay in the trash, like 30d, or 'none'
+    /// [default: what 'volfs config trash.retention' says]
+    #[arg(long, value_name = "AGE|none", value_parser = options::retention)]
+    trash_retention: Option<Retention>,
     /// Let the kernel mount images that a guest has written; only if you trust
     /// all guests like the kernel itself
     #[arg(long)]
@@ -65,6 +70,10 @@ pub struct MountArgs {
     /// Threads that serve requests
     #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<usize>,
+    /// Where the daemon in the background logs to: daemon.log in the store, or
+    /// systemd's journal [default: file]
+    #[arg(long, value_name = "file|journal", value_parser = options::log_to)]
+    log: Option<LogTo>,
     /// Options as mount(8) takes them: ro, nosuid, dev, noexec, noatime,
     /// allow_other, rmdir=…, root_mode=…, …
     #[arg(short = 'o', value_name = "OPTIONS")]
@@ -83,6 +92,21 @@ impl MountArgs {
         let foreground = self.foreground;
         let plan = self.plan(context)?;
         run(&plan, foreground, argv, role, context.output)
+    }
+
+    /// How this process logs: a daemon in the background when somebody waits
+    /// for its word.
+    pub fn logs_as(&self, role: &Role) -> Who {
+        let log = self
+            .log
+            .unwrap_or_else(|| options::log_to_in(&self.options));
+        match (role.is_daemon(), self.foreground) {
+            (true, _) => Who::Background {
+                journal: log == LogTo::Journal,
+            },
+            (false, true) => Who::Foreground,
+            (false, false) => Who::Command,
+        }
     }
 
     fn plan(self, context: &Context) -> Outcome<MountPlan> {
@@ -107,7 +131,9 @@ impl MountArgs {
         options.threads = self.threads.or(options.threads);
         options.default_kind = self.default_kind.unwrap_or(options.default_kind);
         options.default_size = self.default_size.or(options.default_size);
+        options.trash_retention = self.trash_retention.or(options.trash_retention);
         options.trust_guest_images |= self.trust_guest_images;
+        plan.log = self.log.unwrap_or(plan.log);
         plan.supervised &= !self.no_supervisor;
         plan.check()?;
         Ok(plan)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use volfs::diskimg::ImageSize;
 use volfs::fuse::{MountOptions, RmdirPolicy};
-use volfs::model::{Kind, Limits};
+use volfs::model::{Kind, Limits, Retention};
 
 use crate::context::absolute_store;
 use crate::failure::{Failure, Outcome};
@@ -20,15 +20,27 @@ pub struct MountPlan {
     pub mountpoint: PathBuf,
     /// How.
     pub options: MountOptions,
+    /// Where a daemon in the background logs to.
+    pub log: LogTo,
     /// Whether the mount outlives the process that serves it.
     pub supervised: bool,
+}
+
+/// Where a daemon in the background logs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogTo {
+    /// `daemon.log` in the store.
+    #[default]
+    File,
+    /// systemd's journal.
+    Journal,
 }
 
 /// The options that this command understands, for the error text.
 const KNOWN: &str = "ro, rw, dev, nodev, suid, nosuid, exec, noexec, atime, noatime, relatime, \
     allow_other, default_permissions, passthrough, nopassthrough, supervisor, nosupervisor, rmdir=empty|trash, \
     root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, default_kind=directory|disk, \
-    default_size=SIZE, trust_guest_images, threads=N, store=DIR";
+    default_size=SIZE, trash_retention=AGE|none, trust_guest_images, threads=N, log=file|journal, store=DIR";
 
 /// Options that mount(8) and fstab have for themselves, and those that ask for
 /// what is so anyway.
@@ -83,6 +95,7 @@ impl MountPlan {
             store: store.to_owned(),
             mountpoint,
             options: MountOptions::default(),
+            log: LogTo::default(),
             supervised: true,
         })
     }
@@ -137,8 +150,12 @@ impl MountPlan {
             ("default_size", Some(text)) => {
                 options.default_size = Some(read(option, names::size(text))?);
             }
+            ("trash_retention", Some(text)) => {
+                options.trash_retention = Some(read(option, retention(text))?);
+            }
             ("trust_guest_images", None) => options.trust_guest_images = true,
             ("threads", Some(text)) => options.threads = Some(read(option, threads(text))?),
+            ("log", Some(text)) => self.log = read(option, log_to(text))?,
             ("store", Some(store)) => self.store = absolute_store(Path::new(store))?,
             ("remount", _) => {
                 return Err(Failure::usage(
@@ -212,11 +229,17 @@ impl MountPlan {
             texts.push(format!("default_kind={}", options.default_kind));
             texts.push(format!("default_size={}", size.0));
         }
+        if let Some(retention) = options.trash_retention {
+            texts.push(format!("trash_retention={retention}"));
+        }
         if options.trust_guest_images {
             texts.push("trust_guest_images".to_owned());
         }
         if let Some(threads) = options.threads {
             texts.push(format!("threads={threads}"));
+        }
+        if self.log == LogTo::Journal {
+            texts.push("log=journal".to_owned());
         }
         texts
     }
@@ -229,6 +252,34 @@ fn read<T>(option: &str, value: Result<T, String>) -> Outcome<T> {
 /// Reads the kind of a volume.
 pub fn kind(text: &str) -> Result<Kind, String> {
     text.parse()
+}
+
+/// Reads where to log to.
+pub fn log_to(text: &str) -> Result<LogTo, String> {
+    match text {
+        "file" => Ok(LogTo::File),
+        "journal" => Ok(LogTo::Journal),
+        _ => Err(format!(
+            "{text:?} is no place for a log; it is 'file' or 'journal'"
+        )),
+    }
+}
+
+/// Where lists of options say that the log is: what is needed before anything
+/// else is looked at, so that what is wrong with the rest gets there.
+pub fn log_to_in(lists: &[String]) -> LogTo {
+    let options = lists.iter().flat_map(|list| list.split(','));
+    options
+        .filter_map(|option| option.trim().strip_prefix("log="))
+        .filter_map(|text| log_to(text).ok())
+        .next_back()
+        .unwrap_or_default()
+}
+
+/// Reads how long removed volumes are kept.
+pub fn retention(text: &str) -> Result<Retention, String> {
+    text.parse()
+        .map_err(|error: volfs::model::InvalidAge| format!("{error}, or 'none'"))
 }
 
 /// Reads a number of threads. 256 is far above what any machine gains from.

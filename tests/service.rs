@@ -1,0 +1,189 @@
+//! As a service manager runs it: readiness, end and watchdog, told to a socket
+//! as systemd's `NOTIFY_SOCKET` is one.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::cli::BINARY;
+use support::{Mount, TestDir, Volfs, output, poll, wait_for};
+
+/// A service manager's end of the notification socket.
+struct Manager {
+    socket: UnixDatagram,
+    path: String,
+    _dir: TestDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let dir = TestDir::new();
+        let path = dir.join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self {
+            socket,
+            path: path.to_str().unwrap().to_owned(),
+            _dir: dir,
+        }
+    }
+
+    /// The next message, if there is one.
+    fn next(&self) -> Option<String> {
+        let mut buffer = [0; 4096];
+        let len = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8(buffer[..len].to_vec()).unwrap())
+    }
+
+    /// Waits for a message that has this line, and returns it whole.
+    fn wait_for(&self, line: &str) -> String {
+        let came = poll(Duration::from_secs(20), || {
+            self.next()
+                .filter(|message| message.lines().any(|l| l == line))
+        });
+        came.unwrap_or_else(|| panic!("{line} was not told within 20 s"))
+    }
+
+    /// Whether nothing is told for so long.
+    fn is_silent_for(&self, time: Duration) -> bool {
+        while self.next().is_some() {}
+        let until = Instant::now() + time;
+        let spoke = poll(time * 2, || match self.next() {
+            Some(_) => Some(true),
+            None => (Instant::now() > until).then_some(false),
+        });
+        spoke == Some(false)
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_ready_and_the_end() {
+    let manager = Manager::new();
+    let mut mount = Mount::builder().env("NOTIFY_SOCKET", &manager.path).start();
+    let ready = manager.wait_for("READY=1");
+    let status = format!(
+        "STATUS={} on {}",
+        mount.store().display(),
+        mount.path().display()
+    );
+    assert!(ready.lines().any(|line| line == status), "{ready}");
+    mount.volume("a");
+    assert!(
+        manager.is_silent_for(Duration::from_millis(200)),
+        "without WATCHDOG_USEC nothing more is told"
+    );
+
+    // Refused because somebody uses it: that is its status from then on.
+    let file = std::fs::File::create(mount.join("a/f")).unwrap();
+    kill(Pid::from_raw(mount.pid()), Signal::SIGTERM).unwrap();
+    let busy = poll(Duration::from_secs(20), || manager.next()).unwrap();
+    assert!(busy.starts_with("STATUS=still mounted: "), "{busy}");
+    drop(file);
+    mount.stop();
+    manager.wait_for("STOPPING=1");
+}
+
+#[test]
+fn the_watchdog_lives_from_answers_of_the_mount() {
+    let manager = Manager::new();
+    // The store lies on another mount, whose daemon can be stopped: every
+    // answer that needs the store has to wait then.
+    let below = Mount::new();
+    let above = Mount::builder()
+        .parent(&below.volume("stores"))
+        .env("NOTIFY_SOCKET", &manager.path)
+        .env("WATCHDOG_USEC", "200000")
+        .start();
+    manager.wait_for("READY=1");
+    for _ in 0..3 {
+        manager.wait_for("WATCHDOG=1");
+    }
+    let below_pid = Pid::from_raw(below.pid());
+    kill(below_pid, Signal::SIGSTOP).unwrap();
+    let silent = poll(Duration::from_secs(20), || {
+        manager
+            .is_silent_for(Duration::from_millis(600))
+            .then_some(())
+    });
+    kill(below_pid, Signal::SIGCONT).unwrap();
+    assert!(silent.is_some(), "a mount that does not answer was said to");
+    manager.wait_for("WATCHDOG=1");
+    drop(above);
+}
+
+/// Mounts in the background, in a mount namespace in which `/run` is empty but
+/// for the journal's sockets, which are those in `journal`.
+fn mount_with_journal(dir: &TestDir, journal: &str) -> Output {
+    let script = r#"
+        mount -t tmpfs none /run && mkdir -p /run/systemd/journal || exit 9
+        test -z "$3" || mount --bind "$3" /run/systemd/journal || exit 9
+        exec "$0" mount --json --store "$1" -o log=journal "$2""#;
+    output(
+        Command::new("unshare")
+            .args(["--mount", "sh", "-c", script, BINARY])
+            .args([dir.join("store"), dir.mkdir("mnt")])
+            .arg(journal),
+    )
+}
+
+#[test]
+fn the_log_can_be_the_journal() {
+    let dir = TestDir::new();
+    let journal = dir.mkdir("journal");
+    let listener = UnixListener::bind(journal.join("stdout")).unwrap();
+    let mounted = mount_with_journal(&dir, journal.to_str().unwrap());
+    let said: serde_json::Value = serde_json::from_slice(&mounted.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&mounted.stderr)));
+    let pid = i32::try_from(said["pid"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    let mut log = String::new();
+    let (mut stream, _) = listener.accept().unwrap();
+    // Until the daemon has ended, and so closed it.
+    stream.read_to_string(&mut log).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines[..7], ["volfs", "", "6", "1", "0", "0", "0"]);
+    assert!(lines[7].starts_with("<6>volfs "), "{log}");
+    assert!(lines.contains(&"<6>SIGTERM: unmounting"), "{log}");
+    assert_eq!(*lines.last().unwrap(), "<6>unmounted");
+    assert!(!dir.join("store/daemon.log").exists());
+}
+
+#[test]
+fn a_journal_that_is_not_there_is_said() {
+    let dir = TestDir::new();
+    let refused = mount_with_journal(&dir, "");
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("\"code\":\"no-journal\""), "{said}");
+    assert!(said.contains("leave log=journal out"), "{said}");
+}
+
+#[test]
+fn sighup_opens_the_log_anew() {
+    let dir = TestDir::new();
+    let (volfs, mnt) = (Volfs::new(&dir.join("store")), dir.mkdir("mnt"));
+    let mnt = mnt.to_str().unwrap();
+    let said = volfs.ok(&["mount", "--json", mnt]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let log = dir.join("store/daemon.log");
+    fs::rename(&log, dir.join("moved")).unwrap();
+    let pid = i32::try_from(said["pid"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGHUP).unwrap();
+    wait_for("the log goes on in a new file", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("SIGHUP: the log goes on here"))
+    });
+    volfs.ok(&["umount", mnt]);
+    let (old, new) = (
+        fs::read_to_string(dir.join("moved")).unwrap(),
+        fs::read_to_string(&log).unwrap(),
+    );
+    assert!(old.contains("serves") && !old.contains("SIGHUP"), "{old}");
+    assert!(new.contains("unmounted"), "{new}");
+}
