@@ -150,6 +150,11 @@ impl Mount {
         self.daemon.as_ref().expect("mounted").id().cast_signed()
     }
 
+    /// The arguments of `volfs mount` from its next start.
+    pub fn set_args(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&a| a.into()).collect();
+    }
+
     /// Sets an environment variable of the daemon from its next start.
     pub fn set_env(&mut self, key: &str, value: &str) {
         self.environment.retain(|(k, _)| k != key);

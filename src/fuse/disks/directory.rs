@@ -141,6 +141,11 @@ impl FileSystem {
             .and_then(|image| Ground::of_image(image, path));
         match ground {
             Ok(ground) => {
+                if !read_only && ground.is_read_only() {
+                    let damaged = OpError::DamagedImage(volume.name());
+                    log::error!("{damaged}");
+                    self.last_errors.set_for_all(damaged.to_string());
+                }
                 *disk.no_way.lock() = None;
                 disk.told_errors.store(0, Ordering::Relaxed);
                 log::debug!(
