@@ -20,7 +20,7 @@ use crate::volume::{Hold, Holder, ImageGuard, Volume};
 impl FileSystem {
     /// Whether an image is open as a file.
     pub(in crate::fuse) fn is_open_as_image(&self, volume: &Volume) -> bool {
-        matches!(&*self.disks.of(volume.slot).lock(), Face::Block(_))
+        matches!(&*self.disks.of(volume.slot).face.lock(), Face::Block(_))
     }
 
     /// One more user of the image as a file; writers are alone.
@@ -39,7 +39,7 @@ impl FileSystem {
                 return Ok(());
             }
             Face::Directory(_) => {
-                face.put_away(CLOSE_GRACE);
+                disk.put_away(&mut face, CLOSE_GRACE);
             }
             _ => {}
         }
@@ -168,7 +168,7 @@ impl FileSystem {
         let disk = self.disks.of(volume.slot);
         {
             let mut face = disk.lock();
-            face.put_away(CLOSE_GRACE);
+            disk.put_away(&mut face, CLOSE_GRACE);
             match &*face {
                 Face::Resting => *face = Face::Taken,
                 Face::Block(_) => {
