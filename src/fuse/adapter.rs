@@ -27,6 +27,7 @@ use nix::fcntl::OFlag;
 use self::reply::{BUFFER, ByReply, KEEP, attr_ttl, backing_id, open_flags};
 use self::waiting::{after_count, change};
 use super::convert::{decode_device, entry_type, file_attr, set_time};
+use super::explain;
 use super::fs::FileSystem;
 use super::handles::can_write;
 use super::init;
@@ -53,6 +54,7 @@ fn node(ino: INodeNo) -> NodeId {
 }
 
 fn caller(req: &Request) -> Caller {
+    explain::asked_by(req.uid());
     Caller {
         uid: req.uid(),
         gid: req.gid(),
