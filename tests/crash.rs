@@ -93,6 +93,10 @@ impl World {
         wanted.extend(on_disk.iter().filter(|n| n.len() != 32).cloned());
         assert_eq!(wanted, on_disk, "{point}: catalogue and volumes/");
 
+        // What was cut while it was deleted goes on in the background.
+        support::wait_for("all is deleted that was to be", || {
+            volfs.ok(&["trash", "progress", "--json"]).trim() == "[]"
+        });
         let trash: BTreeSet<String> = trash(&volfs)
             .iter()
             .map(|entry| text(&entry["info"], "id"))

@@ -34,9 +34,15 @@ fn perform(store: &Store, words: &[&str]) {
         ["exchange", a, b] => store.exchange(&name(a), &name(b)).unwrap(),
         ["rmdir", old] => store.remove(&name(old), Removal::Empty).unwrap(),
         ["rm", old] => store.remove(&name(old), Removal::Trash).unwrap(),
-        ["purge", old] => store.remove(&name(old), Removal::Purge).unwrap(),
+        ["purge", old] => {
+            store.remove(&name(old), Removal::Purge).unwrap();
+            store.wait_for_purges();
+        }
         ["restore", old, new] => drop(store.restore(old, Some(&name(new))).unwrap()),
-        ["empty-trash"] => drop(store.empty_trash(None).unwrap()),
+        ["empty-trash"] => {
+            store.empty_trash(None).unwrap();
+            store.wait_for_purges();
+        }
         _ => panic!("{words:?}"),
     }
 }
@@ -134,6 +140,7 @@ impl Scene {
 
 /// Catalogue and directories say the same.
 fn agreement(store: &Store) {
+    store.wait_for_purges();
     let entries = |place: &str| -> BTreeSet<String> {
         fs::read_dir(store.dir().join(place))
             .unwrap()

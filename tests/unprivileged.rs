@@ -182,3 +182,44 @@ fn without_the_device_the_reason_is_told() {
     assert!(text.contains(DEVICE), "{text}");
     drop(device);
 }
+
+#[test]
+fn disk_volumes_of_a_user_are_served_by_fuse2fs() {
+    let _device = OpenDevice::new();
+    let mut mount = Mount::builder().user(ALICE).start();
+    mount
+        .volfs()
+        .ok(&["create", "db", "--disk", "--size", "64M"]);
+    let dir = mount.join("db");
+    as_user(ALICE, || {
+        fs::write(dir.join("file"), "text").unwrap();
+        fs::create_dir(dir.join("a")).unwrap();
+        fs::rename(dir.join("file"), dir.join("a/moved")).unwrap();
+        let stat = fs::metadata(dir.join("a/moved")).unwrap();
+        assert_eq!((stat.uid(), stat.gid()), (1000, 1000));
+    });
+    let doctor = mount.volfs().run(&["doctor"]).out;
+    assert!(doctor.contains("fuse2fs serves their files"), "{doctor}");
+    assert!(doctor.contains("CAP_SYS_ADMIN"), "{doctor}");
+    mount.remount();
+    as_user(ALICE, || {
+        assert_eq!(fs::read_to_string(dir.join("a/moved")).unwrap(), "text");
+    });
+    // The image is a file like any other of hers.
+    let image = mount.join(".volfs/disks/db.raw");
+    let opened = support::poll(std::time::Duration::from_secs(10), || {
+        as_user(ALICE, || {
+            fs::File::options().read(true).write(true).open(&image)
+        })
+        .ok()
+    });
+    drop(opened.expect("attached"));
+    // Written by a guest, as far as is known.
+    let read = support::poll(std::time::Duration::from_secs(10), || {
+        as_user(ALICE, || fs::read_to_string(dir.join("a/moved"))).ok()
+    });
+    assert_eq!(read.as_deref(), Some("text"));
+    mount.volfs().ok(&["disk", "trust", "db"]);
+    as_user(ALICE, || fs::write(dir.join("new"), "text")).unwrap();
+    mount.stop();
+}

@@ -14,8 +14,8 @@ use super::protocol::{Call, Failure, Refusal, Reply, Request, Status};
 use super::{SOCKET_NAME, socket};
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
-    Change, CheckHow, DiskCheck, Error, Event, Holder, Removal, Result, TrashedVolume, Verified,
-    VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, Error, Event, Holder, Purge, Removal, Result, Setting, Settings,
+    Source, Staged, TrashedVolume, Verified, VolumeFs, VolumeInfo, Volumes,
 };
 
 /// How long a daemon may take to read a request; it is short.
@@ -252,5 +252,45 @@ impl Volumes for Client {
         self.ask(Call::EmptyTrash {
             which: which.map(str::to_owned),
         })
+    }
+
+    fn purges(&self) -> Result<Vec<Purge>> {
+        self.ask(Call::Purges)
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        self.ask(Call::Settings)
+    }
+
+    fn set(&self, setting: &Setting) -> Result<Settings> {
+        self.ask(Call::Set { setting: *setting })
+    }
+
+    fn files(&self, name: &VolumeName) -> Result<VolumeFs> {
+        VolumeFs::in_mount(&self.status()?.mountpoint, &self.get(name)?)
+    }
+
+    fn source(&self, name: &VolumeName) -> Result<Source> {
+        let info = self.get(name)?;
+        Source::through_mount(self, &self.status()?.mountpoint, info)
+    }
+
+    fn adopt(&self, staged: &Staged) -> Result<VolumeInfo> {
+        self.ask(Call::Adopt {
+            staged: Box::new(staged.clone()),
+        })
+    }
+
+    fn detach(&self, name: &VolumeName) -> Result<Vec<String>> {
+        self.ask(Call::Detach { name: name.clone() })
+    }
+
+    fn mountpoint(&self) -> Result<Option<PathBuf>> {
+        Ok(Some(self.status()?.mountpoint))
+    }
+
+    fn store_dir(&self) -> PathBuf {
+        // The socket is in it.
+        self.socket.parent().unwrap_or(&self.socket).to_owned()
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Timestamp, VolumeName, VolumeSpec};
-use crate::volume::{self, Change, CheckHow, Holder, Removal};
+use crate::volume::{self, Change, CheckHow, Holder, Removal, Setting, Staged};
 
 /// The version of the protocol. It grows when a call changes its meaning; a
 /// new call alone does not change it.
@@ -100,6 +100,25 @@ pub enum Call {
     EmptyTrash {
         /// A name or an id; everything when absent.
         which: Option<String>,
+    },
+    /// [`Volumes::purges`](volume::Volumes::purges); replies with an array.
+    Purges,
+    /// [`Volumes::settings`](volume::Volumes::settings); replies with an object.
+    Settings,
+    /// [`Volumes::set`](volume::Volumes::set); replies with all settings.
+    Set {
+        /// What to set.
+        setting: Setting,
+    },
+    /// [`Volumes::adopt`](volume::Volumes::adopt); replies with the volume.
+    Adopt {
+        /// What was built in the store.
+        staged: Box<Staged>,
+    },
+    /// [`Volumes::detach`](volume::Volumes::detach); replies with an array.
+    Detach {
+        /// The volume's name.
+        name: VolumeName,
     },
     /// What the daemon is; replies with [`Status`].
     Status,

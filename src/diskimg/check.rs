@@ -24,6 +24,8 @@ enum Work {
     Look,
     /// `-y`: mend whatever can be.
     Mend,
+    /// `-p`: mend what can be mended without a choice.
+    Preen,
     /// Replay the journal, and nothing else.
     Replay,
 }
@@ -33,6 +35,7 @@ impl Work {
         match self {
             Self::Look => &["-f", "-n"],
             Self::Mend => &["-f", "-y"],
+            Self::Preen => &["-p"],
             Self::Replay => &["-y", "-E", "journal_only"],
         }
     }
@@ -93,6 +96,15 @@ pub fn mend(image: &File) -> Result<CheckReport, CheckError> {
         clean: again.clean,
         ..mended
     })
+}
+
+/// Checks an image that nobody uses and that was not cleanly unmounted, and
+/// mends what takes no choice.
+///
+/// # Errors
+/// [`CheckError`].
+pub(super) fn preen(image: &File) -> Result<CheckReport, CheckError> {
+    run(image, Work::Preen)
 }
 
 fn run(image: &File, work: Work) -> Result<CheckReport, CheckError> {

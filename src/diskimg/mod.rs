@@ -3,7 +3,7 @@
 //!
 //! | layer | files |
 //! |---|---|
-//! | entry points | `format`, `inspect`, `grow`, `root` (looking in), `attach` (the kernel's own mount) |
+//! | entry points | `format`, `inspect`, `grow`, `root` (looking in), `attach` (mounting) |
 //! | planners, pure | `geometry`, `layout`, `space`, `tables`, `describe`, `grow::plan` |
 //! | on-disk structures, one each | `superblock`, `group_desc`, `bitmap`, `inode`, `extent`, `dir_block`, `journal`, `resize_inode`, `quota_file`, `orphan_file` |
 //! | bytes | `store` (the only I/O), `block_sink`, `bytes`, `checksum`, `units` |
@@ -47,7 +47,9 @@ mod tables;
 mod units;
 mod writer;
 
-pub use attach::{AttachError, Attached, wait_until_free};
+pub use attach::{
+    Access, AttachError, Attached, Fuse2fs, Health, MountedImage, Ways, is_free, wait_until_free,
+};
 pub use check::{CheckError, CheckReport, check, mend};
 pub use error::{
     AccessError, FormatError, GrowError, InspectError, OptionError, PlanError, SizeError,

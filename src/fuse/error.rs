@@ -57,7 +57,7 @@ pub enum OpError {
     },
     /// The image of a disk volume is not emptied by opening it.
     #[error(
-        "the image of a disk volume cannot be truncated; its size is set with 'volfs set NAME --size'"
+        "the image of a disk volume is neither truncated nor appended to; its size is set with 'volfs set NAME --size'"
     )]
     ImageSize,
     /// A command is at work on the image of a disk volume.
@@ -68,6 +68,31 @@ pub enum OpError {
         "a guest has written the image of volume {0:?}, so that it is read-only; 'volfs disk trust {0}' checks it and lets this machine's kernel mount it"
     )]
     Untrusted(VolumeName),
+    /// This machine cannot mount the image.
+    #[error("volume {name:?} is read-only here, because its image cannot be mounted: {why}")]
+    NoWay {
+        /// The volume.
+        name: VolumeName,
+        /// What is missing, and what to do.
+        why: std::sync::Arc<str>,
+    },
+    /// The file system in a mounted image has found errors in itself.
+    #[error(
+        "ext4 has found {count} errors in the image of volume {name:?}{}, which is not written any more; close its files and run 'volfs disk check --repair {name}'", last(.last_in)
+    )]
+    ImageErrors {
+        /// The volume.
+        name: VolumeName,
+        /// As the file system has counted.
+        count: u64,
+        /// The function of the kernel that found the last one, if it tells.
+        last_in: String,
+    },
+    /// Something was written past the end of an image.
+    #[error(
+        "what was written past the end of the image of volume {0:?} is cut off; 'volfs set {0} --size' makes it larger"
+    )]
+    PastImage(VolumeName),
     /// The image of a disk volume could not be attached.
     #[error("volume {name:?}: {why}")]
     Attach {
@@ -113,7 +138,9 @@ impl OpError {
         match self {
             Self::Host(errno) | Self::Attach { errno, .. } => *errno,
             Self::DiskAttached { .. } | Self::DiskTaken(_) => Errno::EBUSY,
-            Self::Untrusted(_) => Errno::EROFS,
+            Self::Untrusted(_) | Self::NoWay { .. } => Errno::EROFS,
+            Self::ImageErrors { .. } => Errno::EIO,
+            Self::PastImage(_) => Errno::ENOSPC,
             Self::ImageSize => Errno::EPERM,
             Self::Volume(error) => volume_errno(error),
             Self::NotAVolume | Self::ControlTree | Self::NotOperator | Self::FixedProperty => {
@@ -127,6 +154,14 @@ impl OpError {
             Self::HiddenAllocation => Errno::EOPNOTSUPP,
             Self::OverQuota(_) | Self::Attributes { .. } => Errno::ENOSPC,
         }
+    }
+}
+
+fn last(function: &str) -> String {
+    if function.is_empty() {
+        String::new()
+    } else {
+        format!(" (the last in {function})")
     }
 }
 
@@ -144,6 +179,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         VolumeError::Exists { .. } => Errno::EEXIST,
         VolumeError::NotFound { .. } | VolumeError::NotInTrash { .. } => Errno::ENOENT,
         VolumeError::InUse { .. }
+        | VolumeError::NotGrown { .. }
         | VolumeError::Unaccounted { .. }
         | VolumeError::Unsteady { .. }
         | VolumeError::Locked { .. } => Errno::EBUSY,
@@ -161,6 +197,10 @@ fn volume_errno(error: &VolumeError) -> Errno {
         | VolumeError::InvalidSpec(_) => Errno::EINVAL,
         VolumeError::Unsupported { .. } => Errno::EOPNOTSUPP,
         VolumeError::ReadOnly { .. } => Errno::EROFS,
+        VolumeError::NoSpace { .. } => Errno::ENOSPC,
+        VolumeError::Outside { .. } => Errno::EXDEV,
+        VolumeError::Archive { .. } => Errno::EINVAL,
+        VolumeError::Interrupted => Errno::EINTR,
         VolumeError::BadStore { .. }
         | VolumeError::Catalogue { .. }
         | VolumeError::Image { .. }

@@ -27,6 +27,7 @@ use super::handles::{Handles, OpenInode};
 use super::host::Host;
 use super::kernel::Kernel;
 use super::last_error::LastErrors;
+use super::live::Live;
 use super::node::{Generation, HostIno, NodeId};
 use super::nodes::{NodeTable, Place, Way};
 use super::options::MountOptions;
@@ -57,6 +58,7 @@ pub struct FileSystem {
     /// `st_dev` of the mount, once it is mounted.
     device: OnceLock<u64>,
     pub(super) disks: Disks,
+    pub(super) live: Arc<Live>,
     /// What all directory volumes stand on.
     store_ground: Arc<Ground>,
 }
@@ -80,24 +82,34 @@ impl FileSystem {
     /// # Errors
     /// The store's directories cannot be opened.
     pub fn new(store: Arc<Store>, options: MountOptions) -> Result<Self, (PathBuf, Errno)> {
+        Self::with_live(store, options, Arc::default())
+    }
+
+    /// As [`new`](Self::new), with what has to outlive this process in `live`.
+    pub(super) fn with_live(
+        store: Arc<Store>,
+        options: MountOptions,
+        live: Arc<Live>,
+    ) -> Result<Self, (PathBuf, Errno)> {
         let path = store.dir().join("volumes");
         let ground = Ground::of_directories(&path).map_err(|errno| (path.clone(), errno))?;
         Ok(Self {
             store,
             options,
-            nodes: NodeTable::default(),
-            handles: Handles::default(),
+            nodes: NodeTable::new(live.known()),
+            handles: Handles::new(Arc::clone(&live)),
             stats: Stats::default(),
             volume_stats: VolumeStats::default(),
             kernel: Kernel::default(),
             last_errors: LastErrors::default(),
-            open_texts: OpenTexts::default(),
+            open_texts: OpenTexts::new(live.first_handle()),
             size_locks: SizeLocks::default(),
             dir_cache: DirCache::default(),
             counting: Counting::default(),
             stale_caches: RwLock::default(),
             device: OnceLock::new(),
             disks: Disks::default(),
+            live,
             store_ground: Arc::new(ground),
         })
     }
@@ -177,6 +189,12 @@ impl FileSystem {
         })
     }
 
+    /// The volume that `node` is in; nothing is attached for it.
+    pub(super) fn volume_of(&self, node: NodeId) -> OpResult<Arc<Volume>> {
+        let volume = node.slot().and_then(|slot| self.store.volume_in(slot));
+        volume.ok_or(OpError::VolumeGone)
+    }
+
     /// Opens the inode of a node with `flags`; `O_PATH` for one of any type.
     pub(super) fn open_located(&self, at: &Located, flags: OFlag) -> OpResult<OwnedFd> {
         let _as = Acting::daemon();
@@ -225,7 +243,10 @@ impl FileSystem {
     /// Opens a node by the names that lead to it from its volume's root, and
     /// makes sure that it is still the same inode.
     fn open_by_place(&self, at: &Located, flags: OFlag) -> OpResult<OwnedFd> {
-        let opened = self.path_in_volume(at.node).and_then(|names| {
+        let is_root = |node: NodeId| {
+            at.volume.kind == Kind::Disk && node.ino().0 == crate::diskimg::ROOT_INODE
+        };
+        let opened = self.path_in_volume(at.node, is_root).and_then(|names| {
             let root = at.ground.root_of(&at.volume)?;
             Ok(if names.as_os_str().is_empty() {
                 root
@@ -255,18 +276,26 @@ impl FileSystem {
         Ok(node::reopen(path, flags)?)
     }
 
-    /// The names from the volume's root to `node`, as far as they are known.
-    fn path_in_volume(&self, node: NodeId) -> OpResult<PathBuf> {
+    /// The names from the volume's root to `node`, as far as they are known;
+    /// `is_root` tells roots that have a number of their own.
+    fn path_in_volume(&self, node: NodeId, is_root: impl Fn(NodeId) -> bool) -> OpResult<PathBuf> {
         /// `PATH_MAX` over the shortest component with its slash.
         const DEEPEST: usize = 2048;
         let mut names: Vec<OsString> = Vec::new();
         let mut current = node;
+        let joined = |names: &[OsString]| names.iter().rev().collect();
+        if is_root(node) {
+            return Ok(PathBuf::new());
+        }
         while let Some(Way::Place(_, place)) = self.nodes.way(current) {
             if place.parent == NodeId::ROOT {
-                return Ok(names.iter().rev().collect());
+                return Ok(joined(&names));
             }
             names.push(place.name);
             current = place.parent;
+            if is_root(current) {
+                return Ok(joined(&names));
+            }
             if names.len() > DEEPEST {
                 break;
             }
@@ -335,6 +364,11 @@ impl FileSystem {
         })
     }
 
+    /// The host's generation of a node that the kernel knows.
+    pub(super) fn generation_of(&self, node: NodeId) -> Option<u32> {
+        self.nodes.way(node).map(|way| way.generation())
+    }
+
     /// The id of an inode of `volume`.
     pub(super) fn node_id(&self, volume: &Volume, stat: &FileStat) -> OpResult<NodeId> {
         NodeId::new(volume.slot, HostIno(stat.st_ino)).ok_or(OpError::InodeNumber(stat.st_ino))
@@ -361,6 +395,10 @@ impl FileSystem {
     /// written by the kernel itself, and is no longer.
     pub(super) fn distrust_cache(&self, slot: Slot) {
         self.stale_caches.write().insert(slot);
+        if let Some(volume) = self.store.volume_in(slot) {
+            self.live.share(&volume);
+            self.live.distrust_cache(volume.serial);
+        }
     }
 
     /// Whether cached pages of the volume's files are kept over an open.

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 
 use super::error::{OpError, OpResult};
 use super::host::Host;
-use crate::diskimg::Attached;
+use crate::diskimg::{Health, ImageSize, MountedImage};
 use crate::sys::node;
 use crate::volume::Volume;
 
@@ -34,8 +34,8 @@ pub(super) struct Ground {
 enum Begins {
     /// At `ID/data` below this directory.
     Below(OwnedFd),
-    /// At the root of the image.
-    Image(Attached),
+    /// At the root of the image, which is this file.
+    Image(MountedImage, PathBuf),
 }
 
 impl Ground {
@@ -59,11 +59,16 @@ impl Ground {
     ///
     /// # Errors
     /// Its root cannot be opened.
-    pub(super) fn of_image(attached: Attached) -> OpResult<Self> {
-        let root = attached.root().map_err(|_| Errno::EMFILE)?;
+    pub(super) fn of_image(image: MountedImage, path: PathBuf) -> OpResult<Self> {
+        let root = image.root().map_err(|_| Errno::EMFILE)?;
         Ok(Self {
-            host: Host::probe(root)?,
-            begins: Begins::Image(attached),
+            host: match image {
+                MountedImage::Kernel(_) => Host::probe(root)?,
+                // A handle of another FUSE file system is good only until the
+                // kernel forgets the inode.
+                MountedImage::Fuse2fs(_) => Host::without_handles(root)?,
+            },
+            begins: Begins::Image(image, path),
         })
     }
 
@@ -81,17 +86,55 @@ impl Ground {
     pub(super) fn root_of(&self, volume: &Volume) -> OpResult<OwnedFd> {
         let (dir, path) = match &self.begins {
             Begins::Below(dir) => (dir, OsString::from(format!("{}/data", volume.id))),
-            Begins::Image(_) => (self.host.mount(), OsString::from(".")),
+            Begins::Image(..) => (self.host.mount(), OsString::from(".")),
         };
         let opened = node::open_beneath(dir, &path, ROOT_FLAGS, Mode::empty());
         opened.map_err(OpError::Host)
+    }
+
+    /// Whether the kernel may be given files of it to read and write by
+    /// itself: not those that another process serves, and may die over.
+    pub(super) fn passes_through(&self) -> bool {
+        !self.may_vanish()
+    }
+
+    /// Whether a process serves it, that can end.
+    pub(super) fn may_vanish(&self) -> bool {
+        matches!(&self.begins, Begins::Image(MountedImage::Fuse2fs(_), _))
+    }
+
+    /// The image.
+    pub(super) fn image(&self) -> Option<&Path> {
+        match &self.begins {
+            Begins::Below(_) => None,
+            Begins::Image(_, path) => Some(path),
+        }
     }
 
     /// The number of the loop device that an image is attached to.
     pub(super) fn device(&self) -> Option<u32> {
         match &self.begins {
             Begins::Below(_) => None,
-            Begins::Image(attached) => Some(attached.device()),
+            Begins::Image(image, _) => image.device(),
+        }
+    }
+
+    /// How the image is.
+    pub(super) fn health(&self) -> Health {
+        match &self.begins {
+            Begins::Below(_) => Health::Good,
+            Begins::Image(image, _) => image.health(),
+        }
+    }
+
+    /// Grows the image while it is in use.
+    ///
+    /// # Errors
+    /// As [`MountedImage::grow`].
+    pub(super) fn grow(&self, size: ImageSize) -> Result<(), Errno> {
+        match &self.begins {
+            Begins::Below(_) => Err(Errno::EINVAL),
+            Begins::Image(image, path) => image.grow(path, size),
         }
     }
 
@@ -100,7 +143,7 @@ impl Ground {
         drop(self.host);
         match self.begins {
             Begins::Below(_) => true,
-            Begins::Image(attached) => attached.detach(),
+            Begins::Image(image, _) => image.detach(),
         }
     }
 }

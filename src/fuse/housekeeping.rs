@@ -70,11 +70,15 @@ impl Housekeeping {
             let mut most_nodes = 0;
             while !stop.sleep(SAVE_EVERY) {
                 most_nodes = give_back_memory(&file_system, most_nodes);
+                file_system.watch_disks();
+                // Long after the last of them has come.
+                file_system.live.give_up_unanswered(&file_system);
                 file_system.disks.detach_idle();
                 if let Err(error) = file_system.store.save_usage() {
                     log::error!("cannot save the usage of volumes: {error}");
                 }
                 hold_uncounted(&file_system);
+                clean_up(&file_system);
             }
         })?;
         Ok(housekeeping)
@@ -84,6 +88,22 @@ impl Housekeeping {
         let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
         self.threads.push(thread);
         Ok(())
+    }
+}
+
+/// Deletes what has been in the trash for long enough, and what dead processes
+/// have left of volumes that they were building.
+fn clean_up(fs: &FileSystem) {
+    if fs.store.is_read_only() {
+        return;
+    }
+    let retention = fs
+        .options
+        .trash_retention
+        .unwrap_or(fs.store.current_settings().trash_retention);
+    let expired = fs.store.expire_trash(retention).map(drop);
+    if let Err(error) = expired.and_then(|()| fs.store.sweep_tmp()) {
+        log::error!("cannot clean up the store: {error}");
     }
 }
 

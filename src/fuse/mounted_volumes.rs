@@ -1,79 +1,123 @@
 //! The volumes of a mounted store, for commands: the store's own calls, which
 //! return when the kernel knows of the change as well.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fs::FileSystem;
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
-    Change, CheckHow, DiskCheck, Event, Holder, Removal, Result, TrashedVolume, Verified,
-    VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, Event, Holder, Purge, Removal, Result, Setting, Settings, Source,
+    Staged, TrashedVolume, Verified, VolumeFs, VolumeInfo, Volumes,
 };
 
 /// See [`Mounted::volumes`](super::Mounted::volumes).
-pub(super) struct MountedVolumes(Arc<FileSystem>);
+pub(super) struct MountedVolumes {
+    fs: Arc<FileSystem>,
+    mountpoint: PathBuf,
+}
 
 impl MountedVolumes {
-    pub(super) fn new(fs: Arc<FileSystem>) -> Self {
-        Self(fs)
+    pub(super) fn new(fs: Arc<FileSystem>, mountpoint: PathBuf) -> Self {
+        Self { fs, mountpoint }
     }
 
     fn changed<T>(&self, result: Result<T>) -> Result<T> {
-        self.0.kernel.settle();
+        self.fs.kernel.settle();
         result
     }
 }
 
 impl Volumes for MountedVolumes {
     fn create(&self, spec: &VolumeSpec) -> Result<VolumeInfo> {
-        self.changed(self.0.store().create(spec))
+        self.changed(self.fs.store().create(spec))
     }
 
     fn get(&self, name: &VolumeName) -> Result<VolumeInfo> {
-        Ok(self.0.with_live_usage(self.0.store().get(name)?))
+        Ok(self.fs.with_live_usage(self.fs.store().get(name)?))
     }
 
     fn list(&self) -> Result<Vec<VolumeInfo>> {
-        self.0.list()
+        self.fs.list()
     }
 
     fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<VolumeInfo> {
-        self.changed(self.0.store().rename(from, to))
+        self.changed(self.fs.store().rename(from, to))
     }
 
     fn remove(&self, name: &VolumeName, how: Removal) -> Result<()> {
-        self.changed(self.0.store().remove(name, how))
+        self.changed(self.fs.store().remove(name, how))
     }
 
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
-        self.changed(self.0.store().change(name, change))
+        self.changed(self.fs.store().change(name, change))
     }
 
     fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
-        self.changed(self.0.store().check(name, how))
+        self.changed(self.fs.store().check(name, how))
     }
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
-        self.0.store().holders(name)
+        self.fs.store().holders(name)
     }
 
     fn events(&self) -> Result<Vec<Event>> {
-        self.0.store().events()
+        self.fs.store().events()
     }
 
     fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
-        super::verify::verify(&self.0, name, repair)
+        super::verify::verify(&self.fs, name, repair)
     }
 
     fn trash(&self) -> Result<Vec<TrashedVolume>> {
-        self.0.store().trash()
+        self.fs.store().trash()
     }
 
     fn restore(&self, which: &str, new_name: Option<&VolumeName>) -> Result<VolumeInfo> {
-        self.changed(self.0.store().restore(which, new_name))
+        self.changed(self.fs.store().restore(which, new_name))
     }
 
     fn empty_trash(&self, which: Option<&str>) -> Result<usize> {
-        self.0.store().empty_trash(which)
+        self.fs.store().empty_trash(which)
+    }
+
+    fn purges(&self) -> Result<Vec<Purge>> {
+        self.fs.store().purges()
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        Ok(Settings {
+            trash_retention_of_mount: self.fs.options.trash_retention,
+            ..self.fs.store().settings()?
+        })
+    }
+
+    fn set(&self, setting: &Setting) -> Result<Settings> {
+        self.fs.store().set(setting)?;
+        self.settings()
+    }
+
+    fn files(&self, name: &VolumeName) -> Result<VolumeFs> {
+        VolumeFs::in_mount(&self.mountpoint, &self.get(name)?)
+    }
+
+    fn source(&self, name: &VolumeName) -> Result<Source> {
+        Source::through_mount(self, &self.mountpoint, self.get(name)?)
+    }
+
+    fn adopt(&self, staged: &Staged) -> Result<VolumeInfo> {
+        self.changed(self.fs.store().adopt(staged))
+    }
+
+    fn detach(&self, name: &VolumeName) -> Result<Vec<String>> {
+        self.fs.store().detach(name)
+    }
+
+    fn mountpoint(&self) -> Result<Option<PathBuf>> {
+        Ok(Some(self.mountpoint.clone()))
+    }
+
+    fn store_dir(&self) -> PathBuf {
+        self.fs.store().store_dir()
     }
 }

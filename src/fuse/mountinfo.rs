@@ -17,6 +17,8 @@ pub struct MountInfo {
     pub fs_type: String,
     /// Source, for ours the store.
     pub source: PathBuf,
+    /// Options of the file system itself, as it shows them.
+    pub options: String,
 }
 
 impl MountInfo {
@@ -55,6 +57,9 @@ fn parse(line: &[u8]) -> Option<MountInfo> {
         mountpoint: mountpoint.into(),
         fs_type: String::from_utf8_lossy(rest.next()?).into_owned(),
         source: unescape(rest.next()?).into(),
+        options: unescape(rest.next().unwrap_or_default())
+            .to_string_lossy()
+            .into_owned(),
     })
 }
 
@@ -97,6 +102,7 @@ mod tests {
         assert_eq!(mount.mountpoint, Path::new("/mnt/a b\\c"));
         assert_eq!(mount.fs_type, "fuse.volfs");
         assert_eq!(mount.source, Path::new("/var/lib/my store"));
+        assert_eq!(mount.options, "rw,user_id=0");
         assert!(parse(b"").is_none());
     }
 }

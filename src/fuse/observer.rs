@@ -7,8 +7,9 @@ use std::sync::Weak;
 use super::fs::FileSystem;
 use super::image_file;
 use super::node::NodeId;
+use crate::diskimg::ImageSize;
 use crate::model::{Kind, VolumeName};
-use crate::volume::{Holder, ImageGuard, Observer, Volume};
+use crate::volume::{Growth, Holder, ImageGuard, Observer, Volume};
 
 thread_local! {
     static IN_REQUEST: Cell<bool> = const { Cell::new(false) };
@@ -74,6 +75,20 @@ impl Observer for MountObserver {
             Some(fs) => fs.take_image(volume),
             // Nobody serves it any more.
             None => Ok(Box::new(())),
+        }
+    }
+
+    fn grow_image(&self, volume: &Volume, size: ImageSize) -> Growth {
+        match self.0.upgrade() {
+            Some(fs) => fs.grow_image(volume, size),
+            None => Growth::Unmounted { why: None },
+        }
+    }
+
+    fn detach(&self, volume: &Volume) -> Result<Vec<String>, Vec<Holder>> {
+        match self.0.upgrade() {
+            Some(fs) => super::holders::detach(&fs, volume),
+            None => Ok(Vec::new()),
         }
     }
 

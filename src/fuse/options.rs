@@ -1,6 +1,6 @@
 //! What can be chosen of a mount.
 
-use crate::model::{Bytes, Kind, Limits};
+use crate::model::{Bytes, Kind, Limits, Retention};
 
 /// What `rmdir` of a volume does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,9 @@ pub struct MountOptions {
     pub default_size: Option<Bytes>,
     /// Let the kernel mount images that guests have written.
     pub trust_guest_images: bool,
+    /// How long removed volumes stay in the trash while this mount lasts;
+    /// `None` is what is set for the store.
+    pub trash_retention: Option<Retention>,
     /// Threads that serve requests; `None` is the measured default.
     pub threads: Option<usize>,
 }
@@ -61,6 +64,7 @@ impl Default for MountOptions {
             default_kind: Kind::Directory,
             default_size: None,
             trust_guest_images: false,
+            trash_retention: None,
             threads: None,
         }
     }

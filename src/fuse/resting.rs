@@ -44,7 +44,7 @@ impl FileSystem {
         let summary = diskimg::inspect(&file).ok()?;
         let as_it_is = summary.state == ImageState::Clean
             || self.is_open_as_image(volume)
-            || self.untrusted(volume).is_some();
+            || self.read_only_because(volume).is_some();
         as_it_is.then_some((file, summary))
     }
 
@@ -70,7 +70,7 @@ impl FileSystem {
     /// Whether nothing can be read of an image that is not attached.
     fn is_unreadable(&self, volume: &Volume) -> bool {
         self.attached_ground(volume).is_none()
-            && (self.untrusted(volume).is_some()
+            && (self.read_only_because(volume).is_some()
                 || File::open(self.store.image_path(volume))
                     .map_or(true, |file| diskimg::inspect(&file).is_err()))
     }
@@ -128,15 +128,22 @@ impl FileSystem {
     /// The volume's facts with what it holds now: while an image is attached
     /// its file is behind.
     pub(super) fn with_live_usage(&self, mut info: VolumeInfo) -> VolumeInfo {
-        let space = (info.kind == Kind::Disk)
+        let volume = (info.kind == Kind::Disk)
             .then(|| self.store.volume(&info.name))
-            .flatten()
+            .flatten();
+        let errors = volume
+            .as_ref()
+            .is_some_and(|volume| self.has_errors(volume));
+        let space = volume
             .and_then(|volume| self.attached_ground(&volume))
             .and_then(|ground| nix::sys::statvfs::fstatvfs(ground.any_dir()).ok());
         if let Some(space) = space {
             let blocks = space.blocks().saturating_sub(space.blocks_free());
             let inodes = space.files().saturating_sub(space.files_free());
             if let Some(disk) = &mut info.disk {
+                if errors {
+                    disk.state = DiskState::Damaged;
+                }
                 // While it is mounted it says that it was not unmounted.
                 if disk.state == DiskState::NotUnmounted {
                     disk.state = DiskState::InUse;

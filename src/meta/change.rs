@@ -196,6 +196,22 @@ impl Catalogue {
         })
     }
 
+    /// Saves a setting of the store.
+    ///
+    /// # Errors
+    /// [`Error`](super::Error).
+    pub fn set_setting(&mut self, key: &str, value: &str) -> Result<()> {
+        self.change(|transaction| {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO setting (key, value) VALUES (?1, ?2) \
+                     ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                )?
+                .execute(params![key, value])?;
+            Ok(())
+        })
+    }
+
     /// Says that the copies of these rows beside the volumes' files are up to
     /// date on disk. Not durable at once.
     ///

@@ -59,6 +59,20 @@ impl Catalogue {
         Ok(())
     }
 
+    /// The settings of the store, as they were saved.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn saved_settings(&self) -> Result<Vec<(String, String)>> {
+        let read = || -> rusqlite::Result<Vec<(String, String)>> {
+            self.connection
+                .prepare("SELECT key, value FROM setting ORDER BY key")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        };
+        read().map_err(|e| self.error(&e))
+    }
+
     fn damaged(&self, why: String) -> Error {
         Error::Damaged {
             path: self.path.clone(),

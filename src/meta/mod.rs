@@ -13,9 +13,11 @@ mod quota;
 mod row;
 mod schema;
 
-pub use account::{Account, Crossed, OverLimit, Reservation, Resource};
+pub use account::{
+    Account, Change as AccountChange, Crossed, Mirror, OverLimit, Reservation, Resource,
+};
 pub use catalogue::Catalogue;
 pub use change::UsageRow;
 pub use error::{Error, Result};
-pub use quota::{BLOCK, Inode, charge, grow, round_up};
+pub use quota::{ATTRIBUTES_MOST, BLOCK, Inode, charge, grow, round_up};
 pub use row::{DiskRow, State, VolumeRow};

@@ -7,6 +7,12 @@ use crate::model::{Bytes, Usage};
 /// Bytes are charged in units of this size. A power of two.
 pub const BLOCK: u64 = 4096;
 
+/// Extended attributes are not charged. In a volume with a limit of bytes an
+/// inode holds at most so many bytes of them, names and values together, so
+/// that a limit of inodes bounds them too. ext4 without `ea_inode` has about as
+/// much room (one block).
+pub const ATTRIBUTES_MOST: usize = 4096;
+
 /// What decides the charge of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inode {

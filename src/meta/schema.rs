@@ -14,7 +14,8 @@ pub(super) const APPLICATION_ID: i32 = 0x766f_6c66;
 ///
 /// `kind`, `disk_format` and `disk_fstype` have no list of values here: which
 /// ones a program knows is checked when it reads a row.
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
 CREATE TABLE volume (
     serial           INTEGER PRIMARY KEY AUTOINCREMENT,
     id               TEXT    NOT NULL UNIQUE CHECK (length(id) = 32),
@@ -52,7 +53,14 @@ CREATE TABLE label (
     PRIMARY KEY (serial, position),
     UNIQUE (serial, key)
 ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+CREATE TABLE setting (
+    key   TEXT PRIMARY KEY CHECK (key <> ''),
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+];
 
 /// What a database file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

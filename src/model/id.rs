@@ -23,6 +23,15 @@ impl VolumeId {
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4())
     }
+
+    /// A number for `name` in the directory with number `parent`: always the
+    /// same, and not to be foretold without the id (RFC 9562, version 5).
+    #[must_use]
+    pub fn number_of(self, parent: u64, name: &[u8]) -> u64 {
+        let mut key = parent.to_le_bytes().to_vec();
+        key.extend_from_slice(name);
+        uuid::Uuid::new_v5(&self.0, &key).as_u64_pair().1
+    }
 }
 
 impl FromStr for VolumeId {

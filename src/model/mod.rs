@@ -6,6 +6,7 @@
 mod age;
 mod id;
 mod name;
+mod retention;
 mod size;
 mod spec;
 mod time;
@@ -13,7 +14,8 @@ mod time;
 pub use age::{Age, InvalidAge};
 pub use id::{Serial, Slot, VolumeId};
 pub use name::{InvalidName, VolumeName};
-pub use size::{Bytes, InvalidSize, SizeExt};
+pub use retention::Retention;
+pub use size::{Bytes, IntoSize, InvalidSize, Mebibytes, SizeExt};
 pub use spec::{
     DiskFormat, DiskFsType, InvalidSpec, Kind, Labels, Limits, Owner, Usage, VolumeSpec,
 };

@@ -155,6 +155,44 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A number of mebibytes (2^20 bytes): what a bare number means where a
+/// volume's limit or capacity is given in Rust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mebibytes(pub u64);
+
+impl From<Mebibytes> for Bytes {
+    /// What is too much for a file offset stays too much.
+    fn from(size: Mebibytes) -> Self {
+        Self(size.0.saturating_mul(1 << 20))
+    }
+}
+
+/// What can be given as a size: [`Bytes`] (`1.gib()`), [`Mebibytes`], or a
+/// bare number of mebibytes.
+pub trait IntoSize {
+    /// The size in bytes.
+    fn into_size(self) -> Bytes;
+}
+
+impl IntoSize for Bytes {
+    fn into_size(self) -> Bytes {
+        self
+    }
+}
+
+impl IntoSize for Mebibytes {
+    fn into_size(self) -> Bytes {
+        self.into()
+    }
+}
+
+// One integer type only, so that a literal needs no suffix.
+impl IntoSize for u64 {
+    fn into_size(self) -> Bytes {
+        Mebibytes(self).into()
+    }
+}
+
 /// Sizes as they are written in Rust: `4.kib()`, `512.mib()`, `1.gib()`.
 pub trait SizeExt {
     /// Kibibytes (2^10 bytes).

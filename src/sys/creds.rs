@@ -29,6 +29,8 @@ pub enum Capability {
     Setgid = 6,
     /// Mount, register passthrough files, `trusted.*` attributes.
     SysAdmin = 21,
+    /// Resize a mounted ext4.
+    SysResource = 24,
     /// Make device nodes.
     Mknod = 27,
 }

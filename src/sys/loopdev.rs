@@ -13,6 +13,7 @@ use super::{Result, check};
 
 // linux/loop.h
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01 as libc::Ioctl;
+const LOOP_SET_CAPACITY: libc::Ioctl = 0x4C07 as libc::Ioctl;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A as libc::Ioctl;
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82 as libc::Ioctl;
 const LO_FLAGS_READ_ONLY: u32 = 1;
@@ -20,6 +21,8 @@ const LO_FLAGS_AUTOCLEAR: u32 = 4;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
 /// Major number of loop devices (`LOOP_MAJOR`, linux/major.h).
 const LOOP_MAJOR: u32 = 7;
+
+const CONTROL_PATH: &str = "/dev/loop-control";
 
 /// How often another process may take the device that was free first.
 const TRIES: usize = 64;
@@ -68,7 +71,7 @@ impl LoopDevice {
     /// `ENOENT` or `EPERM` where there are no loop devices or they may not be
     /// used; as `ioctl(2)` says.
     pub fn attach(image: impl AsFd, block_bytes: u32, read_only: bool, name: &str) -> Result<Self> {
-        let control = open("/dev/loop-control", false)?;
+        let control = open(CONTROL_PATH, false)?;
         let mut flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;
         if read_only {
             flags |= LO_FLAGS_READ_ONLY;
@@ -123,6 +126,33 @@ impl LoopDevice {
         // SAFETY: the request takes no argument.
         check(unsafe { libc::ioctl(self.file.as_raw_fd(), LOOP_CLR_FD) }).map(drop)
     }
+}
+
+/// Why no loop device can be had here, if that can be told beforehand.
+///
+/// # Errors
+/// What the system says of `/dev/loop-control`; `ENOTTY` where that is not the
+/// device that it should be.
+pub fn probe() -> Result<()> {
+    /// `LOOP_CTRL_MINOR`, linux/miscdevice.h.
+    const CONTROL: (u32, u32) = (10, 237);
+    let control = open(CONTROL_PATH, false)?;
+    let stat = nix::sys::stat::fstat(&control)?;
+    if stat.st_rdev == libc::makedev(CONTROL.0, CONTROL.1) {
+        Ok(())
+    } else {
+        Err(Errno::ENOTTY)
+    }
+}
+
+/// Lets device `number` see that its file has become longer.
+///
+/// # Errors
+/// As `ioctl(2)`.
+pub fn see_new_length(number: u32) -> Result<()> {
+    let device = open(&device_path(number).to_string_lossy(), false)?;
+    // SAFETY: the request takes no argument.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_CAPACITY, 0) }).map(drop)
 }
 
 /// Whether device `number` has a file, as the kernel shows it in sysfs.

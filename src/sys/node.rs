@@ -41,6 +41,25 @@ pub fn open_beneath(dir: impl AsFd, path: &OsStr, flags: OFlag, mode: Mode) -> R
     }
 }
 
+/// As [`open_beneath`], but symbolic links are followed as far as they stay
+/// below `dir`.
+///
+/// # Errors
+/// `ENOENT`; `EXDEV` where it would leave `dir`, or its file system.
+pub fn open_inside(dir: impl AsFd, path: &OsStr, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .mode(mode)
+        .resolve(BENEATH.difference(ResolveFlag::RESOLVE_NO_SYMLINKS));
+    loop {
+        // EAGAIN: a rename elsewhere raced with the walk (openat2(2)).
+        match openat2(dir.as_fd(), path, how) {
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
 /// Opens the inode itself, of whatever type, without opening its contents.
 ///
 /// # Errors

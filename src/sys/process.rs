@@ -71,6 +71,13 @@ pub fn adopt(fd: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
     unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }
 }
 
+/// Ends this process at once, as a signal from outside would.
+pub fn die() -> ! {
+    use nix::sys::signal::{Signal, kill};
+    let _ = kill(nix::unistd::Pid::this(), Signal::SIGKILL);
+    std::process::abort()
+}
+
 /// Gives free memory of the heap back to the system.
 pub fn trim_heap() {
     // SAFETY: takes a number and touches only the allocator's own free memory.
@@ -87,4 +94,33 @@ pub fn of_thread(tid: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
     line.trim().parse().ok()
+}
+
+/// Makes the calling thread yield to others: it runs when nothing else wants
+/// to. Best effort.
+pub fn lower_priority() {
+    /// The most that nice(2) has is 19.
+    const NICE: i32 = 15;
+    // SAFETY: plain numbers; 0 is the calling thread (setpriority(2), "C
+    // library/kernel differences").
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+    }
+}
+
+/// Makes the number of `target` mean what `fd` is; what it was is closed. For
+/// a descriptor whose owner does not let go of it.
+///
+/// # Errors
+/// As `dup3(2)`.
+pub fn put_over(
+    fd: impl std::os::fd::AsFd,
+    target: std::os::fd::BorrowedFd<'_>,
+) -> nix::Result<()> {
+    use std::os::fd::{AsRawFd, IntoRawFd};
+    let mut number = adopt(target.as_raw_fd());
+    let result = nix::unistd::dup3(fd, &mut number, nix::fcntl::OFlag::O_CLOEXEC);
+    // It stays its owner's.
+    let _ = number.into_raw_fd();
+    result
 }

@@ -8,7 +8,7 @@ use super::error::{Error, Result};
 use super::image;
 use super::in_memory::Volume;
 use super::index::Index;
-use super::store::Store;
+use super::store::{Growth, Store};
 use crate::failpoint;
 use crate::meta::VolumeRow;
 use crate::model::{Bytes, InvalidSpec, Kind, Limits, Timestamp, VolumeName};
@@ -117,13 +117,28 @@ impl Store {
     /// Grows the image, before the catalogue has its new size: cut between the
     /// two, the same change can be asked for again.
     fn grow(&self, volume: &Volume, size: Bytes) -> Result<()> {
-        if volume.is_guest_written() {
-            // What a guest has made of it is for the guest to resize; it may
-            // have the image just now.
-            return image::lengthen(&self.image_path(volume), size);
-        }
-        let _image = self.take_image(volume)?;
-        image::grow(&self.image_path(volume), size)
+        let path = self.image_path(volume);
+        let bytes = image::check_size(size)?;
+        let mut growth = if volume.is_guest_written() {
+            Growth::FileOnly
+        } else {
+            Growth::Unmounted { why: None }
+        };
+        self.tell(|observer| growth = observer.grow_image(volume, bytes));
+        let why = match growth {
+            Growth::Done => return Ok(()),
+            Growth::FileOnly => return image::lengthen(&path, size),
+            Growth::Unmounted { why } => why,
+        };
+        let _image = self
+            .take_image(volume)
+            .map_err(|error| match (error, why) {
+                (Error::InUse { name, holders }, Some(why)) => {
+                    Error::NotGrown { name, holders, why }
+                }
+                (error, _) => error,
+            })?;
+        image::grow(&path, size)
     }
 
     /// Notes whether a guest may have written the image of a disk volume;

@@ -5,8 +5,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Holder, Result};
+use super::error::Result;
 use super::events::Event;
+use super::files::VolumeFs;
+use super::holder::Holder;
+use super::purge::Purge;
+use super::settings::{Setting, Settings};
+use super::source::Source;
+use super::staging::Staged;
 use crate::model::{
     Bytes, DiskFormat, DiskFsType, Kind, Labels, Limits, Timestamp, Usage, VolumeId, VolumeName,
     VolumeSpec,
@@ -171,7 +177,8 @@ pub enum Removal {
     Empty,
     /// To the trash, with all that it holds.
     Trash,
-    /// At once and for ever, with all that it holds.
+    /// For ever, with all that it holds: out of sight at once, deleted in the
+    /// background ([`Volumes::purges`]).
     Purge,
 }
 
@@ -286,11 +293,75 @@ pub trait Volumes: Send + Sync {
     fn restore(&self, which: &str, new_name: Option<&VolumeName>) -> Result<VolumeInfo>;
 
     /// Deletes what is in the trash for ever, or the one called `which`;
-    /// returns how many were deleted.
+    /// returns how many can be restored no longer. They are deleted in the
+    /// background ([`purges`](Self::purges)).
     ///
     /// # Errors
     /// [`NotInTrash`](super::Error::NotInTrash), I/O.
     fn empty_trash(&self, which: Option<&str>) -> Result<usize>;
+
+    /// What is being deleted, and what waits for that, in order. A deletion
+    /// that was cut goes on when the store is next used.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    fn purges(&self) -> Result<Vec<Purge>>;
+
+    /// What is set for the store as a whole.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    fn settings(&self) -> Result<Settings>;
+
+    /// Changes one setting; returns all.
+    ///
+    /// # Errors
+    /// [`ReadOnly`](super::Error::ReadOnly), the catalogue cannot be written.
+    fn set(&self, setting: &Setting) -> Result<Settings>;
+
+    /// The files of a volume. Limits hold for what is written there.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::Error::NotFound), [`InUse`](super::Error::InUse)
+    /// for an image that somebody else has,
+    /// [`Image`](super::Error::Image) for one that cannot be mounted, I/O.
+    fn files(&self, name: &VolumeName) -> Result<VolumeFs>;
+
+    /// The contents of a volume as they are in the store, to be read as a
+    /// whole. While the result lives the volume is in use; the image of a disk
+    /// volume is at rest.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::Error::NotFound),
+    /// [`FilesMissing`](super::Error::FilesMissing),
+    /// [`InUse`](super::Error::InUse) for an image that somebody writes to.
+    fn source(&self, name: &VolumeName) -> Result<Source>;
+
+    /// Takes over a volume that was built in the store by another process, or
+    /// by this one; see [`Staging`](super::Staging). It exists completely or
+    /// not at all.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    fn adopt(&self, staged: &Staged) -> Result<VolumeInfo>;
+
+    /// Detaches bind mounts of a volume that nobody uses, in the mount
+    /// namespace of the daemon, so that the volume can be removed. All or
+    /// nothing: it detaches none while anybody uses the volume otherwise.
+    /// Returns where they were.
+    ///
+    /// # Errors
+    /// [`InUse`](super::Error::InUse) by whom; nothing was detached then.
+    fn detach(&self, name: &VolumeName) -> Result<Vec<String>>;
+
+    /// Where the store is mounted; `None` when it is not.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    fn mountpoint(&self) -> Result<Option<PathBuf>>;
+
+    /// The store's directory.
+    fn store_dir(&self) -> PathBuf;
 }
 
 /// `Option<Option<T>>` in JSON: absent, `null`, value.

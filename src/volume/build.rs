@@ -4,15 +4,16 @@
 //! What a volume of each kind consists of is said here and nowhere else. Knows
 //! no catalogue.
 
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, fchown};
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use super::delete::delete_tree;
+use super::delete::delete_whole_tree;
 use super::error::{Error, Result};
 use super::image;
 use super::layout::{DATA, IMAGE, Layout, Place, sync_dir};
 use super::manifest::Manifest;
+use super::staging;
 use crate::failpoint;
 use crate::meta::VolumeRow;
 use crate::model::{Kind, Owner, VolumeId};
@@ -25,6 +26,8 @@ pub(super) struct Build<'a> {
     id: VolumeId,
     place: Place,
     kept: bool,
+    // Held, never read: says that somebody builds here.
+    _lock: Option<File>,
 }
 
 impl<'a> Build<'a> {
@@ -38,12 +41,14 @@ impl<'a> Build<'a> {
         let home = layout.home(Place::Tmp, row.id);
         make_dir(&home)?;
         // From here on the guard deletes what there is of it.
-        let build = Self {
+        let mut build = Self {
             layout,
             id: row.id,
             place: Place::Tmp,
             kept: false,
+            _lock: None,
         };
+        build._lock = staging::lock(&home).map_err(|e| Error::io("lock", &home, &e))?;
         let owner = owner.unwrap_or_else(|| Owner {
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
@@ -57,6 +62,24 @@ impl<'a> Build<'a> {
         sync_dir(&home)?;
         failpoint::hit("create.built");
         Ok(build)
+    }
+
+    /// A volume whose contents somebody else has built under `tmp/`.
+    pub(super) fn of_staged(layout: &'a Layout, row: &VolumeRow) -> Self {
+        Self {
+            layout,
+            id: row.id,
+            place: Place::Tmp,
+            kept: false,
+            _lock: None,
+        }
+    }
+
+    /// Adds what describes it to the contents.
+    pub(super) fn complete(&self, row: &VolumeRow) -> Result<()> {
+        let home = self.layout.home(Place::Tmp, row.id);
+        Manifest::of(row).create(&home)?;
+        sync_dir(&home)
     }
 
     /// Moves the volume to `volumes/`, durably.
@@ -83,7 +106,7 @@ impl Drop for Build<'_> {
             if self.place != Place::Tmp {
                 self.layout.relocate(self.id, self.place, Place::Tmp)?;
             }
-            delete_tree(&self.layout.home(Place::Tmp, self.id))
+            delete_whole_tree(&self.layout.home(Place::Tmp, self.id))
         };
         if let Err(error) = undo() {
             log::warn!("what was built of a volume that could not be made is left: {error}");
@@ -95,15 +118,10 @@ impl Drop for Build<'_> {
 fn directory_contents(home: &Path, owner: Owner) -> Result<()> {
     let data = home.join(DATA);
     make_dir(&data)?;
-    let dir = File::open(&data).map_err(|e| Error::io("open", &data, &e))?;
     // Said outright: the umask, a set-group-id bit or a default ACL of the
     // store's directory would have their say otherwise.
-    fchown(&dir, Some(owner.uid), Some(owner.gid))
-        .map_err(|e| Error::io("set the owner of", &data, &e))?;
-    // After the owner, as a change of owner may take mode bits away.
-    dir.set_permissions(fs::Permissions::from_mode(owner.mode & 0o7777))
-        .map_err(|e| Error::io("set the mode of", &data, &e))?;
-    dir.sync_all().map_err(|e| Error::io("sync", &data, &e))
+    staging::set_owner(&data, owner)?;
+    sync_dir(&data)
 }
 
 fn make_dir(path: &Path) -> Result<()> {

@@ -5,6 +5,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -22,7 +23,29 @@ const OPEN_DIR: OFlag = OFlag::O_RDONLY
 /// How many names of one directory are in memory at a time.
 const SOME: usize = 8192;
 
+/// How a deletion goes on, and whether.
+pub(super) struct Steps<'a> {
+    /// Grows by one with each file and directory that is deleted.
+    pub deleted: &'a AtomicU64,
+    /// Asked before each; `true` ends it there.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// Deletes the directory `top` and all below it, to the end.
+///
+/// # Errors
+/// As [`delete_tree`].
+pub(super) fn delete_whole_tree(top: &Path) -> Result<()> {
+    let deleted = AtomicU64::new(0);
+    let steps = Steps {
+        deleted: &deleted,
+        stop: &|| false,
+    };
+    delete_tree(top, &steps).map(drop)
+}
+
 /// Deletes the directory `top` and all below it. What is not there is deleted.
+/// `false` when `steps` had it stop before the end.
 ///
 /// Directories that are not empty are moved up into `top` and deleted from
 /// there, so that a tree of any depth takes two descriptors and no stack, no
@@ -31,21 +54,29 @@ const SOME: usize = 8192;
 ///
 /// # Errors
 /// The first thing that could not be deleted; the rest of it stays.
-pub(super) fn delete_tree(top: &Path) -> Result<()> {
+pub(super) fn delete_tree(top: &Path, steps: &Steps<'_>) -> Result<bool> {
     let error = |errno: Errno| Error::io("delete", top, &errno.into());
     let dir = match Dir::open(top, OPEN_DIR, Mode::empty()) {
         Ok(dir) => dir,
-        Err(Errno::ENOENT) => return Ok(()),
+        Err(Errno::ENOENT) => return Ok(true),
         Err(errno) => return Err(error(errno)),
     };
-    Flatten::new(dir).run().map_err(error)?;
+    match Flatten::new(dir, steps).run() {
+        Ok(()) => {}
+        Err(STOPPED) => return Ok(false),
+        Err(errno) => return Err(error(errno)),
+    }
     match std::fs::remove_dir(top) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("delete", top, &e)),
-        _ => Ok(()),
+        _ => Ok(true),
     }
 }
 
-struct Flatten {
+/// Not an error of any of the calls here.
+const STOPPED: Errno = Errno::ECANCELED;
+
+struct Flatten<'a> {
+    steps: &'a Steps<'a>,
     top: Dir,
     // Directories in `top` that are to be emptied.
     queue: Vec<CString>,
@@ -53,9 +84,10 @@ struct Flatten {
     next: u64,
 }
 
-impl Flatten {
-    fn new(top: Dir) -> Self {
+impl<'a> Flatten<'a> {
+    fn new(top: Dir, steps: &'a Steps<'a>) -> Self {
         Self {
+            steps,
             top,
             queue: Vec::new(),
             next: 0,
@@ -64,13 +96,14 @@ impl Flatten {
 
     fn run(&mut self) -> nix::Result<()> {
         for name in names(&mut self.top, usize::MAX)? {
-            if !remove(self.top.as_fd(), &name)? {
+            if !self.remove(self.top.as_fd(), &name)? {
                 self.queue.push(name);
             }
         }
         let mut patience = 100;
         while let Some(name) = self.queue.pop() {
             self.empty(&name)?;
+            self.step()?;
             match unlinkat(self.top.as_fd(), name.as_c_str(), UnlinkatFlags::RemoveDir) {
                 Ok(()) => {}
                 // Somebody who still has it open has put something there.
@@ -82,6 +115,26 @@ impl Flatten {
             }
         }
         Ok(())
+    }
+
+    /// One more is about to be deleted.
+    fn step(&self) -> nix::Result<()> {
+        if (self.steps.stop)() {
+            return Err(STOPPED);
+        }
+        self.steps.deleted.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn remove(&self, dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<bool> {
+        if (self.steps.stop)() {
+            return Err(STOPPED);
+        }
+        let removed = remove(dir, name)?;
+        if removed {
+            self.steps.deleted.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(removed)
     }
 
     fn empty(&mut self, name: &CStr) -> nix::Result<()> {
@@ -97,11 +150,11 @@ impl Flatten {
         loop {
             let entries = names(&mut dir, SOME)?;
             for entry in &entries {
-                let removed = match remove(dir.as_fd(), entry) {
+                let removed = match self.remove(dir.as_fd(), entry) {
                     // Readable, but neither writable nor searchable.
                     Err(Errno::EACCES) => {
                         self.unlock(self.top.as_fd(), name)?;
-                        remove(dir.as_fd(), entry)?
+                        self.remove(dir.as_fd(), entry)?
                     }
                     other => other?,
                 };

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::holder::{Holder, holders_text};
 use crate::model::{InvalidName, InvalidSpec, VolumeName};
 
 /// Why something that was asked of a volume or the store was not done.
@@ -40,6 +41,16 @@ pub enum Error {
         /// Who uses it.
         holders: Vec<Holder>,
     },
+    /// A file system is grown while it is in use only with the right to.
+    #[error("volume {name:?} cannot be grown while it is in use by {}: {why}; it can when nobody uses it", holders_text(.holders))]
+    NotGrown {
+        /// The volume.
+        name: VolumeName,
+        /// Who uses it.
+        holders: Vec<Holder>,
+        /// Why not while it is in use.
+        why: String,
+    },
     /// A first limit cannot count what is written past it.
     #[error("volume {name:?} cannot be limited while files in it are open for writing without a limit, by {}; close them first", holders_text(.holders))]
     Unaccounted {
@@ -57,7 +68,7 @@ pub enum Error {
         holders: Vec<Holder>,
     },
     /// A pinned volume is never removed.
-    #[error("volume {name:?} is pinned; unpin it first with 'volfs set {name} --unpin'")]
+    #[error("volume {name:?} is pinned; unpin it first with 'volfs unpin {name}'")]
     Pinned {
         /// The volume.
         name: VolumeName,
@@ -142,6 +153,31 @@ pub enum Error {
         /// The system's error number.
         errno: i32,
     },
+    /// The limit of the volume is reached, or the disk is full.
+    #[error("no space for {path:?}: {why}")]
+    NoSpace {
+        /// What was to be made or to grow.
+        path: PathBuf,
+        /// Which limit.
+        why: String,
+    },
+    /// A path in a volume that would lead out of it.
+    #[error(
+        "{path:?} leads out of the volume, by '..', an absolute symbolic link or a mount; name something inside"
+    )]
+    Outside {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+    /// An archive that is damaged, or that would do what none may.
+    #[error("the archive cannot be imported: {why}")]
+    Archive {
+        /// What is wrong, and with which entry.
+        why: String,
+    },
+    /// Somebody has stopped it.
+    #[error("interrupted; nothing is left of it")]
+    Interrupted,
     /// The daemon's answer could not be had or understood.
     #[error("no usable answer from the daemon on {socket:?}: {why}")]
     Daemon {
@@ -169,60 +205,20 @@ impl Error {
     }
 }
 
-fn errno_text(errno: i32) -> String {
-    let text = nix::errno::Errno::from_raw(errno).desc().to_owned();
-    format!("{text} (os error {errno})")
-}
-
-/// A process that uses a volume, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// Its process id in the daemon's pid namespace; absent when only the
-    /// kernel's reference is known (an open file whose owner cannot be seen).
-    pub pid: Option<i32>,
-    /// Its command name (`/proc/PID/comm`).
-    pub command: Option<String>,
-    /// How it uses the volume.
-    pub how: Hold,
-}
-
-/// How a process uses a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Hold {
-    /// A file or directory is open.
-    OpenFile,
-    /// Its working directory is inside.
-    WorkingDirectory,
-    /// Its root directory is inside.
-    RootDirectory,
-    /// A command is at work on its image.
-    Command,
-    /// A directory of the volume is bind-mounted in its mount namespace.
-    BindMount,
-}
-
-impl std::fmt::Display for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let how = match self.how {
-            Hold::OpenFile => "an open file",
-            Hold::WorkingDirectory => "its working directory",
-            Hold::RootDirectory => "its root directory",
-            Hold::Command => "a command that works on its image",
-            Hold::BindMount => "a bind mount",
-        };
-        match (self.pid, &self.command) {
-            (Some(pid), Some(command)) => write!(f, "process {pid} ({command}), by {how}"),
-            (Some(pid), None) => write!(f, "process {pid}, by {how}"),
-            (None, _) => write!(f, "a process that cannot be seen from here, by {how}"),
+impl Error {
+    /// What kind of I/O error it is, for errors of a file: not found, already
+    /// exists, is a directory. `None` for everything that is not one.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io { errno, .. } => Some(io::Error::from_raw_os_error(*errno).kind()),
+            Self::NoSpace { .. } => Some(io::ErrorKind::StorageFull),
+            _ => None,
         }
     }
 }
 
-fn holders_text(holders: &[Holder]) -> String {
-    let mut text: Vec<String> = holders.iter().take(3).map(ToString::to_string).collect();
-    if holders.len() > 3 {
-        text.push(format!("{} more", holders.len() - 3));
-    }
-    text.join("; ")
+fn errno_text(errno: i32) -> String {
+    let text = nix::errno::Errno::from_raw(errno).desc().to_owned();
+    format!("{text} (os error {errno})")
 }

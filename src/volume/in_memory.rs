@@ -1,13 +1,14 @@
 //! A volume as the running process knows it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::api::{DiskInfo, TrashedVolume, VolumeInfo};
 use super::image;
 use super::layout::{Layout, Place};
+use crate::diskimg::Attached;
 use crate::meta::{Account, State, VolumeRow};
 use crate::model::{Kind, Limits, Serial, Slot, Usage, VolumeId, VolumeName};
 
@@ -33,6 +34,13 @@ pub struct Volume {
     dirty: AtomicBool,
     // Inodes that a count has found so far; NOT_COUNTING when there is none.
     progress: AtomicU64,
+    // How many in this process use its files without a mount.
+    pub(super) users: AtomicUsize,
+    // See `files::ledger`.
+    pub(super) changing: Mutex<()>,
+    // Its image, while this process has it attached. Locked over attaching, so
+    // that it is attached once.
+    pub(super) attached: Mutex<Weak<Attached>>,
     // Replaced as a whole: a reader has one version of it. Locked inside the
     // index and inside nothing else.
     row: RwLock<Arc<VolumeRow>>,
@@ -69,6 +77,9 @@ impl Volume {
             counted: AtomicBool::new(row.usage_clean),
             dirty: AtomicBool::new(!row.usage_clean),
             progress: AtomicU64::new(NOT_COUNTING),
+            users: AtomicUsize::new(0),
+            changing: Mutex::new(()),
+            attached: Mutex::new(Weak::new()),
             row: RwLock::new(Arc::new(row)),
         }
     }

@@ -40,13 +40,20 @@ impl Store {
         // Outside all locks: any number of volumes are built at a time.
         let mut build = Build::new(&self.layout, &row, spec.owner)?;
         build.publish()?;
+        self.insert(row, build)
+    }
+
+    /// Commits the row of a volume whose directory is in its place, and shows
+    /// it.
+    pub(super) fn insert(&self, row: VolumeRow, build: Build<'_>) -> Result<Arc<Volume>> {
         let _life = self.life.lock();
         self.catalogue()?.insert([&row])?;
         build.keep();
         failpoint::hit("create.committed");
+        let name = row.name.clone();
         let volume = Arc::new(Volume::new(row));
-        self.index.write().appear(&spec.name, &volume);
-        self.tell(|observer| observer.appeared(&spec.name, &volume));
+        self.index.write().appear(&name, &volume);
+        self.tell(|observer| observer.appeared(&name, &volume));
         // Before who uses the volume can take the last space.
         self.refill_reserve();
         Ok(volume)

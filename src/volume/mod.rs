@@ -1,5 +1,6 @@
 //! What a volume is, and its whole life.
 
+mod access;
 mod alter;
 mod api;
 mod build;
@@ -8,7 +9,9 @@ mod convert;
 mod delete;
 mod error;
 mod events;
+mod files;
 mod filter;
+mod holder;
 mod image;
 mod in_memory;
 mod index;
@@ -18,9 +21,13 @@ mod make;
 mod manifest;
 mod meta_error;
 mod open;
+mod purge;
 mod rebuild;
 mod reconcile;
 mod reserve;
+mod settings;
+mod source;
+mod staging;
 mod store;
 mod trash;
 mod usage;
@@ -30,12 +37,18 @@ pub use api::{
     Change, CheckHow, DiskCheck, DiskInfo, DiskState, Removal, TrashedVolume, Verified, VolumeInfo,
     Volumes,
 };
-pub use error::{Error, Hold, Holder, Result};
+pub use error::{Error, Result};
 pub use events::{Event, EventKind};
+pub use files::{Entry, FileKind, Stat, VolumeFs, VolumeReader, VolumeWriter};
 pub use filter::{Filter, Filters, InvalidFilter};
+pub use holder::{Hold, Holder, Within};
 pub use in_memory::Volume;
+pub use purge::Purge;
 pub use rebuild::Rebuilt;
-pub use store::{ImageGuard, Observer, Store, StoreOptions};
+pub use settings::{Setting, Settings};
+pub use source::Source;
+pub use staging::{Staged, Staging};
+pub use store::{Growth, ImageGuard, Observer, Store, StoreOptions};
 pub(crate) use usage::check_is_directory;
 
 #[cfg(test)]

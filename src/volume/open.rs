@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use super::error::{Error, Result};
 use super::layout::{Layout, Place, sync_dir};
 use super::lock::StoreLock;
 use super::reconcile::{look_only, reconcile};
+use super::settings;
 use super::store::{Store, StoreOptions};
 use crate::meta::Catalogue;
 
@@ -39,13 +41,30 @@ impl Store {
         }
         check_is_store(&layout, options.create)?;
         let lock = StoreLock::exclusive(layout.root(), &layout.lock())?;
-        check_has_catalogue(&layout)?;
-        make_places(&layout)?;
-        let path = layout.catalogue();
-        let mut catalogue = Catalogue::open(&path)?;
-        let index = reconcile(&layout, &mut catalogue)?;
-        Ok(Self::assemble(layout, Some(catalogue), index, Some(lock)))
+        open_with(layout, lock)
     }
+
+    /// As [`open`](Self::open), with the lock that an earlier process has left:
+    /// `lock` is what [`lock_descriptor`](Self::lock_descriptor) was there.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but never [`Error::Locked`].
+    pub fn open_inherited(dir: &Path, lock: OwnedFd) -> Result<Self> {
+        let dir = find(dir, &StoreOptions::default())?;
+        open_with(Layout::new(&dir), StoreLock::inherited(lock))
+    }
+}
+
+fn open_with(layout: Layout, lock: StoreLock) -> Result<Store> {
+    check_has_catalogue(&layout)?;
+    make_places(&layout)?;
+    let path = layout.catalogue();
+    let mut catalogue = Catalogue::open(&path)?;
+    let settings = settings::load(&catalogue)?;
+    let (index, doomed) = reconcile(&layout, &mut catalogue)?;
+    let store = Store::assemble(layout, Some(catalogue), index, Some(lock), settings);
+    store.purger.push(doomed);
+    Ok(store)
 }
 
 /// The store's directory, canonical, made if that is wished.
@@ -168,7 +187,8 @@ fn open_read_only(layout: Layout) -> Result<Store> {
     }
     let catalogue = Catalogue::open_copy(&copy, &path)?;
     let index = look_only(&layout, &catalogue)?;
-    Ok(Store::assemble(layout, None, index, lock))
+    let settings = settings::load(&catalogue)?;
+    Ok(Store::assemble(layout, None, index, lock, settings))
 }
 
 fn bad(store: &Path, why: &str) -> Error {

@@ -6,30 +6,85 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
-use super::delete::delete_tree;
+use super::delete::Steps;
 use super::error::{Error, Result};
 use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Listing, Place};
 use super::manifest::Manifest;
+use super::purge::Doomed;
+use super::staging;
 use super::trash::{Emptied, rmdir_contents};
 use crate::failpoint;
 use crate::meta::{Catalogue, DiskRow, State, VolumeRow};
 use crate::model::{Kind, Labels, Limits, Serial, Slot, Timestamp, Usage, VolumeId, VolumeName};
 
-/// Makes catalogue and directories agree and returns the index.
-pub(super) fn reconcile(layout: &Layout, catalogue: &mut Catalogue) -> Result<Index> {
+/// How long the start of a store deletes what a crash has left. What is not
+/// deleted by then is deleted beside everything else.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Deletes for a while at the start.
+struct Sweep<'a> {
+    layout: &'a Layout,
+    until: Instant,
+    left: Vec<Doomed>,
+}
+
+impl Sweep<'_> {
+    /// Whether it is deleted.
+    fn delete(&mut self, doomed: Doomed) -> bool {
+        let deleted = AtomicU64::new(0);
+        let steps = Steps {
+            deleted: &deleted,
+            stop: &|| Instant::now() > self.until,
+        };
+        match doomed.delete(self.layout, &steps) {
+            Ok(true) => true,
+            Ok(false) => {
+                self.left.push(doomed);
+                false
+            }
+            Err(error) => {
+                // The volumes that are there must not suffer for it.
+                log::error!(
+                    "the removal of volume {} cannot be finished: {error}",
+                    doomed.id
+                );
+                false
+            }
+        }
+    }
+}
+
+/// Makes catalogue and directories agree and returns the index, and what is to
+/// be deleted still.
+pub(super) fn reconcile(
+    layout: &Layout,
+    catalogue: &mut Catalogue,
+) -> Result<(Index, Vec<Doomed>)> {
     let rows = catalogue.load()?;
     let last = catalogue.last_serial()?;
     let found = Found::look(layout)?;
     found.report_foreign(layout);
-    for id in &found.tmp.ids {
+    let mut sweep = Sweep {
+        layout,
+        until: Instant::now() + PATIENCE,
+        left: Vec::new(),
+    };
+    for &id in &found.tmp.ids {
+        // Who imports a volume goes on while the daemon is started again.
+        let Some(doomed) = staging::abandoned(layout, id, Duration::ZERO) else {
+            continue;
+        };
         log::info!(
             "volume {id} was being made when the store was last in use; its parts are deleted"
         );
-        delete_tree(&layout.home(Place::Tmp, *id))?;
-        failpoint::hit("start.cleared");
+        if sweep.delete(doomed) {
+            failpoint::hit("start.cleared");
+        }
     }
     let mut index = Index::new(last);
     let mut cut = Vec::new();
@@ -39,17 +94,17 @@ pub(super) fn reconcile(layout: &Layout, catalogue: &mut Catalogue) -> Result<In
         put_in_place(layout, &found, &row)?;
         match row.state {
             State::Live | State::Trash => {}
-            State::Purging | State::Rmdir => cut.push((row.id, row.serial, row.state)),
+            State::Purging | State::Rmdir => cut.push(row.clone()),
         }
         if !row.manifest_current {
             stale.push(row.clone());
         }
         index.load(Volume::new(row));
     }
-    finish_removals(layout, catalogue, &mut index, &cut)?;
+    finish_removals(&mut sweep, catalogue, &mut index, &cut)?;
     renew_manifests(layout, catalogue, &stale);
     adopt_orphans(layout, catalogue, &found, &known, &mut index)?;
-    Ok(index)
+    Ok((index, sweep.left))
 }
 
 /// The index of a store that must not be changed; what is amiss is only said.
@@ -140,35 +195,43 @@ fn say_missing(layout: &Layout, row: &VolumeRow) {
 }
 
 fn finish_removals(
-    layout: &Layout,
+    sweep: &mut Sweep<'_>,
     catalogue: &mut Catalogue,
     index: &mut Index,
-    cut: &[(VolumeId, Serial, State)],
+    cut: &[VolumeRow],
 ) -> Result<()> {
     let mut gone = Vec::new();
-    for &(id, serial, state) in cut {
-        let emptied = match state {
-            State::Rmdir => rmdir_contents(layout, id)?,
+    for row in cut {
+        let emptied = match row.state {
+            State::Rmdir => rmdir_contents(sweep.layout, row.id)?,
             State::Live | State::Trash | State::Purging => Emptied::Yes,
         };
         if emptied == Emptied::HoldsFiles {
-            log::warn!("volume {id} got files while it was removed as empty; it is in the trash");
-            catalogue.set_state(&[serial], State::Trash, None, Timestamp::now())?;
+            log::warn!(
+                "volume {:?} got files while it was removed as empty; it is in the trash",
+                row.name
+            );
+            catalogue.set_state(&[row.serial], State::Trash, None, Timestamp::now())?;
             continue;
         }
-        if let Err(error) = delete_tree(&layout.home(Place::Trash, id)) {
-            // The volumes that are there must not suffer for it.
-            log::error!("the removal of volume {id} cannot be finished: {error}");
-            continue;
+        let doomed = Doomed {
+            id: row.id,
+            name: Some(row.name.clone()),
+            row: Some((row.serial, row.slot)),
+            // Nobody knows how much of it is gone already.
+            total: None,
+            _lock: None,
+        };
+        if sweep.delete(doomed) {
+            failpoint::hit("start.deleted");
+            gone.push(row.serial);
         }
-        failpoint::hit("start.deleted");
-        gone.push(serial);
     }
-    if gone.is_empty() && cut.is_empty() {
+    if cut.is_empty() {
         return Ok(());
     }
-    layout.sync(Place::Volumes)?;
-    layout.sync(Place::Trash)?;
+    sweep.layout.sync(Place::Volumes)?;
+    sweep.layout.sync(Place::Trash)?;
     catalogue.forget(&gone)?;
     // Read again: rows have gone, and may have come to the trash.
     let mut again = Index::new(catalogue.last_serial()?);

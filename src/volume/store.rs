@@ -5,21 +5,28 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::api::{
     Change, CheckHow, DiskCheck, Removal, TrashedVolume, Verified, VolumeInfo, Volumes,
 };
-use super::error::{Error, Holder, Result};
+use super::error::{Error, Result};
 use super::events::{Event, EventLog};
+use super::files::{Gate, VolumeFs};
+use super::holder::{Hold, Holder};
 use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Place};
 use super::lock::StoreLock;
+use super::purge::{Purge, Purger};
 use super::reconcile::compare_manifest;
 use super::reserve::Reserve;
-use crate::diskimg;
+use super::settings::{Setting, Settings};
+use super::source::Source;
+use super::staging::Staged;
+use crate::diskimg::{self, ImageSize};
 use crate::meta::{self, Catalogue};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 
@@ -48,10 +55,33 @@ pub trait Observer: Send + Sync {
     /// # Errors
     /// Who uses it.
     fn take_image(&self, volume: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>>;
+    /// Grows the image of a disk volume, if that is for its users to do.
+    fn grow_image(&self, volume: &Volume, size: ImageSize) -> Growth;
+    /// Detaches what keeps the volume in use, if nobody would notice; says
+    /// where it was.
+    ///
+    /// # Errors
+    /// Who uses it; nothing was detached then.
+    fn detach(&self, volume: &Volume) -> std::result::Result<Vec<String>, Vec<Holder>>;
     /// The name now leads to this volume (made, renamed to it, restored).
     fn appeared(&self, name: &VolumeName, volume: &Volume);
     /// The name leads to this volume no longer (removed, renamed away).
     fn vanished(&self, name: &VolumeName, volume: &Volume);
+}
+
+/// What is to be done to grow an image that may be in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// Nothing: it is done.
+    Done,
+    /// A guest has the image, or has made what is in it: the file is to be made
+    /// longer, and the rest is the guest's.
+    FileOnly,
+    /// File and file system, when nobody uses them.
+    Unmounted {
+        /// Why not while somebody does.
+        why: Option<String>,
+    },
 }
 
 /// While it lives nobody uses the image of a disk volume but who has this.
@@ -78,8 +108,15 @@ pub struct Store {
     pub(super) event_log: EventLog,
     // `None` in a store that is only looked at.
     reserve: Option<Reserve>,
+    // Written with the catalogue locked inside.
+    pub(super) settings: RwLock<Settings>,
+    pub(super) purger: Purger,
+    // Whether files may still be changed by this process.
+    pub(super) files_gate: Gate,
+    // Whether this process has kept the account of any volume by itself.
+    pub(super) keeps_account: AtomicBool,
     // Last, so that the catalogue is closed before another process may come.
-    _lock: Option<StoreLock>,
+    lock: Option<StoreLock>,
 }
 
 impl std::fmt::Debug for Store {
@@ -97,10 +134,15 @@ impl Store {
         catalogue: Option<Catalogue>,
         index: Index,
         lock: Option<StoreLock>,
+        settings: Settings,
     ) -> Self {
         let reserve = catalogue.as_ref().map(|_| Reserve::new(layout.reserve()));
         Self {
             event_log: EventLog::open(layout.events()),
+            purger: Purger::new(&layout),
+            settings: RwLock::new(settings),
+            files_gate: Arc::new(RwLock::new(true)),
+            keeps_account: AtomicBool::new(false),
             layout,
             reserve,
             life: Mutex::new(()),
@@ -108,8 +150,16 @@ impl Store {
             catalogue: catalogue.map(Mutex::new),
             index: RwLock::new(index),
             observer: RwLock::new(None),
-            _lock: lock,
+            lock,
         }
+    }
+
+    /// The descriptor that has the store's lock, for a process that goes on
+    /// with it; `None` for a store that is only looked at.
+    #[must_use]
+    pub fn lock_descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.catalogue.as_ref()?;
+        self.lock.as_ref().map(StoreLock::descriptor)
     }
 
     /// The store's directory.
@@ -165,6 +215,13 @@ impl Store {
     #[must_use]
     pub fn volume_in(&self, slot: Slot) -> Option<Arc<Volume>> {
         self.index.read().in_slot(slot).map(Arc::clone)
+    }
+
+    /// All volumes, also those in the trash.
+    #[must_use]
+    pub fn all_volumes(&self) -> Vec<Arc<Volume>> {
+        let index = self.index.read();
+        index.live().chain(index.trash()).map(Arc::clone).collect()
     }
 
     /// The next volumes in order of creation after `after` (from the start
@@ -277,6 +334,9 @@ impl Store {
     pub(super) fn holders_of(&self, volume: &Volume) -> Vec<Holder> {
         let mut holders = Vec::new();
         self.tell(|observer| holders = observer.holders(volume));
+        if volume.users.load(Ordering::Acquire) > 0 {
+            holders.push(this_process());
+        }
         holders
     }
 
@@ -285,6 +345,12 @@ impl Store {
     pub(super) fn take_image(&self, volume: &Volume) -> Result<Option<ImageGuard>> {
         if volume.kind != Kind::Disk {
             return Ok(None);
+        }
+        if volume.users.load(Ordering::Acquire) > 0 {
+            return Err(Error::InUse {
+                name: volume.name(),
+                holders: vec![this_process()],
+            });
         }
         let mut taken = None;
         self.tell(|observer| taken = Some(observer.take_image(volume)));
@@ -310,6 +376,15 @@ impl Store {
     }
 }
 
+fn this_process() -> Holder {
+    let pid = std::process::id().cast_signed();
+    Holder {
+        pid: Some(pid),
+        command: crate::sys::process::command_of(pid),
+        ..Holder::unseen(Hold::OpenFile)
+    }
+}
+
 /// A name that nobody else can take until this is dropped.
 pub(super) struct NameClaim<'a> {
     store: &'a Store,
@@ -324,10 +399,18 @@ impl Drop for NameClaim<'_> {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        // No file is changed from here on.
+        *self.files_gate.write() = false;
+        self.purger.stop();
         if self.catalogue.is_some()
             && let Err(error) = {
                 self.collect_events();
-                self.drop_gone()
+                // A mount settles when it has ended well, and only then.
+                if self.keeps_account.load(Ordering::Acquire) {
+                    self.settle()
+                } else {
+                    self.drop_gone()
+                }
             }
         {
             log::warn!("{error}; the next start of the store makes it good");
@@ -399,6 +482,43 @@ impl Volumes for Store {
 
     fn empty_trash(&self, which: Option<&str>) -> Result<usize> {
         self.purge_trash(which)
+    }
+
+    fn purges(&self) -> Result<Vec<Purge>> {
+        Ok(self.purger.list())
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        Ok(self.current_settings())
+    }
+
+    fn set(&self, setting: &Setting) -> Result<Settings> {
+        self.save_setting(*setting)
+    }
+
+    fn files(&self, name: &VolumeName) -> Result<VolumeFs> {
+        self.open_files(name)
+    }
+
+    fn source(&self, name: &VolumeName) -> Result<Source> {
+        self.open_source(name)
+    }
+
+    fn adopt(&self, staged: &Staged) -> Result<VolumeInfo> {
+        let volume = self.adopt_staged(staged)?;
+        Ok(volume.info(&self.layout))
+    }
+
+    fn detach(&self, name: &VolumeName) -> Result<Vec<String>> {
+        self.detach_mounts(name)
+    }
+
+    fn mountpoint(&self) -> Result<Option<PathBuf>> {
+        Ok(None)
+    }
+
+    fn store_dir(&self) -> PathBuf {
+        self.dir().to_owned()
     }
 }
 

@@ -11,16 +11,17 @@ use std::io;
 use std::sync::Arc;
 
 use super::api::Removal;
-use super::delete::delete_tree;
+use super::delete::delete_whole_tree;
 use super::error::{Error, Result};
 use super::image;
 use super::in_memory::Volume;
 use super::layout::{Layout, Place};
 use super::manifest::Manifest;
+use super::purge::Doomed;
 use super::store::Store;
 use crate::failpoint;
 use crate::meta::State;
-use crate::model::{Kind, Timestamp, VolumeId, VolumeName};
+use crate::model::{Kind, Retention, Timestamp, VolumeId, VolumeName};
 
 /// How many deleted volumes' rows are dropped together. Dropping takes two
 /// fsyncs, for one row or for many.
@@ -43,6 +44,19 @@ pub(super) fn rmdir_contents(layout: &Layout, id: VolumeId) -> Result<Emptied> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Emptied::Yes),
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Emptied::HoldsFiles),
         Err(error) => Err(Error::io("remove", &data, &error)),
+    }
+}
+
+/// A volume as the thread that deletes has it.
+fn doomed(volume: &Volume) -> Doomed {
+    let known = volume.kind == Kind::Directory && volume.usage_is_exact();
+    Doomed {
+        id: volume.id,
+        name: Some(volume.name()),
+        row: Some((volume.serial, volume.slot)),
+        // Its root, its own directory and what describes it as well.
+        total: known.then(|| volume.usage().inodes + 2),
+        _lock: None,
     }
 }
 
@@ -70,9 +84,8 @@ impl Store {
             }
             Removal::Purge => {
                 self.bury(&volume, State::Purging)?;
-                // Large trees take long: other changes go on meanwhile.
                 drop(life);
-                self.delete_for_good(&volume)
+                self.purge([volume])
             }
             Removal::Empty => {
                 self.remove_if_empty(name, &volume)?;
@@ -161,10 +174,27 @@ impl Store {
         }
     }
 
-    /// Deletes what a volume that nobody sees any more has left.
+    /// Has volumes that nobody sees any more deleted in the background.
+    fn purge(&self, volumes: impl IntoIterator<Item = Arc<Volume>>) -> Result<()> {
+        self.purger.push(volumes.into_iter().map(|it| doomed(&it)));
+        let mut gone = self.gone.lock();
+        gone.append(&mut self.purger.take_gone());
+        if gone.len() >= DROP_TOGETHER {
+            self.drop_rows(&mut gone)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is left to be deleted but what cannot be.
+    pub fn wait_for_purges(&self) {
+        self.purger.wait();
+    }
+
+    /// Deletes, at once, what an empty volume that nobody sees any more has
+    /// left.
     pub(super) fn delete_for_good(&self, volume: &Volume) -> Result<()> {
         for place in [Place::Trash, Place::Volumes] {
-            delete_tree(&self.layout.home(place, volume.id))?;
+            delete_whole_tree(&self.layout.home(place, volume.id))?;
         }
         failpoint::hit("remove.purged");
         self.refill_reserve();
@@ -183,7 +213,9 @@ impl Store {
     /// are made to be gone on disk before their rows: a row is all that tells
     /// a deleted volume from somebody's lost directory.
     pub(super) fn drop_gone(&self) -> Result<()> {
-        self.drop_rows(&mut self.gone.lock())
+        let mut gone = self.gone.lock();
+        gone.append(&mut self.purger.take_gone());
+        self.drop_rows(&mut gone)
     }
 
     fn drop_rows(&self, gone: &mut Vec<(crate::model::Serial, crate::model::Slot)>) -> Result<()> {
@@ -254,22 +286,46 @@ impl Store {
             Some(which) => vec![self.index.read().find_in_trash(which)?],
             None => self.index.read().trash().map(Arc::clone).collect(),
         };
-        let mut first = None;
-        let mut deleted = 0;
+        self.purge_these(&doomed)
+    }
+
+    fn purge_these(&self, volumes: &[Arc<Volume>]) -> Result<usize> {
+        let mut purged = 0;
         // In small steps, so that a full file system has room for each.
-        for some in doomed.chunks(DROP_TOGETHER) {
-            for volume in self.doom(some)? {
-                match self.delete_for_good(&volume) {
-                    Ok(()) => deleted += 1,
-                    // The others go on; the next start tries this one again.
-                    Err(error) => {
-                        log::error!("volume {:?} in the trash: {error}", volume.name());
-                        first = first.or(Some(error));
-                    }
-                }
-            }
+        for some in volumes.chunks(DROP_TOGETHER) {
+            let doomed = self.doom(some)?;
+            purged += doomed.len();
+            self.purge(doomed)?;
         }
-        first.map_or(Ok(deleted), Err)
+        Ok(purged)
+    }
+
+    /// Deletes for ever, in the background, what has been in the trash for
+    /// longer than `retention`. Returns how many.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], the catalogue cannot be written.
+    pub fn expire_trash(&self, retention: Retention) -> Result<usize> {
+        let now = Timestamp::now();
+        let is_over = |volume: &&Arc<Volume>| {
+            let row = volume.row();
+            row.trashed.is_some_and(|at| retention.is_over(at, now))
+        };
+        let over: Vec<_> = {
+            let index = self.index.read();
+            index.trash().filter(is_over).map(Arc::clone).collect()
+        };
+        if over.is_empty() {
+            return Ok(0);
+        }
+        for volume in &over {
+            log::info!(
+                "removed volume {} ({}) has been in the trash for {retention} and is deleted",
+                volume.name(),
+                volume.id
+            );
+        }
+        self.purge_these(&over)
     }
 
     /// Commits that volumes in the trash are to be deleted; returns those that

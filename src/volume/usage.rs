@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nix::unistd::syncfs;
 
@@ -75,9 +76,13 @@ impl Store {
         if volumes.is_empty() {
             return Ok(());
         }
+        // Files that are in use in this process may be changed after this,
+        // until the store is closed.
+        let closed = !*self.files_gate.read();
+        let is_still = |volume: &Volume| closed || volume.users.load(Ordering::Acquire) == 0;
         let rows: Vec<_> = volumes
             .iter()
-            .map(|volume| usage_row(volume, volume.usage_is_exact()))
+            .map(|volume| usage_row(volume, volume.usage_is_exact() && is_still(volume)))
             .collect();
         // What was counted must be on disk before it is said to be exact: the
         // host's file system may lose its last seconds in a power failure.

@@ -167,7 +167,7 @@ fn doctor_says_what_it_found() {
         "/dev/fuse",
         "fusermount3",
         "user_allow_other",
-        "loop devices",
+        "disk volumes",
         "store",
         "store's file system",
         "file handles",

@@ -234,9 +234,11 @@ fn set_changes_only_what_it_is_told() {
             pinned["message"]
                 .as_str()
                 .unwrap()
-                .contains("volfs set a --unpin")
+                .contains("volfs unpin a")
         );
     }
+    assert_eq!(volfs.ok(&["unpin", "a"]), "a\n");
+    assert_eq!(json(&volfs, &["pin", "a"])[0]["pinned"], true);
     volfs.ok(&["set", "a", "--unpin"]);
     volfs.ok(&["rm", "a"]);
 }

@@ -7,14 +7,15 @@ use parking_lot::Mutex;
 use volfs::control::{Daemon, PROTOCOL, Status, UnmountRefused};
 use volfs::model::{Timestamp, Usage, VolumeId, VolumeName, VolumeSpec};
 use volfs::volume::{
-    Change, CheckHow, DiskCheck, Error, Event, Hold, Holder, Removal, Result, TrashedVolume,
-    Verified, VolumeInfo, Volumes,
+    Change, CheckHow, DiskCheck, Error, Event, Hold, Holder, Purge, Removal, Result, Setting,
+    Settings, Source, Staged, TrashedVolume, Verified, VolumeFs, VolumeInfo, Volumes,
 };
 
 #[derive(Default)]
 struct State {
     volumes: Vec<VolumeInfo>,
     trash: Vec<TrashedVolume>,
+    settings: Settings,
 }
 
 /// Volumes without files.
@@ -150,7 +151,7 @@ impl Volumes for Memory {
         Ok(vec![Holder {
             pid: Some(42),
             command: Some("sh".into()),
-            how: Hold::BindMount,
+            ..Holder::unseen(Hold::BindMount)
         }])
     }
 
@@ -200,6 +201,53 @@ impl Volumes for Memory {
             Some(which) => state.trash.retain(|t| t.info.name.as_str() != which),
         }
         Ok(before - state.trash.len())
+    }
+
+    fn purges(&self) -> Result<Vec<Purge>> {
+        Ok(Vec::new())
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        Ok(self.state.lock().settings)
+    }
+
+    fn set(&self, setting: &Setting) -> Result<Settings> {
+        let mut state = self.state.lock();
+        match setting {
+            Setting::TrashRetention(retention) => state.settings.trash_retention = *retention,
+        }
+        Ok(state.settings)
+    }
+
+    fn files(&self, name: &VolumeName) -> Result<VolumeFs> {
+        Err(no_files(&self.get(name)?))
+    }
+
+    fn source(&self, name: &VolumeName) -> Result<Source> {
+        Err(no_files(&self.get(name)?))
+    }
+
+    fn adopt(&self, staged: &Staged) -> Result<VolumeInfo> {
+        self.create(&staged.spec)
+    }
+
+    fn detach(&self, name: &VolumeName) -> Result<Vec<String>> {
+        self.get(name).map(|_| vec!["/cache".into()])
+    }
+
+    fn mountpoint(&self) -> Result<Option<PathBuf>> {
+        Ok(None)
+    }
+
+    fn store_dir(&self) -> PathBuf {
+        self.root.clone()
+    }
+}
+
+fn no_files(info: &VolumeInfo) -> Error {
+    Error::FilesMissing {
+        name: info.name.clone(),
+        path: info.path.clone(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::Mount;
 use crate::support::proc::loop_devices_under;
@@ -110,55 +110,154 @@ fn the_image_is_a_file_like_the_stores() {
     }
 }
 
+/// Mounting and attaching at the same moment: one after the other, or one of
+/// them is refused.
 #[test]
-fn many_hands_never_both_faces() {
+fn attach_while_mounting() {
     let mut mount = Mount::builder().args(&["--trust-guest-images"]).start();
     let dir = create(&mount, "db", "64M");
-    fs::write(dir.join("file"), "text").unwrap();
-    // How many have the image open for writing, as far as they know; those who
-    // have the directory must never see one.
-    let attached = std::sync::atomic::AtomicUsize::new(0);
-    let (dir, mount_ref, attached) = (&dir, &mount, &attached);
-    std::thread::scope(|scope| {
-        for hand in 0..8_u32 {
-            scope.spawn(move || {
-                let mut seed = hand.wrapping_mul(2_654_435_761) | 1;
-                for _ in 0..25 {
-                    seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    match seed >> 30 {
-                        0 => {
-                            if let Ok(raw) = attach(mount_ref, "db") {
-                                attached.fetch_add(1, Ordering::SeqCst);
-                                assert!(loop_devices_under(mount_ref.store()).is_empty());
-                                attached.fetch_sub(1, Ordering::SeqCst);
-                                drop(raw);
-                            }
-                        }
-                        1 => {
-                            if let Ok(raw) = File::open(image(mount_ref, "db")) {
-                                assert!(loop_devices_under(mount_ref.store()).is_empty());
-                                drop(raw);
-                            }
-                        }
-                        _ => {
-                            if let Ok(mut file) = File::options()
-                                .append(true)
-                                .create(true)
-                                .open(dir.join(format!("hand-{hand}")))
-                            {
-                                assert_eq!(attached.load(Ordering::SeqCst), 0);
-                                file.write_all(b"x").unwrap();
-                                assert_eq!(loop_devices_under(mount_ref.store()).len(), 1);
-                            }
-                        }
-                    }
-                }
+    let (mut attached, mut written) = (0, 0);
+    for round in 0..30 {
+        // Nobody has it now.
+        drop(eventually("attach", || attach(&mount, "db")));
+        eventually("looked at", || File::open(image(&mount, "db")).map(drop));
+        let together = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                together.wait();
+                let mut file = File::create(dir.join(format!("file-{round}")))?;
+                let device = loop_devices_under(mount.store()).len();
+                file.write_all(b"text")?;
+                Ok::<_, std::io::Error>(device)
             });
-        }
-    });
-    eventually("the directory again", || {
-        fs::read_to_string(dir.join("file"))
-    });
+            together.wait();
+            if let Ok(raw) = attach(&mount, "db") {
+                assert_eq!(loop_devices_under(mount.store()), [""; 0], "both faces");
+                attached += 1;
+                drop(raw);
+            }
+            match writer.join().unwrap() {
+                Ok(device) => {
+                    assert_eq!(device, 1);
+                    written += 1;
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ResourceBusy, "{error}"),
+            }
+        });
+    }
+    println!("attached {attached} times, written {written} times of 30");
+    assert!(attached + written >= 30, "{attached} {written}");
     mount.stop();
     assert_clean(mount.store());
+}
+
+/// A volume that goes by one of two names.
+const NAMES: [&str; 2] = ["db", "db2"];
+
+/// What one of many hands does; what is refused is refused as it should be.
+fn one_of_many(mount: &Mount, hand: u32, choice: u32, attached: &AtomicUsize) {
+    let name = NAMES[(choice >> 8) as usize % 2];
+    let busy_or_gone = |error: &std::io::Error| {
+        let known = [
+            ErrorKind::ResourceBusy,
+            ErrorKind::NotFound,
+            ErrorKind::AlreadyExists,
+            ErrorKind::DirectoryNotEmpty,
+            ErrorKind::StaleNetworkFileHandle,
+        ];
+        assert!(known.contains(&error.kind()), "{error:?}");
+    };
+    let devices = || loop_devices_under(mount.store());
+    match choice % 10 {
+        0 | 1 => match attach(mount, name) {
+            Ok(raw) => {
+                attached.fetch_add(1, Ordering::SeqCst);
+                assert!(devices().is_empty(), "mounted while a writer has the image");
+                assert_eq!(mounted_by_the_daemon(mount), 0);
+                attached.fetch_sub(1, Ordering::SeqCst);
+                drop(raw);
+            }
+            Err(error) => busy_or_gone(&error),
+        },
+        2 => match File::open(image(mount, name)) {
+            Ok(raw) => {
+                assert!(devices().is_empty(), "mounted while a reader has the image");
+                drop(raw);
+            }
+            Err(error) => busy_or_gone(&error),
+        },
+        3 => {
+            let other = NAMES[((choice >> 8) + 1) as usize % 2];
+            if let Err(error) = fs::rename(mount.join(name), mount.join(other)) {
+                busy_or_gone(&error);
+            }
+        }
+        4 => {
+            // It holds files: it is never removed.
+            let refused = fs::remove_dir(mount.join(name)).unwrap_err();
+            busy_or_gone(&refused);
+        }
+        5 => {
+            let check = mount.volfs().run(&["disk", "check", name]);
+            let refused = ["in use", "no volume", "try again"];
+            let known = refused.iter().any(|part| check.err.contains(part));
+            assert!(check.code == Some(0) || known, "{}{}", check.out, check.err);
+        }
+        _ => {
+            let path = mount.join(name).join(format!("hand-{hand}"));
+            match File::options().append(true).create(true).open(path) {
+                Ok(mut file) => {
+                    assert_eq!(attached.load(Ordering::SeqCst), 0, "a writer has the image");
+                    file.write_all(b"x").unwrap();
+                    assert_eq!(devices().len(), 1);
+                }
+                Err(error) => busy_or_gone(&error),
+            }
+        }
+    }
+}
+
+/// The daemon's own word.
+fn mounted_by_the_daemon(mount: &Mount) -> u64 {
+    let stats = mount.volfs().ok(&["stats", "--json"]);
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    stats["attached_disks"].as_u64().unwrap()
+}
+
+/// Eight hands, 25 things each, in an order of chance.
+#[test]
+fn many_hands_never_both_faces() {
+    let runs = if std::env::var_os("VOLFS_LONG").is_some() {
+        20
+    } else {
+        2
+    };
+    for run in 0..runs {
+        let mut mount = Mount::builder().args(&["--trust-guest-images"]).start();
+        let dir = create(&mount, "db", "64M");
+        fs::write(dir.join("file"), "text").unwrap();
+        let attached = AtomicUsize::new(0);
+        let (mount_ref, attached) = (&mount, &attached);
+        std::thread::scope(|scope| {
+            for hand in 0..8_u32 {
+                scope.spawn(move || {
+                    let mut seed = (hand + 8 * run).wrapping_mul(2_654_435_761) | 1;
+                    for _ in 0..25 {
+                        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        one_of_many(mount_ref, hand, seed >> 12, attached);
+                    }
+                });
+            }
+        });
+        eventually("the directory again", || {
+            NAMES
+                .iter()
+                .map(|name| fs::read_to_string(mount.join(name).join("file")))
+                .find(Result::is_ok)
+                .unwrap_or_else(|| Err(ErrorKind::NotFound.into()))
+        });
+        mount.stop();
+        assert_eq!(mount.daemon_complaints(), "");
+        assert_clean(mount.store());
+    }
 }

@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod dir;
+pub mod facts;
 pub mod map;
 pub mod mount;
 pub mod proc;

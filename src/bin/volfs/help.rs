@@ -81,9 +81,78 @@ Examples:
   volfs rm cache                    to the trash
   volfs trash restore cache         and back
   volfs rm --purge cache scratch    for ever
+  volfs rm --purge --wait cache     and return when its space is free
+  volfs rm --force cache            although it is bind-mounted somewhere
 
 A volume in use is not removed; the error says who uses it. A pinned volume is
-not removed either; 'volfs set NAME --unpin' first.";
+not removed either; 'volfs unpin NAME' first.
+
+--purge takes the volume out of sight at once; its files are deleted in the
+background, and a deletion that is cut goes on when the store is next used.
+'volfs trash progress' shows how far it is.
+
+--force detaches (umount --lazy) bind mounts of the volume, but only in the
+mount namespace where the daemon runs, and only if no process has a file, its
+working directory or its root in the volume. Containers, sandboxes and
+processes are never cut off: end them first.";
+
+/// `volfs pin --help` and `volfs unpin --help`.
+pub const PIN: &str = "\
+Examples:
+  volfs pin cache db                neither rm nor rmdir removes them
+  volfs unpin cache
+
+What is in a pinned volume can be changed and deleted as in any other.";
+
+/// `volfs clone --help`.
+pub const CLONE: &str = "\
+Examples:
+  volfs clone cache cache-2
+  volfs clone cache test --quota 5G --label purpose=test
+
+On btrfs, XFS and others that can, the new volume shares the space of the old
+one until one of them is changed, and takes none. Elsewhere it is copied,
+without holes. Limits and labels are those of SRC; it is not pinned.
+
+A directory volume may be in use; what is changed meanwhile may be there or
+not. Nobody may write to a disk volume meanwhile; the new one has an image with
+the same UUID inside. When it is interrupted there is no new volume.";
+
+/// `volfs export --help`.
+pub const EXPORT: &str = "\
+Examples:
+  volfs export cache -o cache.tar.zst
+  volfs export cache -o - | ssh host volfs import cache -
+  tar -tvf cache.tar                it is a tar archive like any other
+
+Owners, permissions, times, ACLs, extended attributes, hard links, holes and
+device nodes are in it, and the volume's labels and limits; sockets are not.
+The archive of a disk volume holds its image, disk.raw. The file appears when
+it is complete.";
+
+/// `volfs import --help`.
+pub const IMPORT: &str = "\
+Examples:
+  volfs import cache cache.tar.zst
+  volfs import site backup.tar --quota 10G --label from=backup
+  gzip -dc backup.tar.gz | volfs import site -
+
+Any tar archive will do. It is refused, and nothing is left of it, when an
+entry would be outside of the volume or is reached through a symbolic link,
+when it has device nodes (see --devices), when it is damaged, and when it does
+not fit into the quota. Owners are taken by number. A disk volume has to be
+trusted before this machine mounts it: 'volfs disk trust NAME'.";
+
+/// `volfs config --help`.
+pub const CONFIG: &str = "\
+Examples:
+  volfs config                              all settings
+  volfs config trash.retention 30d          delete what was removed 30 days ago
+  volfs config trash.retention none         keep it until the trash is emptied
+
+trash.retention: how long removed volumes stay in the trash, like 12h, 30d or
+2w. The daemon sees to it while the store is mounted; 'volfs mount -o
+trash_retention=7d' is for one mount and goes before it. The default is none.";
 
 /// `volfs mv --help`.
 pub const MV: &str = "\
@@ -107,8 +176,8 @@ Examples:
   volfs set cache --quota 20G
   volfs set cache --quota none --quota-inodes none
   volfs set cache --label team=build --unset-label old
-  volfs set db --size 20G           a disk volume that nobody uses
-  volfs set cache --pin             it cannot be removed until --unpin";
+  volfs set db --size 20G           a disk volume grows
+  volfs set cache --pin             as 'volfs pin cache'";
 
 /// `volfs trash --help`.
 pub const TRASH: &str = "\
@@ -117,7 +186,10 @@ Examples:
   volfs trash restore cache
   volfs trash restore cache --as cache2   when the name is taken
   volfs trash empty cache                 that one, for ever
-  volfs trash empty                       everything in the trash, for ever";
+  volfs trash empty                       everything in the trash, for ever
+  volfs trash progress                    what is being deleted, and how far it is
+
+'volfs config trash.retention 30d' empties it by itself.";
 
 /// `volfs events --help`.
 pub const EVENTS: &str = "\

@@ -94,6 +94,8 @@ fn every_error_crosses_unchanged_and_in_words() {
             holders: vec![Holder {
                 pid: Some(7),
                 command: Some("sh".into()),
+                mountpoint: Some("/cache".into()),
+                within: Some(volume::Within::Unit("cron.service".into())),
                 how: volume::Hold::WorkingDirectory,
             }],
         }

@@ -11,13 +11,11 @@ use nix::fcntl::OFlag;
 use super::list::{Listed, ListedPlus, dots_entry};
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
-use crate::fuse::handles::can_write;
+use crate::fuse::handles::{NewHandle, can_write};
 use crate::fuse::node::{Generation, NodeId};
 use crate::fuse::nodes::Way;
-use crate::fuse::root;
 use crate::fuse::types::{Attr, DataPath, Entry, Found, Opened};
 use crate::fuse::view::{Seen, View, is_view};
-use crate::model::Timestamp;
 use crate::volume::Volume;
 
 /// Entries that one listing call looks at.
@@ -26,8 +24,7 @@ const PAGE: usize = 256;
 const DOTS: u64 = 2;
 
 impl FileSystem {
-    /// The view that shows `node`, if it is in an image that a guest has
-    /// written.
+    /// The view that shows `node`, if it is in an image that is not mounted.
     ///
     /// # Errors
     /// ESTALE for a node of a view that is no more; EBUSY while the image is
@@ -44,7 +41,7 @@ impl FileSystem {
     }
 
     pub(super) fn view_attr(&self, view: &View, node: NodeId) -> OpResult<Attr> {
-        Ok(attr(&view.attr(node)?, view))
+        Ok(attr(&view.attr(node)?))
     }
 
     pub(super) fn view_lookup(
@@ -64,7 +61,7 @@ impl FileSystem {
         self.nodes
             .remember(seen.node, Way::Generation(view.epoch()));
         Entry {
-            attr: attr(seen, view),
+            attr: attr(seen),
             generation: Generation::new(volume.serial, view.epoch()),
             keep_attr: true,
         }
@@ -119,7 +116,7 @@ impl FileSystem {
             let entry = self.view_entry(volume, view, seen);
             let full = add(&ListedPlus { next, name, entry });
             if full {
-                self.nodes.forget(seen.node, 1);
+                self.nodes.not_told(seen.node);
             }
             full
         })
@@ -133,18 +130,28 @@ impl FileSystem {
         flags: OFlag,
     ) -> OpResult<Opened> {
         if can_write(flags) || flags.contains(OFlag::O_TRUNC) {
-            return Err(self.said_untrusted(&volume));
+            return Err(self.said_read_only(&volume));
         }
         let seen = view.attr(node)?;
         let path = DataPath::Cached { keep: false };
         let ground = Arc::clone(self.store_ground());
         let opening = self.handles.opening(node);
-        let fh = opening.commit(volume, ground, flags, None, &path, seen.size);
+        let new = NewHandle {
+            volume,
+            ground,
+            flags,
+            file: None,
+            size: seen.size,
+            generation: None,
+            process: None,
+        };
+        let fh = opening.commit(new, &path);
         Ok(Opened { fh, path })
     }
 
-    fn said_untrusted(&self, volume: &Volume) -> OpError {
-        let error = OpError::Untrusted(volume.name());
+    fn said_read_only(&self, volume: &Volume) -> OpError {
+        let why = self.read_only_because(volume);
+        let error = why.map_or(OpError::Host(Errno::EROFS), |why| why.error(volume));
         self.last_errors.set_for_all(error.to_string());
         error
     }
@@ -172,16 +179,15 @@ fn each(
     }
 }
 
-fn attr(seen: &Seen, view: &View) -> Attr {
-    // The reader does not tell times: when the image was last written.
-    let time = root::time(Timestamp::from_nanos(view.written()));
+fn attr(seen: &Seen) -> Attr {
     Attr {
         node: seen.node,
         size: seen.size,
         blocks: seen.size.div_ceil(512),
-        atime: time,
-        mtime: time,
-        ctime: time,
+        atime: seen.accessed,
+        mtime: seen.modified,
+        // The reader does not tell it.
+        ctime: seen.modified,
         mode: seen.mode,
         nlink: 1,
         uid: seen.uid,

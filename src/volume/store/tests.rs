@@ -3,7 +3,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage};
-use crate::volume::Hold;
 use crate::volume::testing::{Scratch, make, name, names};
 
 #[derive(Default)]
@@ -13,6 +12,9 @@ struct Notes {
 }
 
 impl Observer for Notes {
+    fn grow_image(&self, _: &Volume, _: crate::diskimg::ImageSize) -> super::Growth {
+        super::Growth::Unmounted { why: None }
+    }
     fn holders(&self, _: &Volume) -> Vec<Holder> {
         self.holders.lock().clone()
     }
@@ -21,6 +23,9 @@ impl Observer for Notes {
     }
     fn take_image(&self, _: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>> {
         Ok(Box::new(()))
+    }
+    fn detach(&self, _: &Volume) -> std::result::Result<Vec<String>, Vec<Holder>> {
+        Err(self.holders.lock().clone())
     }
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
         assert_eq!(volume.name(), *name);
@@ -76,6 +81,7 @@ fn a_life() {
     assert!(Arc::ptr_eq(&store.volume(&name("e")).unwrap(), &volume));
 
     store.remove(&name("e"), Removal::Purge).unwrap();
+    store.wait_for_purges();
     assert!(!store.layout.home(Place::Trash, volume.id).exists());
     assert!(!store.layout.home(Place::Volumes, volume.id).exists());
     assert_eq!(
@@ -186,7 +192,7 @@ fn a_volume_in_use_is_not_removed_nor_limited() {
     let holder = Holder {
         pid: Some(1),
         command: Some("init".into()),
-        how: Hold::OpenFile,
+        ..Holder::unseen(Hold::OpenFile)
     };
     notes.holders.lock().push(holder.clone());
     store.observe(notes);

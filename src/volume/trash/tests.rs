@@ -29,6 +29,7 @@ fn of_several_in_the_trash_the_last_comes_back() {
     assert_eq!(store.empty_trash(Some("x")).unwrap(), 1);
     assert_eq!(store.empty_trash(None).unwrap(), 1);
     assert_eq!(store.empty_trash(None).unwrap(), 0);
+    store.wait_for_purges();
     assert_eq!(fs::read_dir(store.dir().join("trash")).unwrap().count(), 0);
 }
 
@@ -48,6 +49,8 @@ fn trees_that_resist_are_deleted() {
         fs::set_permissions(data.join(dir), fs::Permissions::from_mode(0o000)).unwrap();
     }
     store.remove(&name("v"), Removal::Purge).unwrap();
+    store.wait_for_purges();
+    assert_eq!(store.purges().unwrap(), []);
     assert_eq!(fs::read_dir(store.dir().join("trash")).unwrap().count(), 0);
     assert!(scratch.dir.path().join("outside/file").exists());
 }

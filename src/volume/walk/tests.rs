@@ -48,7 +48,7 @@ fn deeper_than_descriptors_and_paths_go() {
         dir = Dir::openat(dir.as_fd(), down.as_str(), OPEN_DIR, Mode::empty()).unwrap();
     }
     let found = count(top.path(), &AtomicU64::new(0));
-    crate::volume::delete::delete_tree(top.path()).unwrap();
+    crate::volume::delete::delete_whole_tree(top.path()).unwrap();
     assert!(!top.path().exists());
     assert_eq!(found.unwrap(), usage(3 * depth * 4096, 3 * depth));
 }

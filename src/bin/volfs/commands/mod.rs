@@ -1,18 +1,23 @@
 //! The commands, one module each.
 
+pub mod clone;
 pub mod completions;
+pub mod config;
 pub mod create;
 pub mod df;
 pub mod disk;
 pub mod doctor;
 pub mod events;
+pub mod export;
 pub mod image;
+pub mod import;
 pub mod inspect;
 pub mod ls;
 pub mod metrics;
 pub mod mount;
 pub mod mv;
 pub mod path;
+pub mod pin;
 pub mod prune;
 pub mod rm;
 pub mod set;
@@ -29,7 +34,7 @@ use clap::Subcommand;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::logging::Who;
-use crate::serve::ready::Ready;
+use crate::serve::role::Role;
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
@@ -58,6 +63,18 @@ pub enum Command {
     Path(path::PathArgs),
     /// Change a volume's limits, labels and pin
     Set(set::SetArgs),
+    /// Protect volumes from removal
+    Pin(pin::PinArgs),
+    /// Let volumes be removed again
+    Unpin(pin::PinArgs),
+    /// Make a second volume with the same contents
+    Clone(clone::CloneArgs),
+    /// Write a volume to a tar archive
+    Export(export::ExportArgs),
+    /// Make a volume of a tar archive
+    Import(import::ImportArgs),
+    /// Show and change what is set for the store as a whole
+    Config(config::ConfigArgs),
     /// Show what the kernel has asked of the daemon, by operation
     Stats(stats::StatsArgs),
     /// Print the daemon's figures for Prometheus, or serve them
@@ -86,18 +103,18 @@ pub enum Command {
 
 impl Command {
     /// How this process logs.
-    pub fn logs_as(&self, ready: Option<&Ready>) -> Who {
+    pub fn logs_as(&self, role: &Role) -> Who {
         match self {
-            Self::Mount(arguments) => arguments.logs_as(ready),
+            Self::Mount(arguments) => arguments.logs_as(role),
             _ => Who::Command,
         }
     }
 
-    /// Runs it. `argv` and `ready` are for `mount`, which starts itself again
+    /// Runs it. `argv` and `role` are for `mount`, which starts itself again
     /// in the background.
-    pub fn run(self, context: &Context, argv: &[OsString], ready: Option<Ready>) -> Outcome {
+    pub fn run(self, context: &Context, argv: &[OsString], role: Role) -> Outcome {
         match self {
-            Self::Mount(arguments) => arguments.run(context, argv, ready),
+            Self::Mount(arguments) => arguments.run(context, argv, role),
             Self::Umount(arguments) => arguments.run(context),
             Self::Create(arguments) => arguments.run(context),
             Self::Ls(arguments) => arguments.run(context),
@@ -107,6 +124,12 @@ impl Command {
             Self::Mv(arguments) => arguments.run(context),
             Self::Path(arguments) => arguments.run(context),
             Self::Set(arguments) => arguments.run(context),
+            Self::Pin(arguments) => arguments.run(context, true),
+            Self::Unpin(arguments) => arguments.run(context, false),
+            Self::Clone(arguments) => arguments.run(context),
+            Self::Export(arguments) => arguments.run(context),
+            Self::Import(arguments) => arguments.run(context),
+            Self::Config(arguments) => arguments.run(context),
             Self::Stats(arguments) => arguments.run(context),
             Self::Metrics(arguments) => arguments.run(context),
             Self::Df(arguments) => arguments.run(context),

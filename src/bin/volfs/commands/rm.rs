@@ -1,14 +1,18 @@
 //! `volfs rm`.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 
 use clap::Args;
-use volfs::volume::Removal;
+use serde::Serialize;
+use volfs::model::VolumeName;
+use volfs::volume::{Error, Removal, Volumes};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 use crate::open::{Access, open_volumes};
+use crate::purging;
 
 /// Arguments of `volfs rm`.
 #[derive(Debug, Args)]
@@ -17,31 +21,54 @@ pub struct RmArgs {
     /// Names of volumes
     #[arg(required = true, value_name = "NAME")]
     names: Vec<OsString>,
-    /// Delete at once and for ever, not to the trash
+    /// Delete for ever, not to the trash
     #[arg(long)]
     purge: bool,
+    /// With --purge, return when all is deleted, and show how far it is;
+    /// without a daemon it is always so
+    #[arg(long, requires = "purge")]
+    wait: bool,
+    /// First detach bind mounts of the volume that nobody uses; whoever else
+    /// uses the volume still keeps it
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// A volume that was removed.
+#[derive(Debug, Serialize)]
+struct Removed<'a> {
+    name: &'a VolumeName,
+    removed: Removal,
+    /// Where it was bind-mounted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    detached: Vec<String>,
 }
 
 impl RmArgs {
     /// Removes the volumes, one after the other.
     pub fn run(self, context: &Context) -> Outcome {
         let names = names::volume_names(&self.names)?;
-        let how = if self.purge {
-            Removal::Purge
-        } else {
-            Removal::Trash
-        };
         Context::leave_directory();
         let volumes = open_volumes(&context.store, Access::Change)?;
         let mut removed = Vec::new();
+        let mut purged = HashSet::new();
         for name in &names {
-            match volumes.remove(name, how) {
-                Ok(()) => {
+            match self.remove(&*volumes, name) {
+                Ok((one, id)) => {
+                    for place in &one.detached {
+                        context
+                            .output
+                            .confirm(format_args!("{name}: detached the bind mount on {place}"));
+                    }
                     context.output.confirm(name);
-                    removed.push(serde_json::json!({ "name": name, "removed": how }));
+                    removed.push(one);
+                    purged.insert(id);
                 }
-                Err(error) => context.output.one_failed(error),
+                Err(failure) => context.output.one_failed(failure),
             }
+        }
+        if self.purge && (self.wait || volumes.mountpoint()?.is_none()) {
+            purging::wait_for(context, &*volumes, &purged)?;
         }
         if context.output.is_json() {
             context.output.value(&removed)?;
@@ -50,5 +77,45 @@ impl RmArgs {
             return Err(Failure::Reported);
         }
         Ok(())
+    }
+
+    fn remove<'a>(
+        &self,
+        volumes: &dyn Volumes,
+        name: &'a VolumeName,
+    ) -> Outcome<(Removed<'a>, volfs::model::VolumeId)> {
+        let how = if self.purge {
+            Removal::Purge
+        } else {
+            Removal::Trash
+        };
+        let info = volumes.get(name)?;
+        let mut detached = Vec::new();
+        if self.force {
+            if info.pinned {
+                let name = name.clone();
+                return Err(Error::Pinned { name }.into());
+            }
+            detached = volumes.detach(name).map_err(limits_of_force)?;
+        }
+        volumes.remove(name, how)?;
+        let removed = Removed {
+            name,
+            removed: how,
+            detached,
+        };
+        Ok((removed, info.id))
+    }
+}
+
+/// What could be expected of `--force`, and is not done.
+fn limits_of_force(error: Error) -> Failure {
+    let in_use = matches!(error, Error::InUse { .. });
+    match Failure::from(error) {
+        Failure::Told(mut report) if in_use => {
+            report.message += "; --force detaches bind mounts that nobody uses, where the daemon runs, and nothing was detached: end these first";
+            Failure::Told(report)
+        }
+        failure => failure,
     }
 }

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 use crate::open::{Access, open_volumes};
+use crate::purging;
 use crate::table::{self, Listing};
 
 /// Arguments of `volfs trash`.
@@ -37,7 +38,13 @@ enum TrashCommand {
     Empty {
         /// Only this one, by name or id
         name: Option<String>,
+        /// Return when all is deleted, and show how far it is; without a
+        /// daemon it is always so
+        #[arg(long)]
+        wait: bool,
     },
+    /// Show what is being deleted, and how far it is
+    Progress,
 }
 
 impl TrashArgs {
@@ -59,7 +66,8 @@ impl TrashArgs {
                 context.output.confirm(&info.name);
                 Ok(())
             }
-            TrashCommand::Empty { name } => empty(context, name.as_deref()),
+            TrashCommand::Empty { name, wait } => empty(context, name.as_deref(), wait),
+            TrashCommand::Progress => progress(context),
         }
     }
 }
@@ -96,9 +104,13 @@ fn list(context: &Context) -> Outcome {
     Ok(())
 }
 
-fn empty(context: &Context, which: Option<&str>) -> Outcome {
+fn empty(context: &Context, which: Option<&str>, wait: bool) -> Outcome {
     let volumes = open_volumes(&context.store, Access::Change)?;
     let deleted = Volumes::empty_trash(&*volumes, which)?;
+    if wait || volumes.mountpoint()?.is_none() {
+        let ids = volumes.purges()?.iter().map(|purge| purge.id).collect();
+        purging::wait_for(context, &*volumes, &ids)?;
+    }
     if context.output.is_json() {
         return context
             .output
@@ -108,5 +120,38 @@ fn empty(context: &Context, which: Option<&str>) -> Outcome {
     context
         .output
         .confirm(format!("{deleted} {volumes} deleted"));
+    Ok(())
+}
+
+fn progress(context: &Context) -> Outcome {
+    let purges = open_volumes(&context.store, Access::Read)?.purges()?;
+    if context.output.is_json() {
+        return context.output.value(&purges);
+    }
+    let mut table = Listing::new(&["*NAME", ">DELETED", ">FILES", "?ID", "~STATE"]);
+    for (index, purge) in purges.iter().enumerate() {
+        let state = match &purge.failed {
+            Some(why) => why.clone(),
+            None if index == 0 => "deleting".to_owned(),
+            None => "waiting".to_owned(),
+        };
+        table.row(vec![
+            Cell::new(
+                purge
+                    .name
+                    .as_ref()
+                    .map_or_else(|| "-".to_owned(), ToString::to_string),
+            ),
+            Cell::new(purge.deleted),
+            Cell::new(
+                purge
+                    .total
+                    .map_or_else(|| "?".to_owned(), |it| it.to_string()),
+            ),
+            Cell::new(purge.id),
+            Cell::new(state),
+        ]);
+    }
+    context.output.text(table);
     Ok(())
 }

@@ -68,7 +68,22 @@ impl Face {
                 "every operation is done with its caller's ids",
                 "the daemon lacks CAP_SETUID and CAP_SETGID, so that all files are its own user's",
             ),
+            self.disk_volumes(),
         ]
+    }
+
+    fn disk_volumes(&self) -> Feature {
+        let ways = self.mounted.file_system().image_ways();
+        let (on, why) = match (ways.why_not_kernel(), ways.why_none()) {
+            (None, _) => (true, "the kernel mounts their images".to_owned()),
+            (Some(why), None) => (true, format!("fuse2fs serves their files: {why}")),
+            (Some(_), Some(why)) => (false, format!("their files are read-only: {why}")),
+        };
+        Feature {
+            name: "disk volumes".to_owned(),
+            on,
+            why,
+        }
     }
 }
 

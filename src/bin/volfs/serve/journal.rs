@@ -55,7 +55,7 @@ mod tests {
         let path = dir.path().join("stdout");
         let listener = UnixListener::bind(&path).unwrap();
         let mut stream = connect(&path).unwrap();
-        write!(stream, "<4>careful\n").unwrap();
+        writeln!(stream, "<4>careful").unwrap();
         drop(stream);
         let mut said = String::new();
         listener

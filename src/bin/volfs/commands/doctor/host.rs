@@ -1,8 +1,10 @@
-//! Checks of the machine: kernel, `/dev/fuse`, loop devices.
+//! Checks of the machine: kernel, `/dev/fuse`, mounting images.
 
 use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
+
+use volfs::diskimg::Ways;
 
 use super::Check;
 
@@ -13,7 +15,7 @@ const PASSTHROUGH_KERNEL: (u32, u32) = (6, 9);
 
 /// All of them.
 pub fn checks() -> Vec<Check> {
-    vec![kernel(), fuse_device(), loop_devices()]
+    vec![kernel(), fuse_device(), disk_volumes()]
 }
 
 fn kernel() -> Check {
@@ -89,25 +91,24 @@ fn fuse_device() -> Check {
     }
 }
 
-fn loop_devices() -> Check {
-    const NAME: &str = "loop devices";
-    const CONTROL: &str = "/dev/loop-control";
-    let means = "disk volumes can be given to virtual machines, but not be shown as directories by the kernel";
-    if !nix::unistd::geteuid().is_root() {
-        return Check::degraded(
+fn disk_volumes() -> Check {
+    const NAME: &str = "disk volumes";
+    let ways = Ways::probe();
+    let Some(why) = ways.why_not_kernel() else {
+        return Check::ok(NAME, "the kernel mounts their images");
+    };
+    match ways.why_not_fuse2fs() {
+        None => Check::degraded(
             NAME,
-            "only root can attach them",
-            means,
-            "mount as root if disk volumes are needed as directories",
-        );
-    }
-    match OpenOptions::new().read(true).write(true).open(CONTROL) {
-        Ok(_) => Check::ok(NAME, format!("{CONTROL} can be opened")),
-        Err(error) => Check::degraded(
+            format!("fuse2fs serves their files: {why}"),
+            "files of disk volumes are slower, and are checked with e2fsck after a crash",
+            "mount as root, with loop devices (modprobe loop, or pass /dev/loop-control and /dev/loop* into the container)",
+        ),
+        Some(no_fuse2fs) => Check::degraded(
             NAME,
-            format!("{CONTROL}: {error}"),
-            means,
-            "load the kernel's module (modprobe loop), or pass the devices into the container",
+            format!("read-only: {why}; and {no_fuse2fs}"),
+            "files of disk volumes can only be read; their images can be given to virtual machines",
+            "install fuse2fs (apt install fuse2fs), or mount as root, with loop devices",
         ),
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use volfs::diskimg::ImageSize;
 use volfs::fuse::{MountOptions, RmdirPolicy};
-use volfs::model::{Kind, Limits};
+use volfs::model::{Kind, Limits, Retention};
 
 use crate::context::absolute_store;
 use crate::failure::{Failure, Outcome};
@@ -22,6 +22,8 @@ pub struct MountPlan {
     pub options: MountOptions,
     /// Where a daemon in the background logs to.
     pub log: LogTo,
+    /// Whether the mount outlives the process that serves it.
+    pub supervised: bool,
 }
 
 /// Where a daemon in the background logs to.
@@ -36,9 +38,9 @@ pub enum LogTo {
 
 /// The options that this command understands, for the error text.
 const KNOWN: &str = "ro, rw, dev, nodev, suid, nosuid, exec, noexec, atime, noatime, relatime, \
-    allow_other, default_permissions, passthrough, nopassthrough, rmdir=empty|trash, \
+    allow_other, default_permissions, passthrough, nopassthrough, supervisor, nosupervisor, rmdir=empty|trash, \
     root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, default_kind=directory|disk, \
-    default_size=SIZE, trust_guest_images, threads=N, log=file|journal, store=DIR";
+    default_size=SIZE, trash_retention=AGE|none, trust_guest_images, threads=N, log=file|journal, store=DIR";
 
 /// Options that mount(8) and fstab have for themselves, and those that ask for
 /// what is so anyway.
@@ -94,6 +96,7 @@ impl MountPlan {
             mountpoint,
             options: MountOptions::default(),
             log: LogTo::default(),
+            supervised: true,
         })
     }
 
@@ -125,6 +128,8 @@ impl MountPlan {
             ("atime", None) => options.noatime = false,
             ("noatime", None) => options.noatime = true,
             ("allow_other", None) => options.allow_other = true,
+            ("supervisor", None) => self.supervised = true,
+            ("nosupervisor", None) => self.supervised = false,
             ("passthrough", None) => options.passthrough = true,
             ("nopassthrough", None) => options.passthrough = false,
             ("rmdir", Some("empty")) => options.rmdir = RmdirPolicy::Empty,
@@ -144,6 +149,9 @@ impl MountPlan {
             ("default_kind", Some(text)) => options.default_kind = read(option, kind(text))?,
             ("default_size", Some(text)) => {
                 options.default_size = Some(read(option, names::size(text))?);
+            }
+            ("trash_retention", Some(text)) => {
+                options.trash_retention = Some(read(option, retention(text))?);
             }
             ("trust_guest_images", None) => options.trust_guest_images = true,
             ("threads", Some(text)) => options.threads = Some(read(option, threads(text))?),
@@ -201,6 +209,7 @@ impl MountPlan {
             choose(options.exec, "exec", "noexec"),
             choose(options.noatime, "noatime", "atime"),
             choose(options.passthrough, "passthrough", "nopassthrough"),
+            choose(self.supervised, "supervisor", "nosupervisor"),
             match options.rmdir {
                 RmdirPolicy::Empty => "rmdir=empty".to_owned(),
                 RmdirPolicy::Trash => "rmdir=trash".to_owned(),
@@ -219,6 +228,9 @@ impl MountPlan {
         if let Some(size) = options.default_size {
             texts.push(format!("default_kind={}", options.default_kind));
             texts.push(format!("default_size={}", size.0));
+        }
+        if let Some(retention) = options.trash_retention {
+            texts.push(format!("trash_retention={retention}"));
         }
         if options.trust_guest_images {
             texts.push("trust_guest_images".to_owned());
@@ -260,8 +272,14 @@ pub fn log_to_in(lists: &[String]) -> LogTo {
     options
         .filter_map(|option| option.trim().strip_prefix("log="))
         .filter_map(|text| log_to(text).ok())
-        .last()
+        .next_back()
         .unwrap_or_default()
+}
+
+/// Reads how long removed volumes are kept.
+pub fn retention(text: &str) -> Result<Retention, String> {
+    text.parse()
+        .map_err(|error: volfs::model::InvalidAge| format!("{error}, or 'none'"))
 }
 
 /// Reads a number of threads. 256 is far above what any machine gains from.

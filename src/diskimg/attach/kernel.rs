@@ -1,6 +1,4 @@
-//! An image as a file system of the running kernel: on a loop device, mounted
-//! in no mount table. Knows no volumes; whose images are to be trusted with
-//! the kernel is the caller's decision.
+//! An image as a file system of the running kernel: on a loop device.
 
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
@@ -11,73 +9,22 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use super::units::BLOCK_SIZE;
+use super::error::AttachError;
+use super::free::{LET_GO, wait_until_free};
+use super::{BLOCK_SIZE, Health};
+use crate::sys::ext4::{self, Errors};
 use crate::sys::loopdev::{self, LoopDevice};
 use crate::sys::mount::Context;
 
-/// How long the kernel may take to let go of a device after the unmount.
-const LET_GO: Duration = Duration::from_secs(5);
-
-/// Why an image was not attached.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// It cannot be opened.
-    #[error("the image cannot be opened: {}", .errno.desc())]
-    Open {
-        /// What the system said.
-        errno: Errno,
-    },
-    /// No loop device can be had.
-    #[error("no loop device can be had: {}; {}", .errno.desc(), loop_advice(*.errno))]
-    Loop {
-        /// What the system said.
-        errno: Errno,
-    },
-    /// It is attached already: two mounts of one image destroy it.
-    #[error(
-        "the image is still attached to /dev/loop{device}; whoever has files of it open, perhaps through the mount of a daemon that was killed, must close them first"
-    )]
-    InUse {
-        /// The number of the loop device.
-        device: u32,
-    },
-    /// The kernel does not mount it.
-    #[error("the kernel does not mount the image: {}{}", .errno.desc(), said(.messages))]
-    Mount {
-        /// What the system said.
-        errno: Errno,
-        /// What the file system said, if anything.
-        messages: String,
-    },
-}
-
-impl AttachError {
-    /// What the system said.
-    #[must_use]
-    pub fn errno(&self) -> Errno {
-        match self {
-            Self::Open { errno } | Self::Loop { errno } | Self::Mount { errno, .. } => *errno,
-            Self::InUse { .. } => Errno::EBUSY,
-        }
-    }
-}
-
-fn loop_advice(errno: Errno) -> &'static str {
-    match errno {
-        Errno::ENOENT | Errno::ENXIO | Errno::ENODEV => {
-            "load the module 'loop', or give the container /dev/loop-control and the loop devices"
-        }
-        Errno::EPERM | Errno::EACCES => "mount as root",
-        _ => "'losetup -a' lists those that are in use",
-    }
-}
-
-fn said(messages: &str) -> String {
-    if messages.is_empty() {
-        String::new()
-    } else {
-        format!(" ({messages})")
-    }
+/// What is written to a mounted image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    None,
+    /// What its journal holds.
+    Recovery,
+    /// Files.
+    Files,
 }
 
 /// A mounted image. Unmounted when it is dropped; also when the process is
@@ -88,16 +35,19 @@ pub struct Attached {
     dir: Option<OwnedFd>,
     mount: Option<OwnedFd>,
     device: u32,
+    /// Errors that the file system knew of when it was mounted.
+    errors_before: u64,
 }
 
 impl Attached {
     /// Attaches the file at `path` and mounts it, `discard,nosuid,nodev`. The
-    /// kernel replays its journal if that is needed.
+    /// kernel replays its journal if that is needed and allowed.
     ///
     /// # Errors
     /// [`AttachError`]; nothing is left attached.
-    pub fn new(path: &Path, read_only: bool) -> Result<Self, AttachError> {
+    pub fn new(path: &Path, access: Access) -> Result<Self, AttachError> {
         wait_until_free(path)?;
+        let read_only = access == Access::None;
         let image = OpenOptions::new()
             .read(true)
             .write(!read_only)
@@ -110,7 +60,7 @@ impl Attached {
         // be read for a write, whatever the host's disk is like.
         let device = LoopDevice::attach(image, BLOCK_SIZE as u32, read_only, &name)
             .map_err(|errno| AttachError::Loop { errno })?;
-        let mount = mount(&device, read_only)?;
+        let mount = mount(&device, access != Access::Files)?;
         let open = |dir: &OwnedFd| {
             nix::fcntl::openat(
                 dir,
@@ -126,6 +76,7 @@ impl Attached {
         Ok(Self {
             dir: Some(dir),
             mount: Some(mount),
+            errors_before: errors(device.number()).count,
             device: device.number(),
         })
     }
@@ -162,6 +113,32 @@ impl Attached {
         true
     }
 
+    /// How it is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let errors = errors(self.device);
+        if errors.count > self.errors_before {
+            Health::Errors(errors)
+        } else {
+            Health::Good
+        }
+    }
+
+    /// Makes the file at `path`, which is the one that is mounted, `bytes` long
+    /// and the file system in it `blocks`.
+    pub(super) fn grow(&self, path: &Path, bytes: u64, blocks: u64) -> Result<(), Errno> {
+        let dir = self.dir.as_ref().ok_or(Errno::ENODEV)?;
+        let errno =
+            |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+        let file = OpenOptions::new().write(true).open(path).map_err(errno)?;
+        if file.metadata().map_err(errno)?.len() < bytes {
+            file.set_len(bytes).map_err(errno)?;
+            file.sync_all().map_err(errno)?;
+        }
+        loopdev::see_new_length(self.device)?;
+        ext4::resize(dir, blocks)
+    }
+
     fn close(&mut self) {
         self.dir = None;
         self.mount = None;
@@ -174,19 +151,8 @@ impl Drop for Attached {
     }
 }
 
-/// Waits until no loop device has the file.
-///
-/// # Errors
-/// [`AttachError::InUse`] when it stays attached.
-pub fn wait_until_free(path: &Path) -> Result<(), AttachError> {
-    let deadline = Instant::now() + LET_GO;
-    while let Some(device) = loopdev::device_of(path) {
-        if Instant::now() > deadline {
-            return Err(AttachError::InUse { device });
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
+fn errors(device: u32) -> Errors {
+    ext4::errors(&format!("loop{device}")).unwrap_or_default()
 }
 
 fn mount(device: &LoopDevice, read_only: bool) -> Result<OwnedFd, AttachError> {

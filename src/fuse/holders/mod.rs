@@ -1,13 +1,15 @@
 //! Who uses a volume: what `/proc` says of every process, in every mount
 //! namespace.
 
+mod cgroup;
+mod mounts;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::fs::FileSystem;
 use super::image_file;
-use super::mountinfo::{self, MountInfo};
 use super::node::NodeId;
 use crate::sys::node::cached_identity;
 use crate::sys::process::command_of;
@@ -19,6 +21,37 @@ const RELEASE_GRACE: Duration = Duration::from_millis(200);
 
 /// Who uses `volume` now.
 pub(super) fn of_volume(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
+    find(fs, volume, Namespaces::All)
+}
+
+/// Detaches the bind mounts of `volume` in this mount namespace, if nobody
+/// uses it in any other way; see [`Volumes::detach`](crate::volume::Volumes::detach).
+///
+/// # Errors
+/// Who does.
+pub(super) fn detach(fs: &FileSystem, volume: &Volume) -> Result<Vec<String>, Vec<Holder>> {
+    let Some(device) = fs.device() else {
+        return Ok(Vec::new());
+    };
+    // A container that has it bound runs on what it would lose; the mount
+    // namespace of the daemon is where people bind by hand.
+    let others = find(fs, volume, Namespaces::Others);
+    if !others.is_empty() {
+        return Err(others);
+    }
+    let name = volume.name();
+    mounts::detach(device, &|first: &str| first == name.as_str()).map_err(|holder| vec![holder])
+}
+
+/// Whose bind mounts count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Namespaces {
+    All,
+    /// All but those of this process's own mount namespace.
+    Others,
+}
+
+fn find(fs: &FileSystem, volume: &Volume, namespaces: Namespaces) -> Vec<Holder> {
     let Some(device) = fs.device() else {
         return Vec::new();
     };
@@ -27,24 +60,68 @@ pub(super) fn of_volume(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
     let found = scan(
         device,
         |node| node.slot() == Some(volume.slot) || node == image,
-        |first| first == name.as_str(),
+        &|first: &str| first == name.as_str(),
+        namespaces,
     );
     if !found.is_empty() {
         return found;
     }
     let still_open = || !fs.handles.in_volume(volume.slot).is_empty();
-    if stays(still_open) {
+    if !stays(still_open) {
+        return Vec::new();
+    }
+    let mapped = who_maps(fs, volume, device);
+    if mapped.is_empty() {
         vec![UNSEEN]
     } else {
-        Vec::new()
+        mapped
     }
+}
+
+/// Who has files of the volume mapped and not open any more. What the kernel
+/// maps by passthrough is the host's file.
+fn who_maps(fs: &FileSystem, volume: &Volume, device: u64) -> Vec<Holder> {
+    let files: HashSet<(u64, u64)> = fs
+        .handles
+        .in_volume(volume.slot)
+        .iter()
+        .flat_map(|handle| {
+            let host = handle.ground.host().device();
+            [(device, handle.node.raw()), (host, handle.node.ino().0)]
+        })
+        .collect();
+    let maps_one = |pid: &i32| {
+        let maps = std::fs::read_to_string(proc_file(*pid, "maps")).unwrap_or_default();
+        maps.lines()
+            .filter_map(mapped_file)
+            .any(|file| files.contains(&file))
+    };
+    processes()
+        .into_iter()
+        .filter(maps_one)
+        .map(|pid| holder(pid, Hold::Mapping))
+        .collect()
+}
+
+/// Device and inode of a line of `/proc/PID/maps` (proc_pid_maps(5)).
+fn mapped_file(line: &str) -> Option<(u64, u64)> {
+    let mut fields = line.split_ascii_whitespace().skip(3);
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let hex = |text| u32::from_str_radix(text, 16).ok();
+    let ino = fields.next()?.parse().ok()?;
+    Some((libc::makedev(hex(major)?, hex(minor)?), ino))
 }
 
 /// Who has the image of a disk volume open.
 pub(super) fn of_image(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
     let image = image_file::node_of(volume.slot);
     let found = fs.device().map_or_else(Vec::new, |device| {
-        scan(device, |node| node == image, |_| false)
+        scan(
+            device,
+            |node| node == image,
+            &|_: &str| false,
+            Namespaces::All,
+        )
     });
     if found.is_empty() {
         vec![UNSEEN]
@@ -54,11 +131,7 @@ pub(super) fn of_image(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
 }
 
 /// A file is open, and no process can be seen that has it.
-const UNSEEN: Holder = Holder {
-    pid: None,
-    command: None,
-    how: Hold::OpenFile,
-};
+const UNSEEN: Holder = Holder::unseen(Hold::OpenFile);
 
 /// Whether `is` stays true for longer than a close takes to reach us.
 fn stays(is: impl Fn() -> bool) -> bool {
@@ -137,7 +210,8 @@ pub(super) fn of_mount(fs: &FileSystem) -> Vec<Holder> {
     let mut holders = scan(
         device,
         |node| node.slot().is_some() || image_file::is_image(node),
-        |_| true,
+        &|_: &str| true,
+        Namespaces::All,
     );
     holders.extend(processes().into_iter().filter_map(|pid| {
         let cwd = cached_identity(&proc_file(pid, "cwd"))?;
@@ -153,25 +227,27 @@ pub(super) fn bind_mounts(fs: &FileSystem) -> Vec<Holder> {
         return Vec::new();
     };
     let mut seen = HashSet::new();
-    processes()
-        .into_iter()
-        .filter(|&pid| {
-            std::fs::read_link(proc_file(pid, "ns/mnt")).is_ok_and(|ns| seen.insert(ns))
-                && has_bind_mount(pid, device, &|_: &str| true)
-        })
-        .map(|pid| holder(pid, Hold::BindMount))
-        .collect()
+    let mut found = Vec::new();
+    for pid in processes() {
+        if std::fs::read_link(proc_file(pid, "ns/mnt")).is_ok_and(|ns| seen.insert(ns)) {
+            found.extend(holders_by_mount(pid, device, &|_: &str| true));
+        }
+    }
+    found.retain(|holder| holder.how == Hold::BindMount);
+    found
 }
 
 fn scan(
     device: u64,
     is_node: impl Fn(NodeId) -> bool,
-    is_source: impl Fn(&str) -> bool,
+    is_source: &impl Fn(&str) -> bool,
+    namespaces: Namespaces,
 ) -> Vec<Holder> {
     let inside = |path: &Path| {
         cached_identity(path)
             .is_some_and(|(dev, ino)| dev == device && is_node(NodeId::from_raw(ino)))
     };
+    let own = std::fs::read_link("/proc/self/ns/mnt").ok();
     let mut seen_namespaces = HashSet::new();
     let mut found = Vec::new();
     for pid in processes() {
@@ -189,24 +265,28 @@ fn scan(
             found.push(holder(pid, Hold::OpenFile));
         }
         let namespace = std::fs::read_link(proc_file(pid, "ns/mnt"));
-        if namespace.is_ok_and(|namespace| seen_namespaces.insert(namespace))
-            && has_bind_mount(pid, device, &is_source)
+        if let Ok(namespace) = namespace
+            && seen_namespaces.insert(namespace.clone())
         {
-            found.push(holder(pid, Hold::BindMount));
+            let mut mounts = holders_by_mount(pid, device, is_source);
+            if namespaces == Namespaces::Others && own.as_ref() == Some(&namespace) {
+                mounts.retain(|mount| mount.how != Hold::BindMount);
+            }
+            found.append(&mut mounts);
         }
     }
     found
 }
 
-/// Whether a directory inside a volume is mounted in the process's mount
-/// namespace: its root is below the file system's root.
-fn has_bind_mount(pid: i32, device: u64, is_source: &impl Fn(&str) -> bool) -> bool {
-    mountinfo::read(&proc_file(pid, "mountinfo"))
-        .unwrap_or_default()
-        .iter()
-        .filter(|mount| mount.device == device)
-        .filter_map(MountInfo::first_of_root)
-        .any(|first| is_source(&first))
+/// Mounts of volumes in the process's mount namespace.
+fn holders_by_mount(pid: i32, device: u64, is_source: &impl Fn(&str) -> bool) -> Vec<Holder> {
+    mounts::uses(&mounts::of_process(&pid.to_string()), device, is_source)
+        .into_iter()
+        .map(|(how, mountpoint)| Holder {
+            mountpoint: Some(mountpoint.to_string_lossy().into_owned()),
+            ..holder(pid, how)
+        })
+        .collect()
 }
 
 fn processes() -> Vec<i32> {
@@ -229,6 +309,7 @@ fn holder(pid: i32, how: Hold) -> Holder {
     Holder {
         pid: Some(pid),
         command: command_of(pid),
-        how,
+        within: cgroup::of(pid),
+        ..Holder::unseen(how)
     }
 }

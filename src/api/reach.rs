@@ -1,0 +1,199 @@
+//! Reaching the volumes of a store: through its daemon when one runs, directly
+//! when none does. Who uses them cannot tell which.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::statvfs::{FsFlags, statvfs};
+use parking_lot::Mutex;
+
+use crate::control::Client;
+use crate::model::{VolumeName, VolumeSpec};
+use crate::volume::{
+    Change, CheckHow, DiskCheck, Error, Event, Holder, Purge, Removal, Result, Setting, Settings,
+    Source, Staged, Store, StoreOptions, TrashedVolume, Verified, VolumeFs, VolumeInfo, Volumes,
+};
+
+/// How long to wait for a store that is locked by a daemon that does not
+/// listen yet, or no longer, or by another command.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What somebody wants to do with a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Look; a store on a read-only file system will do.
+    Read,
+    /// Change volumes that are there.
+    Change,
+    /// Make volumes, and the store itself if it is not there.
+    Create,
+}
+
+/// The volumes of the store in `dir`, which is made if it is not there.
+///
+/// As long as no daemon serves the store, it is this process's alone, until
+/// the result is dropped.
+///
+/// # Errors
+/// [`Error::Locked`] after [`PATIENCE`], [`Error::BadStore`],
+/// [`Error::Catalogue`], I/O.
+pub fn open(dir: impl AsRef<Path>) -> Result<Arc<dyn Volumes>> {
+    open_as(dir, Access::Create)
+}
+
+/// As [`open`], for what `access` says.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_as(dir: impl AsRef<Path>, access: Access) -> Result<Arc<dyn Volumes>> {
+    let store = dir.as_ref();
+    Ok(Arc::new(Reached {
+        store: store.to_owned(),
+        access,
+        way: Mutex::new(reach(store, access)?),
+    }))
+}
+
+fn reach(store: &Path, access: Access) -> Result<Arc<dyn Volumes>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(client) = Client::connect(store)? {
+            return Ok(Arc::new(client));
+        }
+        match open_directly(store, access) {
+            // Nothing tells when a lock becomes free without taking it.
+            Err(Error::Locked { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(error),
+            Ok(store) => return Ok(Arc::new(store)),
+        }
+    }
+}
+
+fn open_directly(store: &Path, access: Access) -> Result<Store> {
+    Store::open(
+        store,
+        &StoreOptions {
+            read_only: access == Access::Read && is_on_read_only(store),
+            create: access == Access::Create,
+        },
+    )
+}
+
+fn is_on_read_only(store: &Path) -> bool {
+    statvfs(store).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY))
+}
+
+/// Volumes, by the way that there is at the moment: a daemon that ends between
+/// two calls, or between its greeting and the first, changes nothing.
+struct Reached {
+    store: PathBuf,
+    access: Access,
+    /// Held only to read or replace it.
+    way: Mutex<Arc<dyn Volumes>>,
+}
+
+impl Reached {
+    fn ask<T>(&self, call: impl Fn(&dyn Volumes) -> Result<T>) -> Result<T> {
+        let way = Arc::clone(&self.way.lock());
+        match call(&*way) {
+            Err(Error::Daemon { gone: true, .. }) => {}
+            result => return result,
+        }
+        let way = reach(&self.store, self.access)?;
+        *self.way.lock() = Arc::clone(&way);
+        call(&*way)
+    }
+}
+
+impl Volumes for Reached {
+    fn create(&self, spec: &VolumeSpec) -> Result<VolumeInfo> {
+        self.ask(|volumes| volumes.create(spec))
+    }
+
+    fn get(&self, name: &VolumeName) -> Result<VolumeInfo> {
+        self.ask(|volumes| volumes.get(name))
+    }
+
+    fn list(&self) -> Result<Vec<VolumeInfo>> {
+        self.ask(|volumes| volumes.list())
+    }
+
+    fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<VolumeInfo> {
+        self.ask(|volumes| volumes.rename(from, to))
+    }
+
+    fn remove(&self, name: &VolumeName, how: Removal) -> Result<()> {
+        self.ask(|volumes| volumes.remove(name, how))
+    }
+
+    fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
+        self.ask(|volumes| volumes.change(name, change))
+    }
+
+    fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
+        self.ask(|volumes| volumes.check(name, how))
+    }
+
+    fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
+        self.ask(|volumes| volumes.holders(name))
+    }
+
+    fn events(&self) -> Result<Vec<Event>> {
+        self.ask(|volumes| volumes.events())
+    }
+
+    fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
+        self.ask(|volumes| volumes.verify(name, repair))
+    }
+
+    fn trash(&self) -> Result<Vec<TrashedVolume>> {
+        self.ask(|volumes| volumes.trash())
+    }
+
+    fn restore(&self, which: &str, new_name: Option<&VolumeName>) -> Result<VolumeInfo> {
+        self.ask(|volumes| volumes.restore(which, new_name))
+    }
+
+    fn empty_trash(&self, which: Option<&str>) -> Result<usize> {
+        self.ask(|volumes| volumes.empty_trash(which))
+    }
+
+    fn purges(&self) -> Result<Vec<Purge>> {
+        self.ask(|volumes| volumes.purges())
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        self.ask(|volumes| volumes.settings())
+    }
+
+    fn set(&self, setting: &Setting) -> Result<Settings> {
+        self.ask(|volumes| volumes.set(setting))
+    }
+
+    fn files(&self, name: &VolumeName) -> Result<VolumeFs> {
+        self.ask(|volumes| volumes.files(name))
+    }
+
+    fn source(&self, name: &VolumeName) -> Result<Source> {
+        self.ask(|volumes| volumes.source(name))
+    }
+
+    fn adopt(&self, staged: &Staged) -> Result<VolumeInfo> {
+        self.ask(|volumes| volumes.adopt(staged))
+    }
+
+    fn detach(&self, name: &VolumeName) -> Result<Vec<String>> {
+        self.ask(|volumes| volumes.detach(name))
+    }
+
+    fn mountpoint(&self) -> Result<Option<PathBuf>> {
+        self.ask(|volumes| volumes.mountpoint())
+    }
+
+    fn store_dir(&self) -> PathBuf {
+        self.way.lock().store_dir()
+    }
+}

@@ -1,0 +1,146 @@
+//! `volfs export`.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use volfs::model::VolumeName;
+use volfs::transfer::{ExportOptions, Exported, export};
+use volfs::volume::Volumes;
+
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::names;
+use crate::open::{Access, open_volumes};
+use crate::progress::Progress;
+
+/// Arguments of `volfs export`.
+#[derive(Debug, Args)]
+#[command(after_help = crate::help::EXPORT)]
+pub struct ExportArgs {
+    /// The volume
+    name: OsString,
+    /// The archive to write, '-' for standard output; compressed when its name
+    /// ends in .zst
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Compress with zstd, whatever the name
+    #[arg(long)]
+    zstd: bool,
+}
+
+impl ExportArgs {
+    /// Writes the archive.
+    pub fn run(self, context: &Context) -> Outcome {
+        let name = names::volume_name(&self.name)?;
+        let by_name = self.output.extension().is_some_and(|it| it == "zst");
+        let options = ExportOptions {
+            compress: self.zstd || by_name,
+            archive: self.output.clone(),
+        };
+        let to_stdout = self.output == Path::new("-");
+        if to_stdout && io::stdout().is_terminal() {
+            return Err(Failure::usage(
+                "an archive is not for the terminal; redirect it, or name a file with -o",
+            ));
+        }
+        if to_stdout && context.output.is_json() {
+            return Err(Failure::usage(
+                "standard output is for the archive; name a file with -o to have --json there",
+            ));
+        }
+        let volumes = open_volumes(&context.store, Access::Read)?;
+        let exported = if to_stdout {
+            let mut out = BufWriter::new(io::stdout().lock());
+            let exported = run(context, &*volumes, &name, &options, &mut out)?;
+            flushed(out.flush(), &self.output)?;
+            exported
+        } else {
+            to_file(context, &*volumes, &name, &options)?
+        };
+        for path in &exported.left_out {
+            log::warn!("the socket {path:?} is not in the archive: none can be");
+        }
+        for path in &exported.changed {
+            log::warn!("{path:?} became shorter while it was read; its end is zeros");
+        }
+        if context.output.is_json() {
+            return context.output.value(&serde_json::json!({
+                "name": name,
+                "archive": self.output.to_string_lossy(),
+                "entries": exported.entries,
+                "bytes": exported.bytes,
+                "left_out": texts(&exported.left_out),
+                "changed": texts(&exported.changed),
+            }));
+        }
+        if !to_stdout {
+            context.output.confirm(self.output.display());
+        }
+        Ok(())
+    }
+}
+
+fn texts(paths: &[PathBuf]) -> Vec<std::borrow::Cow<'_, str>> {
+    paths.iter().map(|path| path.to_string_lossy()).collect()
+}
+
+fn run(
+    context: &Context,
+    volumes: &dyn Volumes,
+    name: &VolumeName,
+    options: &ExportOptions,
+    out: &mut dyn Write,
+) -> Outcome<Exported> {
+    let info = volumes.get(name)?;
+    let total = info.disk.map_or(info.used.bytes, |disk| disk.size);
+    let bar = Progress::bytes(context.output, name.as_str(), Some(total.0));
+    let exported = export(volumes, name, options, out, &bar);
+    bar.end();
+    Ok(exported?)
+}
+
+/// The archive appears when it is complete; what was there before stays until
+/// then.
+fn to_file(
+    context: &Context,
+    volumes: &dyn Volumes,
+    name: &VolumeName,
+    options: &ExportOptions,
+) -> Outcome<Exported> {
+    let path = &options.archive;
+    // A device or a fifo is written to as it is.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let file = File::options().write(true).open(path);
+        let file = file.map_err(|error| Failure::io("open", path, &error))?;
+        let mut out = BufWriter::new(file);
+        let exported = run(context, volumes, name, options, &mut out)?;
+        flushed(out.flush(), path)?;
+        return Ok(exported);
+    }
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let part = tempfile::Builder::new()
+        .prefix(".volfs-export-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir)
+        .map_err(|error| Failure::io("create a file in", dir, &error))?;
+    let mut out = BufWriter::with_capacity(1 << 20, part);
+    let exported = run(context, volumes, name, options, &mut out)?;
+    let part = out
+        .into_inner()
+        .map_err(|error| Failure::io("write to", path, error.error()))?;
+    flushed(part.as_file().sync_all(), path)?;
+    part.persist(path)
+        .map_err(|error| Failure::io("create", path, &error.error))?;
+    Ok(exported)
+}
+
+fn flushed(result: io::Result<()>, path: &Path) -> Outcome {
+    result.map_err(|error| Failure::io("write to", path, &error))
+}

@@ -1,0 +1,331 @@
+//! Making the files that an archive holds, inside the volume and nowhere else.
+//!
+//! A name is made in a directory that is opened from the volume's root through
+//! no link at all, and never replaces what is not of the same archive. So an
+//! archive that makes a symbolic link and then writes through it is refused.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, SFlag, fstatat, makedev};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::archive::{Entry, Kind};
+use super::attributes::{Attributes, Missed};
+use super::budget::Budget;
+use super::clone::{open_deep, pieces};
+use super::import::Import;
+use super::make;
+use crate::meta::{ATTRIBUTES_MOST, Inode};
+use crate::model::{Limits, Usage};
+use crate::sys::node::{open_beneath, open_path};
+use crate::volume::{Error, Result};
+
+const DIR: OFlag = OFlag::O_PATH
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW);
+
+/// A volume's root directory that is being filled.
+pub(super) struct Unpacker {
+    root: PathBuf,
+    root_fd: OwnedFd,
+    limits: Limits,
+    budget: Budget,
+    devices: bool,
+    // What directories are to be, once nothing is made in them any more.
+    dirs: BTreeMap<PathBuf, Attributes>,
+    // The directory of the last entry: the next is mostly in it, too.
+    last: Option<(PathBuf, OwnedFd)>,
+    missed: Missed,
+    lenient: bool,
+}
+
+impl Unpacker {
+    pub(super) fn new(root: &Path, limits: Limits, devices: bool) -> Result<Self> {
+        let root_fd = nix::fcntl::open(root, DIR | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|e| Error::io("open", root, &e.into()))?;
+        Ok(Self {
+            root: root.to_owned(),
+            root_fd,
+            limits,
+            budget: Budget::new(limits),
+            devices,
+            dirs: BTreeMap::new(),
+            last: None,
+            missed: Missed::default(),
+            // Others than root have their own files only.
+            lenient: !nix::unistd::geteuid().is_root(),
+        })
+    }
+
+    /// What has been charged.
+    pub(super) fn used(&self) -> Usage {
+        self.budget.used()
+    }
+
+    /// Makes what an entry says.
+    pub(super) fn unpack<R: Read>(
+        &mut self,
+        import: &mut Import<'_, R>,
+        entry: &Entry,
+    ) -> Result<()> {
+        let path = inside(&entry.path)?;
+        if self.limits.bytes.is_some() && entry.attributes.xattr_bytes() > ATTRIBUTES_MOST {
+            return Err(Error::NoSpace {
+                path,
+                why: format!(
+                    "the extended attributes of a file hold at most {ATTRIBUTES_MOST} bytes in a volume with a quota: they are not charged"
+                ),
+            });
+        }
+        let Some(name) = path.file_name() else {
+            return match entry.kind {
+                Kind::Directory => {
+                    self.dirs.insert(PathBuf::new(), entry.attributes.clone());
+                    Ok(())
+                }
+                _ => Err(refused(&path, "would take the place of the volume's root")),
+            };
+        };
+        let dir = self.directory_of(&path)?;
+        let made = self.make(import, entry, &path, &dir, name);
+        let parent = path.parent().unwrap_or(Path::new("")).to_owned();
+        self.last = Some((parent, dir));
+        match made? {
+            Some(fd) => self.give(&fd, &entry.attributes, &path),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes it, and returns what is to get the entry's attributes at once.
+    fn make<R: Read>(
+        &mut self,
+        import: &mut Import<'_, R>,
+        entry: &Entry,
+        path: &Path,
+        dir: &OwnedFd,
+        name: &OsStr,
+    ) -> Result<Option<OwnedFd>> {
+        let failed = |errno: Errno| Error::io("create", path, &errno.into());
+        match entry.kind {
+            Kind::Directory => {
+                match make::directory(dir, name) {
+                    Ok(_) => self.budget.take(Inode::Directory, path)?,
+                    // Said once more, or made for what is in it.
+                    Err(Errno::EEXIST) if open_beneath(dir, name, DIR, Mode::empty()).is_ok() => {}
+                    Err(Errno::EEXIST) => {
+                        self.replace(dir, name, path, || make::directory(dir, name))?;
+                        self.budget.take(Inode::Directory, path)?;
+                    }
+                    Err(errno) => return Err(failed(errno)),
+                }
+                self.dirs.insert(path.to_owned(), entry.attributes.clone());
+                return Ok(None);
+            }
+            Kind::File => {
+                // Before a byte of it is written.
+                let size = entry.content.size;
+                self.budget.take(Inode::File { size }, path)?;
+                let file = self.replace(dir, name, path, || make::file(dir, name))?;
+                import.write(&entry.content, &file, path)?;
+                return Ok(Some(file.into()));
+            }
+            Kind::HardLink => {
+                let target = inside(&entry.link)?;
+                if target == path {
+                    return Err(refused(path, "is a link to itself"));
+                }
+                let inode = open_deep(&self.root, &target).map_err(|errno| match errno {
+                    Errno::ELOOP | Errno::ENOTDIR | Errno::EXDEV => through_link(&target),
+                    Errno::ENOENT => refused(path, "is a link to something that is not there"),
+                    errno => failed(errno),
+                })?;
+                self.replace(dir, name, path, || make::link(&inode, dir, name))?;
+                return Ok(None);
+            }
+            Kind::Symlink => {
+                let target = OsStr::from_bytes(&entry.link);
+                self.budget.take(Inode::Other, path)?;
+                self.replace(dir, name, path, || make::symlink(target, dir, name))?;
+            }
+            Kind::Fifo => {
+                self.budget.take(Inode::Other, path)?;
+                self.replace(dir, name, path, || {
+                    make::special(dir, name, SFlag::S_IFIFO, 0)
+                })?;
+            }
+            Kind::CharDevice(major, minor) | Kind::BlockDevice(major, minor) => {
+                if !self.devices {
+                    return Err(refused(
+                        path,
+                        "is a device node; '--devices' lets them in, which is for archives that you trust",
+                    ));
+                }
+                let kind = match entry.kind {
+                    Kind::CharDevice(..) => SFlag::S_IFCHR,
+                    _ => SFlag::S_IFBLK,
+                };
+                self.budget.take(Inode::Other, path)?;
+                let device = makedev(major.into(), minor.into());
+                self.replace(dir, name, path, || make::special(dir, name, kind, device))?;
+            }
+        }
+        open_path(dir, name).map(Some).map_err(failed)
+    }
+
+    /// Makes something under a name; an earlier entry of that name gives way.
+    fn replace<T>(
+        &mut self,
+        dir: &OwnedFd,
+        name: &OsStr,
+        path: &Path,
+        make: impl Fn() -> nix::Result<T>,
+    ) -> Result<T> {
+        let failed = |errno: Errno| Error::io("create", path, &errno.into());
+        match make() {
+            Err(Errno::EEXIST) => {}
+            other => return other.map_err(failed),
+        }
+        let there = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
+        let kind = SFlag::from_bits_truncate(there.st_mode & SFlag::S_IFMT.bits());
+        if kind == SFlag::S_IFDIR {
+            unlinkat(dir, name, UnlinkatFlags::RemoveDir).map_err(|errno| match errno {
+                Errno::ENOTEMPTY | Errno::EEXIST => refused(
+                    path,
+                    "would take the place of a directory that is not empty",
+                ),
+                errno => failed(errno),
+            })?;
+            self.dirs.remove(path);
+            self.budget.give_back(Inode::Directory);
+        } else {
+            unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).map_err(failed)?;
+            if there.st_nlink <= 1 {
+                self.budget.give_back(match kind {
+                    SFlag::S_IFREG => Inode::File {
+                        size: there.st_size.unsigned_abs(),
+                    },
+                    _ => Inode::Other,
+                });
+            }
+        }
+        make().map_err(failed)
+    }
+
+    /// Opens the directory that a path is in; those that no entry has made are
+    /// made.
+    fn directory_of(&mut self, path: &Path) -> Result<OwnedFd> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if let Some((last, fd)) = self.last.take()
+            && last == parent
+        {
+            return Ok(fd);
+        }
+        let failed = |errno: Errno| match errno {
+            Errno::ELOOP | Errno::ENOTDIR | Errno::EXDEV => through_link(path),
+            errno => Error::io("open the directory of", path, &errno.into()),
+        };
+        let root = || -> nix::Result<OwnedFd> {
+            open_beneath(&self.root_fd, OsStr::new("."), DIR, Mode::empty())
+        };
+        let mut dir = root().map_err(failed)?;
+        let opened = pieces(parent)
+            .iter()
+            .try_fold(root().map_err(failed)?, |dir, piece| {
+                open_beneath(&dir, piece.as_os_str(), DIR, Mode::empty())
+            });
+        match opened {
+            Err(Errno::ENOENT) => {}
+            other => return other.map_err(failed),
+        }
+        let mut so_far = PathBuf::new();
+        for name in parent.components() {
+            so_far.push(name);
+            let name = name.as_os_str();
+            dir = match open_beneath(&dir, name, DIR, Mode::empty()) {
+                Err(Errno::ENOENT) => {
+                    self.budget.take(Inode::Directory, &so_far)?;
+                    let made = make::directory(&dir, name).map_err(failed)?;
+                    self.dirs.insert(so_far.clone(), implied());
+                    made
+                }
+                other => other.map_err(failed)?,
+            };
+        }
+        Ok(dir)
+    }
+
+    fn give(&mut self, fd: &OwnedFd, attributes: &Attributes, path: &Path) -> Result<()> {
+        attributes
+            .give(fd, self.lenient, &mut self.missed)
+            .map_err(|(action, errno)| Error::io(action, path, &errno.into()))
+    }
+
+    /// Gives directories what their entries said; nothing is made any more.
+    pub(super) fn finish(&mut self) -> Result<Missed> {
+        let mut dirs = std::mem::take(&mut self.dirs);
+        dirs.entry(PathBuf::new()).or_insert_with(implied);
+        // Those further down first: a directory may close itself to us.
+        for (path, attributes) in dirs.iter().rev() {
+            let fd = open_deep(&self.root, path).map_err(|e| Error::io("open", path, &e.into()))?;
+            self.give(&fd, attributes, path)?;
+        }
+        Ok(self.missed)
+    }
+}
+
+/// What a directory is that no entry speaks of.
+fn implied() -> Attributes {
+    let now = crate::model::Timestamp::now().as_nanos();
+    Attributes {
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+        mode: 0o755,
+        // A remainder of division by 10^9 fits.
+        mtime: (
+            now.div_euclid(1_000_000_000),
+            now.rem_euclid(1_000_000_000) as u32,
+        ),
+        atime: None,
+        xattrs: Vec::new(),
+    }
+}
+
+/// The path of an entry, from the volume's root, if it is one.
+fn inside(name: &[u8]) -> Result<PathBuf> {
+    let shown = Path::new(OsStr::from_bytes(name));
+    if name.starts_with(b"/") {
+        return Err(refused(shown, "is an absolute path"));
+    }
+    if name.contains(&0) {
+        return Err(refused(shown, "has a zero byte in its name"));
+    }
+    let mut path = PathBuf::new();
+    for part in name.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return Err(refused(shown, "leads out of the volume by '..'")),
+            part => path.push(OsStr::from_bytes(part)),
+        }
+    }
+    Ok(path)
+}
+
+fn through_link(path: &Path) -> Error {
+    refused(
+        path,
+        "is reached through a symbolic link, or something else that is no directory",
+    )
+}
+
+fn refused(path: &Path, why: &str) -> Error {
+    Error::Archive {
+        why: format!("{path:?} {why}"),
+    }
+}

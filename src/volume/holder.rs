@@ -1,0 +1,124 @@
+//! Who uses a volume, and how: what is said of them, not how they are found.
+
+use serde::{Deserialize, Serialize};
+
+/// A process that uses a volume, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process id in the daemon's pid namespace; absent when only the
+    /// kernel's reference is known (an open file whose owner cannot be seen).
+    pub pid: Option<i32>,
+    /// Its command name (`/proc/PID/comm`).
+    pub command: Option<String>,
+    /// How it uses the volume.
+    pub how: Hold,
+    /// Where it is mounted, as the process's mount namespace has it; for
+    /// mounts only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mountpoint: Option<String>,
+    /// What the process runs in; absent when it is in no control group of its
+    /// own, or cannot be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Within>,
+}
+
+/// What a process runs in, by its control group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Within {
+    /// A container.
+    Container {
+        /// Who has made it, as its control group says: `podman`, `docker`.
+        engine: String,
+        /// Its id or name.
+        id: String,
+    },
+    /// A unit of systemd.
+    Unit(String),
+    /// Any other control group, by its path.
+    Cgroup(String),
+}
+
+/// How a process uses a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hold {
+    /// A file or directory is open.
+    OpenFile,
+    /// A file is mapped into its memory.
+    Mapping,
+    /// Its working directory is inside.
+    WorkingDirectory,
+    /// Its root directory is inside.
+    RootDirectory,
+    /// A command is at work on its image.
+    Command,
+    /// A directory of the volume is bind-mounted in its mount namespace.
+    BindMount,
+    /// A directory of the volume is a layer of an overlay in its mount
+    /// namespace.
+    Overlay,
+}
+
+impl Holder {
+    /// Somebody who cannot be seen.
+    #[must_use]
+    pub const fn unseen(how: Hold) -> Self {
+        Self {
+            pid: None,
+            command: None,
+            how,
+            mountpoint: None,
+            within: None,
+        }
+    }
+}
+
+impl std::fmt::Display for Within {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            // 64 hexadecimal digits are shown as the engines show them.
+            Self::Container { engine, id } if id.len() == 64 && id.is_ascii() => {
+                write!(f, "{engine} container {}", &id[..12])
+            }
+            Self::Container { engine, id } => write!(f, "{engine} container {id}"),
+            Self::Unit(unit) => write!(f, "unit {unit}"),
+            Self::Cgroup(path) => write!(f, "control group {path}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let how = match self.how {
+            Hold::OpenFile => "an open file",
+            Hold::Mapping => "a mapped file",
+            Hold::WorkingDirectory => "its working directory",
+            Hold::RootDirectory => "its root directory",
+            Hold::Command => "a command that works on its image",
+            Hold::BindMount => "a bind mount",
+            Hold::Overlay => "an overlay mount",
+        };
+        match (self.pid, &self.command) {
+            (Some(pid), Some(command)) => write!(f, "process {pid} ({command})")?,
+            (Some(pid), None) => write!(f, "process {pid}")?,
+            (None, _) => f.write_str("a process that cannot be seen from here")?,
+        }
+        if let Some(within) = &self.within {
+            write!(f, " in {within}")?;
+        }
+        write!(f, ", by {how}")?;
+        if let Some(mountpoint) = &self.mountpoint {
+            write!(f, " on {mountpoint}")?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn holders_text(holders: &[Holder]) -> String {
+    let mut text: Vec<String> = holders.iter().take(3).map(ToString::to_string).collect();
+    if holders.len() > 3 {
+        text.push(format!("{} more", holders.len() - 3));
+    }
+    text.join("; ")
+}

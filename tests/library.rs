@@ -1,0 +1,558 @@
+//! The library as programs use it: the same calls on a store that nobody has
+//! mounted, through a running daemon, and on the images of disk volumes.
+//!
+//! `VOLFS_LONG=1` runs 100,000 races through the mount, too, and not only
+//! offline.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use support::{Mount, TestDir};
+use volfs::model::{Bytes, DiskFsType, Mebibytes, VolumeName};
+use volfs::volume::{Error, FileKind, Removal};
+use volfs::{Kind, SizeExt, Volume, VolumeFs, Volumes};
+
+/// A store, mounted or not, as a program gets at it.
+struct World {
+    volumes: Arc<dyn Volumes>,
+    mount: Option<Mount>,
+    dir: TestDir,
+}
+
+impl World {
+    fn offline() -> Self {
+        let dir = TestDir::new();
+        Self {
+            volumes: volfs::open(dir.join("store")).unwrap(),
+            mount: None,
+            dir,
+        }
+    }
+
+    fn mounted() -> Self {
+        let mount = Mount::new();
+        Self {
+            volumes: volfs::open(mount.store()).unwrap(),
+            mount: Some(mount),
+            dir: TestDir::new(),
+        }
+    }
+
+    /// The volume's directory, as others see it.
+    fn path(&self, name: &str) -> PathBuf {
+        Volume::get(&self.volumes, name).unwrap().path().unwrap()
+    }
+}
+
+fn name(text: &str) -> VolumeName {
+    text.parse().unwrap()
+}
+
+fn both(test: impl Fn(&World)) {
+    test(&World::offline());
+    test(&World::mounted());
+}
+
+#[test]
+fn what_the_inherited_library_gave() {
+    both(|world| {
+        let volumes = &world.volumes;
+        let cache = Volume::builder("cache")
+            .directory()
+            .quota(64)
+            .label("b", "1")
+            .label("a", "2")
+            .create(volumes)
+            .unwrap();
+        assert_eq!(cache.name().as_str(), "cache");
+        assert_eq!(cache.kind(), Kind::Directory);
+        assert_eq!(cache.capacity_bytes(), Some(64 << 20));
+        assert_eq!(cache.disk_path(), None);
+        let labels: Vec<_> = cache.labels().iter().collect();
+        assert_eq!(labels, [("b", "1"), ("a", "2")]);
+
+        let db = Volume::builder("db")
+            .disk()
+            .size(32.mib())
+            .create(volumes)
+            .unwrap();
+        assert_eq!(db.capacity_bytes(), Some(32 << 20));
+        assert_eq!(db.disk_fstype(), Some(DiskFsType::Ext4));
+        assert!(db.disk_path().unwrap().is_file());
+
+        cache.fs().unwrap().write("f", [7; 5000]).unwrap();
+        let list = Volume::list(volumes).unwrap();
+        let names: Vec<_> = list.iter().map(|it| it.name().as_str()).collect();
+        assert_eq!(names, ["db", "cache"], "newest first");
+        assert_eq!(list[1].quota_mib(), Some(Mebibytes(64)));
+        assert_eq!(list[1].used_bytes(), Bytes(8192));
+        assert!(list[0].created_at() >= list[1].created_at());
+
+        let taken = Volume::builder("cache").create(volumes).unwrap_err();
+        assert_eq!(
+            taken,
+            Error::Exists {
+                name: name("cache")
+            }
+        );
+        let gone = Volume::get(volumes, "nothing").unwrap_err();
+        assert!(matches!(gone, Error::NotFound { .. }));
+        let bad = Volume::get(volumes, "../x").unwrap_err();
+        assert!(matches!(bad, Error::InvalidName(_)));
+        for contradiction in [
+            Volume::builder("x").size(1.gib()),
+            Volume::builder("x").disk(),
+            Volume::builder("x").disk().size(1.gib()).quota(1.gib()),
+        ] {
+            let refused = contradiction.create(volumes).unwrap_err();
+            assert!(matches!(refused, Error::InvalidSpec(_)), "{refused:?}");
+        }
+
+        // A volume in use is not removed, and the error says by whom.
+        let fs = list[1].fs().unwrap();
+        let refused = Volume::get(volumes, "cache").unwrap().remove().unwrap_err();
+        let Error::InUse { holders, .. } = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(holders[0].pid, Some(std::process::id().cast_signed()));
+        drop(fs);
+        for volume in Volume::list(volumes).unwrap() {
+            volume.remove().unwrap();
+        }
+        assert_eq!(volumes.list().unwrap(), []);
+        assert_eq!(volumes.trash().unwrap().len(), 2);
+    });
+}
+
+/// Every call of `VolumeFs`.
+fn life_of_files(fs: &VolumeFs) {
+    fs.write("a", "one").unwrap();
+    fs.write("/a", "two").unwrap();
+    assert_eq!(fs.read("a").unwrap(), b"two");
+    assert_eq!(fs.read_to_string("./a").unwrap(), "two");
+    fs.write("raw", [0xff, 0]).unwrap();
+    let text = fs.read_to_string("raw").unwrap_err();
+    assert!(text.to_string().contains("raw"), "{text}");
+
+    fs.mkdir("d/e/f").unwrap();
+    fs.mkdir("d/e/f").unwrap();
+    fs.mkdir("d/./e/../g").unwrap();
+    assert_eq!(
+        fs.mkdir("a/b").unwrap_err().io_kind(),
+        Some(std::io::ErrorKind::NotADirectory)
+    );
+    let mut stream = fs.write_stream("d/e/stream").unwrap();
+    for i in 0..1000 {
+        writeln!(stream, "line {i}").unwrap();
+    }
+    stream.sync().unwrap();
+    drop(stream);
+    let mut stream = fs.read_stream("d/e/stream").unwrap();
+    stream.seek(SeekFrom::Start(7)).unwrap();
+    let mut line = [0; 6];
+    stream.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"line 1");
+    drop(stream);
+
+    let names: Vec<_> = fs
+        .list("d/e")
+        .unwrap()
+        .into_iter()
+        .map(|it| it.name)
+        .collect();
+    assert_eq!(names, ["f", "stream"]);
+    let kinds: Vec<_> = fs
+        .list("d")
+        .unwrap()
+        .iter()
+        .map(|it| it.stat.kind)
+        .collect();
+    assert_eq!(kinds, [FileKind::Directory, FileKind::Directory]);
+
+    assert_eq!(fs.copy("d/e/stream", "copy").unwrap(), 8890);
+    assert_eq!(fs.read("copy").unwrap(), fs.read("d/e/stream").unwrap());
+    let same = fs.copy("copy", "d/../copy").unwrap_err();
+    assert!(
+        matches!(
+            same,
+            Error::Io {
+                errno: libc::EINVAL,
+                ..
+            }
+        ),
+        "{same:?}"
+    );
+    assert_eq!(fs.stat("copy").unwrap().size, Bytes(8890));
+
+    fs.rename("copy", "d/moved").unwrap();
+    assert!(!fs.exists("copy").unwrap());
+    assert!(fs.exists("d/moved").unwrap());
+    assert!(!fs.exists("d/moved/below").unwrap());
+    fs.rename("a", "d/moved").unwrap();
+    assert_eq!(fs.read("d/moved").unwrap(), b"two");
+
+    let is_dir = fs.remove("d/e").unwrap_err();
+    assert_eq!(is_dir.io_kind(), Some(std::io::ErrorKind::IsADirectory));
+    fs.remove("d/moved").unwrap();
+    assert_eq!(
+        fs.remove("d/moved").unwrap_err().io_kind(),
+        Some(std::io::ErrorKind::NotFound)
+    );
+    for root in ["", "/", ".", "d/.."] {
+        let refused = fs.remove_dir(root).unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                Error::Io {
+                    errno: libc::EBUSY,
+                    ..
+                }
+            ),
+            "{root:?}: {refused:?}"
+        );
+    }
+    fs.remove_dir("d").unwrap();
+    fs.remove("raw").unwrap();
+    let mut left: Vec<_> = fs.list("").unwrap().into_iter().map(|it| it.name).collect();
+    left.retain(|name| name != "lost+found");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn files_of_directory_and_disk_volumes() {
+    both(|world| {
+        for limited in [false, true] {
+            let name = format!("dir-{limited}");
+            let mut volume = Volume::builder(&name);
+            if limited {
+                volume = volume.quota(1.mib()).quota_inodes(20);
+            }
+            let volume = volume.create(&world.volumes).unwrap();
+            life_of_files(&volume.fs().unwrap());
+            let verified = world.volumes.verify(volume.name(), false).unwrap();
+            assert_eq!(verified.accounted, verified.found, "{name}");
+            assert_eq!(verified.found.inodes, 0, "{name}");
+        }
+        let disk = Volume::builder("disk")
+            .disk()
+            .size(32.mib())
+            .create(&world.volumes)
+            .unwrap();
+        let fs = disk.fs().unwrap();
+        life_of_files(&fs);
+        let full = fs.write("much", vec![1; 40 << 20]).unwrap_err();
+        assert!(matches!(full, Error::NoSpace { .. }), "{full:?}");
+        drop(fs);
+        world.volumes.remove(&name("disk"), Removal::Purge).unwrap();
+    });
+}
+
+#[test]
+fn limits_hold_and_usage_is_exact() {
+    both(|world| {
+        let volume = Volume::builder("v")
+            .quota(64.kib())
+            .quota_inodes(6)
+            .create(&world.volumes)
+            .unwrap();
+        let fs = volume.fs().unwrap();
+        let used = || world.volumes.get(&name("v")).unwrap().used;
+        fs.write("a", vec![1; 60 << 10]).unwrap();
+        assert_eq!((used().bytes, used().inodes), (60.kib(), 1));
+
+        let full = fs.write("b", vec![2; 8 << 10]).unwrap_err();
+        assert!(matches!(full, Error::NoSpace { .. }), "{full:?}");
+        // As with a full disk, what fits is written.
+        assert_eq!(fs.stat("b").unwrap().size, 4.kib());
+        assert_eq!((used().bytes, used().inodes), (64.kib(), 2));
+        let mut stream = fs.write_stream("a").unwrap();
+        assert_eq!(used().bytes, 4.kib(), "emptied");
+        let written = std::io::copy(&mut std::io::repeat(3).take(1 << 20), &mut stream);
+        assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        drop(stream);
+        assert_eq!(used().bytes, 64.kib());
+        assert!(matches!(fs.mkdir("d").unwrap_err(), Error::NoSpace { .. }));
+        fs.remove("b").unwrap();
+        fs.mkdir("d").unwrap();
+        for i in 0..4 {
+            fs.write(format!("d/{i}"), "").unwrap();
+        }
+        let inodes = fs.write("d/one-more", "").unwrap_err();
+        assert!(matches!(inodes, Error::NoSpace { .. }), "{inodes:?}");
+        fs.rename("d/0", "d/1").unwrap();
+        assert_eq!(used().inodes, 5);
+        // A copy that does not fit, and a directory with all that it holds.
+        assert!(matches!(
+            fs.copy("a", "d/2").unwrap_err(),
+            Error::NoSpace { .. }
+        ));
+        fs.remove_dir("d").unwrap();
+        assert_eq!((used().bytes, used().inodes), (60.kib(), 1));
+        drop(fs);
+        let verified = world.volumes.verify(&name("v"), false).unwrap();
+        assert_eq!(verified.accounted, verified.found);
+        assert!(verified.was_exact);
+    });
+}
+
+#[test]
+fn offline_usage_is_there_for_the_next_who_opens_the_store() {
+    let dir = TestDir::new();
+    let store = dir.join("store");
+    let volumes = volfs::open(&store).unwrap();
+    let volume = Volume::builder("v")
+        .quota(1.mib())
+        .create(&volumes)
+        .unwrap();
+    let fs = volume.fs().unwrap();
+    fs.mkdir("d").unwrap();
+    fs.write("d/f", vec![0; 10_000]).unwrap();
+    // The files outlive the store that they were got from, and are of no use.
+    drop((volumes, volume));
+    let closed = fs.write("late", "x").unwrap_err();
+    assert!(matches!(closed, Error::BadStore { .. }), "{closed:?}");
+    let volumes = volfs::open(&store).unwrap();
+    let info = volumes.get(&name("v")).unwrap();
+    assert!(info.used_is_exact);
+    assert_eq!((info.used.bytes, info.used.inodes), (16.kib(), 2));
+    assert!(
+        !store
+            .join("volumes")
+            .join(info.id.to_string())
+            .join("data/late")
+            .exists()
+    );
+}
+
+#[test]
+fn nothing_leads_out() {
+    both(|world| {
+        let outside = world
+            .dir
+            .mkdir(if world.mount.is_some() { "m" } else { "o" });
+        fs::write(outside.join("secret"), "secret").unwrap();
+        let volume = Volume::builder("v").create(&world.volumes).unwrap();
+        let other = Volume::builder("other").create(&world.volumes).unwrap();
+        other.fs().unwrap().write("theirs", "theirs").unwrap();
+        let inside = world.path("v");
+        let files = volume.fs().unwrap();
+        files.mkdir("real").unwrap();
+        files.write("real/f", "inside").unwrap();
+        symlink(&outside, inside.join("abs")).unwrap();
+        symlink("/etc/passwd", inside.join("passwd")).unwrap();
+        symlink("../other", inside.join("up")).unwrap();
+        symlink("../../../../../../../../..", inside.join("far")).unwrap();
+        symlink("real/../../other/theirs", inside.join("winding")).unwrap();
+        symlink("nowhere", inside.join("dangling")).unwrap();
+        symlink(outside.join("new"), inside.join("dangling-out")).unwrap();
+        symlink("real", inside.join("near")).unwrap();
+        symlink("/proc/self/root", inside.join("magic")).unwrap();
+
+        let out = |error: Error, what: &str| {
+            assert!(matches!(error, Error::Outside { .. }), "{what}: {error:?}");
+        };
+        for path in [
+            "..",
+            "../other/theirs",
+            "/../other",
+            "real/../../other",
+            "abs/secret",
+            "passwd",
+            "up/theirs",
+            "far/etc/passwd",
+            "winding",
+            "magic/etc/passwd",
+            "dangling-out",
+        ] {
+            out(files.read(path).unwrap_err(), path);
+            out(files.write(path, "x").unwrap_err(), path);
+            out(files.stat(path).unwrap_err(), path);
+            out(files.exists(path).unwrap_err(), path);
+            out(files.list(path).unwrap_err(), path);
+            out(files.copy("real/f", path).unwrap_err(), path);
+            out(files.copy(path, "real/g").unwrap_err(), path);
+            out(files.mkdir(format!("{path}/x")).unwrap_err(), path);
+            out(files.remove(format!("{path}/x")).unwrap_err(), path);
+            out(files.remove_dir(format!("{path}/x")).unwrap_err(), path);
+            out(
+                files.rename("real/f", format!("{path}/x")).unwrap_err(),
+                path,
+            );
+            out(
+                files.rename(format!("{path}/x"), "real/h").unwrap_err(),
+                path,
+            );
+        }
+        // Refused before anything is made on the way.
+        out(files.write("nope/../../escaped", "x").unwrap_err(), "nope");
+        out(files.mkdir("nope/../../escaped").unwrap_err(), "nope");
+        assert!(!inside.join("nope").exists());
+        assert!(!world.path("v").join("../escaped").exists());
+
+        // What stays inside is followed, as everywhere.
+        assert_eq!(files.read_to_string("near/f").unwrap(), "inside");
+        files.write("dangling", "made through a link").unwrap();
+        assert_eq!(
+            files.read_to_string("nowhere").unwrap(),
+            "made through a link"
+        );
+        // A link itself is a name like any other.
+        files.rename("abs", "real/abs").unwrap();
+        files.remove("real/abs").unwrap();
+        files.remove("passwd").unwrap();
+        files.remove_dir("real").unwrap();
+        files.remove_dir("near").unwrap_err();
+        assert_eq!(
+            fs::read_to_string(outside.join("secret")).unwrap(),
+            "secret"
+        );
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        assert_eq!(other.fs().unwrap().list("").unwrap().len(), 1);
+        // A fifo does not hang it, a device does nothing.
+        support::run(std::process::Command::new("mkfifo").arg(inside.join("fifo")));
+        for error in [
+            files.read("fifo").unwrap_err(),
+            files.write("fifo", "x").unwrap_err(),
+        ] {
+            assert!(
+                matches!(
+                    error,
+                    Error::Io {
+                        errno: libc::EOPNOTSUPP,
+                        ..
+                    }
+                ),
+                "{error:?}"
+            );
+        }
+    });
+}
+
+/// A directory and a symbolic link out of the volume change places all the
+/// time. Offline it is 100,000 tries, in a few seconds.
+#[test]
+fn a_directory_that_is_swapped_for_a_link() {
+    race(&World::offline(), 100_000);
+    let long = std::env::var_os("VOLFS_LONG").is_some();
+    race(&World::mounted(), if long { 100_000 } else { 5_000 });
+}
+
+fn race(world: &World, tries: usize) {
+    let outside = world.dir.mkdir("outside");
+    fs::write(outside.join("f"), "untouched").unwrap();
+    fs::create_dir(outside.join("sub")).unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o777)).unwrap();
+    let volume = Volume::builder("v").create(&world.volumes).unwrap();
+    let inside = world.path("v");
+    let files = volume.fs().unwrap();
+    files.mkdir("dir/sub").unwrap();
+    files.mkdir("aside").unwrap();
+    symlink(&outside, inside.join("link")).unwrap();
+    // Offline, nobody has seen the link being made.
+    world.volumes.verify(&name("v"), true).unwrap();
+    let stop = AtomicBool::new(false);
+    let (mut done, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        let swapper = scope.spawn(|| {
+            let mut swaps = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                let (a, b) = (inside.join("dir"), inside.join("link"));
+                renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).unwrap();
+                swaps += 1;
+            }
+            swaps
+        });
+        for i in 0..tries {
+            let result = attempt(&files, i);
+            match result {
+                Ok(()) => done += 1,
+                Err(Error::Outside { .. }) => refused += 1,
+                // What is asked for may be where the other is just now.
+                Err(error)
+                    if matches!(
+                        error.io_kind(),
+                        Some(
+                            std::io::ErrorKind::NotFound
+                                | std::io::ErrorKind::NotADirectory
+                                | std::io::ErrorKind::IsADirectory
+                                | std::io::ErrorKind::DirectoryNotEmpty
+                        )
+                    ) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        let swaps = swapper.join().unwrap();
+        assert!(swaps > 100, "{swaps} swaps");
+    });
+    assert!(done > 0 && refused > 0, "{done} done, {refused} refused");
+    assert_eq!(fs::read_to_string(outside.join("f")).unwrap(), "untouched");
+    let left: Vec<_> = fs::read_dir(&outside)
+        .unwrap()
+        .map(|it| it.unwrap().file_name())
+        .collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(fs::read_dir(outside.join("sub")).unwrap().next().is_none());
+    println!("{tries} tries: {done} done inside, {refused} refused");
+    drop(files);
+    let verified = world.volumes.verify(&name("v"), false).unwrap();
+    assert_eq!(verified.accounted, verified.found);
+}
+
+fn attempt(files: &VolumeFs, i: usize) -> Result<(), Error> {
+    match i % 8 {
+        0 => files.write("dir/new", "escaped"),
+        1 => files.write_stream("dir/f").map(drop),
+        2 => files.mkdir("dir/sub/made"),
+        3 => files.remove("dir/f"),
+        4 => files.copy("dir/new", "dir/sub/copy").map(drop),
+        5 => files
+            .rename("dir/sub", "aside/sub")
+            .and_then(|()| files.rename("aside/sub", "dir/sub")),
+        6 => files.remove_dir("dir/sub/made"),
+        _ => match files.read("dir/f") {
+            Ok(read) if read == b"untouched" => panic!("it read outside"),
+            other => other.map(drop),
+        },
+    }
+}
+
+#[test]
+fn an_image_that_a_guest_has_written_is_not_mounted() {
+    let world = World::offline();
+    Volume::builder("disk")
+        .disk()
+        .size(16.mib())
+        .create(&world.volumes)
+        .unwrap();
+    let archive = world.dir.join("disk.tar");
+    let store = world.dir.join("store");
+    drop(world.volumes);
+    let volfs = support::Volfs::new(&store);
+    volfs.ok(&[
+        Path::new("export"),
+        Path::new("disk"),
+        Path::new("-o"),
+        &archive,
+    ]);
+    volfs.ok(&[Path::new("import"), Path::new("from-elsewhere"), &archive]);
+    let volumes = volfs::open(&store).unwrap();
+    let refused = volumes.files(&name("from-elsewhere")).unwrap_err();
+    assert!(matches!(refused, Error::Image { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("disk trust"), "{refused}");
+    volumes
+        .check(&name("from-elsewhere"), volfs::volume::CheckHow::Trust)
+        .unwrap();
+    volumes
+        .files(&name("from-elsewhere"))
+        .unwrap()
+        .write("f", "x")
+        .unwrap();
+}
