@@ -45,6 +45,8 @@ impl Scene {
                 "[UUID]",
             ),
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[TIME]"),
+            // Where a process runs is the machine's affair.
+            (r"(\bprocess \d+ \([^)]*\)) in [^,;]+, by", "$1, by"),
             (r"\bprocess \d+", "process [PID]"),
             (r"\bpid \d+", "pid [PID]"),
             (r"damaged-\d+", "damaged-[N]"),
