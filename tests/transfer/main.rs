@@ -47,7 +47,7 @@ impl OwnFs {
 
     /// Bytes that are free, everything written.
     pub fn free(&self) -> u64 {
-        nix::unistd::syncfs(&File::open(&self.path).unwrap()).unwrap();
+        nix::unistd::syncfs(File::open(&self.path).unwrap()).unwrap();
         let stat = nix::sys::statvfs::statvfs(&self.path).unwrap();
         stat.blocks_free() * stat.fragment_size()
     }
