@@ -78,7 +78,7 @@ vm_root() {
 
 # In the order in which they need each other.
 VM_MODULES="virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk
-    crc32c_generic libcrc32c crc16 mbcache jbd2 ext4 quota_tree quota_v2"
+    crc32c_generic libcrc32c crc16 mbcache jbd2 ext4 quota_tree quota_v2 fuse loop"
 
 # Prints how the init of a virtual machine begins.
 vm_init() {

@@ -1,13 +1,20 @@
-//! Points at which a test kills the process, as power loss would.
+//! Points at which a test kills the process, as power loss would, or lets it
+//! panic.
 //!
 //! Built only with the feature `failpoints`; otherwise a call is nothing.
 
 /// Kills the process with SIGKILL if the environment variable
-/// `VOLFS_FAILPOINT` is `name`, or `name:N` on the N-th call (from 1).
+/// `VOLFS_FAILPOINT` is `name`, or `name:N` on the N-th call (from 1), or if
+/// the file that `VOLFS_FAILPOINT_FILE` names holds `name`: that is removed
+/// first, so that one process dies of it.
 #[cfg(feature = "failpoints")]
 pub fn hit(name: &str) {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let die = || nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::SIGKILL);
+    if is_armed(name) {
+        let _ = die();
+    }
     let Ok(wanted) = std::env::var("VOLFS_FAILPOINT") else {
         return;
     };
@@ -16,14 +23,43 @@ pub fn hit(name: &str) {
         None => (wanted.as_str(), 1),
     };
     if wanted == name && CALLS.fetch_add(1, Ordering::SeqCst) + 1 == count {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::SIGKILL);
+        let _ = die();
     }
+}
+
+/// Whether the file that `VOLFS_FAILPOINT_FILE` names holds `name`; once.
+#[cfg(feature = "failpoints")]
+fn is_armed(name: &str) -> bool {
+    std::env::var_os("VOLFS_FAILPOINT_FILE").is_some_and(|path| {
+        std::fs::read_to_string(&path).is_ok_and(|armed| armed == name)
+            && std::fs::remove_file(&path).is_ok()
+    })
 }
 
 /// Nothing in a build without the feature `failpoints`.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn hit(_name: &str) {}
+
+/// Panics if the file that `VOLFS_FAILPOINT_FILE` names holds `panic NAME`,
+/// once, or `panic NAME always`.
+#[cfg(feature = "failpoints")]
+pub fn panic(name: &str) {
+    let Some(path) = std::env::var_os("VOLFS_FAILPOINT_FILE") else {
+        return;
+    };
+    let armed = std::fs::read_to_string(&path).unwrap_or_default();
+    let always = armed == format!("panic {name} always");
+    assert!(
+        !always && !is_armed(&format!("panic {name}")),
+        "in {name}, as a test asked for"
+    );
+}
+
+/// Nothing in a build without the feature `failpoints`.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn panic(_name: &str) {}
 
 /// Waits for the file that the environment variable `VOLFS_PAUSE` names, if it
 /// is `name=PATH`: a test decides when this goes on.

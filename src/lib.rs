@@ -10,6 +10,7 @@
 //! | [`fuse`] | the mounted file system: session and adapter (the only users of the `fuser` crate), nodes, handles, one file per family of operations |
 //! | [`api`] | volumes for programs: builder, handle, files; through a daemon or without one |
 //! | [`transfer`] | whole volumes on their way: clones, exports, imports |
+//! | [`keeper`] | the supervisor, which keeps descriptors for the process that serves, and starts the next when it dies |
 //! | [`control`] | the control socket: protocol, server, client |
 //! | [`volume`] | what a volume is and its whole life: the [`Store`](volume::Store), its crash rules, its trash |
 //! | [`meta`] | the SQLite catalogue, and the arithmetic of quotas |
@@ -63,6 +64,7 @@ pub mod control;
 pub mod diskimg;
 pub mod failpoint;
 pub mod fuse;
+pub mod keeper;
 pub mod meta;
 pub mod model;
 pub mod sys;

@@ -3,10 +3,12 @@
 //!
 //! Longer than other files, because a trait is implemented in one place.
 
+mod backing;
 mod notifier;
 mod reply;
 mod waiting;
 
+pub(super) use backing::DeviceFiles;
 pub(super) use notifier::KernelNotifier;
 
 use std::ffi::OsStr;
@@ -24,9 +26,12 @@ use fuser::{
 };
 use nix::fcntl::OFlag;
 
-use self::reply::{BUFFER, ByReply, KEEP, attr_ttl, backing_id, open_flags};
+use self::backing::{ByReply, backing_of};
+use self::reply::RequestId;
+use self::reply::{BUFFER, KEEP, attr_ttl, open_flags};
 use self::waiting::{after_count, change};
 use super::convert::{decode_device, entry_type, file_attr, set_time};
+use super::explain;
 use super::fs::FileSystem;
 use super::handles::can_write;
 use super::init;
@@ -53,6 +58,7 @@ fn node(ino: INodeNo) -> NodeId {
 }
 
 fn caller(req: &Request) -> Caller {
+    explain::asked_by(req.uid());
     Caller {
         uid: req.uid(),
         gid: req.gid(),
@@ -68,8 +74,10 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.run(Op::Lookup, parent, |fs| fs.lookup(node(parent), name));
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self.run(Op::Lookup, RequestId::from(req), parent, |fs| {
+            fs.lookup(node(parent), name)
+        });
         let entry = found.map(|found| match found {
             Found::Entry(entry) => entry,
             Found::Nothing => super::ops::no_entry(),
@@ -77,18 +85,20 @@ impl Filesystem for Adapter {
         Self::reply_entry(reply, entry);
     }
 
-    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        let _ = self.run(Op::Forget, ino, |fs| {
+    fn forget(&self, req: &Request, ino: INodeNo, nlookup: u64) {
+        let _ = self.run(Op::Forget, RequestId::from(req), ino, |fs| {
             fs.forget(node(ino), nlookup);
             Ok(())
         });
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         let fh = fh.map(|fh| Fh(fh.0));
         Self::reply_attr(
             reply,
-            self.run(Op::Getattr, ino, |fs| fs.getattr(node(ino), fh)),
+            self.run(Op::Getattr, RequestId::from(req), ino, |fs| {
+                fs.getattr(node(ino), fh)
+            }),
         );
     }
 
@@ -110,7 +120,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, ino, [], {
             let set = SetAttr {
@@ -122,16 +132,18 @@ impl Filesystem for Adapter {
                 mtime: mtime.map(set_time),
             };
             let fh = fh.map(|fh| Fh(fh.0));
-            let result = adapter.run(Op::Setattr, ino, |fs| {
+            let result = adapter.run(Op::Setattr, unique, ino, |fs| {
                 fs.setattr(caller, node(ino), fh, &set)
             });
             Adapter::reply_attr(reply, result);
         });
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         BUFFER.with_borrow_mut(|buffer| {
-            match self.run(Op::Readlink, ino, |fs| fs.readlink(node(ino), buffer)) {
+            match self.run(Op::Readlink, RequestId::from(req), ino, |fs| {
+                fs.readlink(node(ino), buffer)
+            }) {
                 Ok(len) => reply.data(&buffer[..len]),
                 Err(errno) => reply.error(errno),
             }
@@ -148,10 +160,10 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name], {
-            let result = adapter.run(Op::Mknod, parent, |fs| {
+            let result = adapter.run(Op::Mknod, unique, parent, |fs| {
                 let rdev = decode_device(rdev);
                 fs.mknod(caller, node(parent), name, mode, umask, rdev)
             });
@@ -168,29 +180,34 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name], {
-            let result = adapter.run(Op::Mkdir, parent, |fs| {
+            let result = adapter.run(Op::Mkdir, unique, parent, |fs| {
                 fs.mkdir(caller, node(parent), name, mode, umask)
             });
             Adapter::reply_entry(reply, result);
         });
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let unique = RequestId::from(req);
         let adapter = self;
         change!(adapter, parent, [name], {
-            let result = adapter.run(Op::Unlink, parent, |fs| fs.unlink(node(parent), name));
+            let result = adapter.run(Op::Unlink, unique, parent, |fs| {
+                fs.unlink(node(parent), name)
+            });
             Adapter::reply_empty(reply, result);
         });
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name], {
-            let result = adapter.run(Op::Rmdir, parent, |fs| fs.rmdir(caller, node(parent), name));
+            let result = adapter.run(Op::Rmdir, unique, parent, |fs| {
+                fs.rmdir(caller, node(parent), name)
+            });
             Adapter::reply_empty(reply, result);
         });
     }
@@ -203,10 +220,10 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [link_name, target], {
-            let result = adapter.run(Op::Symlink, parent, |fs| {
+            let result = adapter.run(Op::Symlink, unique, parent, |fs| {
                 fs.symlink(caller, node(parent), link_name, target.as_os_str())
             });
             Adapter::reply_entry(reply, result);
@@ -223,10 +240,10 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name, newname], {
-            let result = adapter.run(Op::Rename, parent, |fs| {
+            let result = adapter.run(Op::Rename, unique, parent, |fs| {
                 let (from, to) = ((node(parent), name), (node(newparent), newname));
                 fs.rename(caller, from, to, flags.bits())
             });
@@ -236,15 +253,16 @@ impl Filesystem for Adapter {
 
     fn link(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         newparent: INodeNo,
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
+        let unique = RequestId::from(req);
         let adapter = self;
         change!(adapter, newparent, [newname], {
-            let result = adapter.run(Op::Link, ino, |fs| {
+            let result = adapter.run(Op::Link, unique, ino, |fs| {
                 fs.link(node(ino), node(newparent), newname)
             });
             Adapter::reply_entry(reply, result);
@@ -252,14 +270,14 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let flags = OFlag::from_bits_retain(flags.0);
         let adapter = self;
         if !can_write(flags) {
-            return adapter.reply_opened(caller, ino, flags, reply);
+            return adapter.reply_opened(caller, unique, ino, flags, reply);
         }
         change!(adapter, ino, [], {
-            adapter.reply_opened(caller, ino, flags, reply);
+            adapter.reply_opened(caller, unique, ino, flags, reply);
         });
     }
 
@@ -273,11 +291,11 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name], {
             let flags = OFlag::from_bits_retain(flags);
-            let result = adapter.run(Op::Create, parent, |fs| {
+            let result = adapter.run(Op::Create, unique, parent, |fs| {
                 let register = ByReply(|file: BorrowedFd<'_>| reply.open_backing(file));
                 fs.create(caller, node(parent), name, mode, umask, flags, &register)
             });
@@ -286,9 +304,12 @@ impl Filesystem for Adapter {
                     let attr = file_attr(&entry.attr);
                     let generation = fuser::Generation(entry.generation.0);
                     let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
-                    match backing_id(&opened) {
+                    match backing_of(&opened) {
                         Some(id) => {
-                            reply.created_passthrough(&KEEP, &attr, generation, fh, flags, id);
+                            let id = crate::sys::backing::for_create(&reply, id);
+                            reply.created_passthrough(&KEEP, &attr, generation, fh, flags, &id);
+                            // It is closed with the file.
+                            let _ = id.into_raw();
                         }
                         None => reply.created(&KEEP, &attr, generation, fh, flags),
                     }
@@ -300,7 +321,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -312,7 +333,7 @@ impl Filesystem for Adapter {
         BUFFER.with_borrow_mut(|buffer| {
             let len = (size as usize).min(buffer.len());
             let buffer = &mut buffer[..len];
-            match self.run(Op::Read, ino, |fs| {
+            match self.run(Op::Read, RequestId::from(req), ino, |fs| {
                 fs.read(node(ino), Fh(fh.0), offset, buffer)
             }) {
                 Ok(len) => reply.data(&buffer[..len]),
@@ -333,11 +354,11 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, ino, [data], {
             let clears_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-            let result = adapter.run(Op::Write, ino, |fs| {
+            let result = adapter.run(Op::Write, unique, ino, |fs| {
                 fs.write(caller, node(ino), Fh(fh.0), offset, data, clears_bits)
             });
             match result {
@@ -356,7 +377,7 @@ impl Filesystem for Adapter {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let result = self.run(Op::Flush, ino, |fs| {
+        let result = self.run(Op::Flush, RequestId::from(req), ino, |fs| {
             fs.flush(caller(req), Fh(fh.0));
             Ok(())
         });
@@ -365,7 +386,7 @@ impl Filesystem for Adapter {
 
     fn release(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
@@ -375,7 +396,7 @@ impl Filesystem for Adapter {
     ) {
         let slot = node(ino).slot();
         let _under_way = slot.map(|slot| self.fs.counting.pass(slot));
-        let result = self.run(Op::Release, ino, |fs| {
+        let result = self.run(Op::Release, RequestId::from(req), ino, |fs| {
             fs.release(Fh(fh.0));
             Ok(())
         });
@@ -384,18 +405,20 @@ impl Filesystem for Adapter {
 
     fn fsync(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let result = self.run(Op::Fsync, ino, |fs| fs.fsync(node(ino), Fh(fh.0), datasync));
+        let result = self.run(Op::Fsync, RequestId::from(req), ino, |fs| {
+            fs.fsync(node(ino), Fh(fh.0), datasync)
+        });
         Self::reply_empty(reply, result);
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _ = self.run(Op::Opendir, ino, |_| Ok(()));
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _ = self.run(Op::Opendir, RequestId::from(req), ino, |_| Ok(()));
         // Once for the whole mount: a listing needs no open, and the kernel
         // keeps it in its page cache (FUSE_NO_OPENDIR_SUPPORT).
         reply.error(fuser::Errno::ENOSYS);
@@ -403,13 +426,13 @@ impl Filesystem for Adapter {
 
     fn readdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let result = self.run(Op::Readdir, ino, |fs| {
+        let result = self.run(Op::Readdir, RequestId::from(req), ino, |fs| {
             fs.readdir(node(ino), offset, &mut |listed| {
                 let ino = INodeNo(listed.node.raw());
                 reply.add(ino, listed.next, entry_type(listed.kind), listed.name)
@@ -423,13 +446,13 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let result = self.run(Op::Readdirplus, ino, |fs| {
+        let result = self.run(Op::Readdirplus, RequestId::from(req), ino, |fs| {
             fs.readdirplus(node(ino), offset, &mut |listed| {
                 let attr = file_attr(&listed.entry.attr);
                 let ttl = attr_ttl(listed.entry.keep_attr);
@@ -445,7 +468,7 @@ impl Filesystem for Adapter {
 
     fn fsyncdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
@@ -453,12 +476,16 @@ impl Filesystem for Adapter {
     ) {
         Self::reply_empty(
             reply,
-            self.run(Op::Fsyncdir, ino, |fs| fs.fsyncdir(node(ino))),
+            self.run(Op::Fsyncdir, RequestId::from(req), ino, |fs| {
+                fs.fsyncdir(node(ino))
+            }),
         );
     }
 
-    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        match self.run(Op::Statfs, ino, |fs| fs.statfs(node(ino))) {
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        match self.run(Op::Statfs, RequestId::from(req), ino, |fs| {
+            fs.statfs(node(ino))
+        }) {
             Ok(fs) => reply.statfs(
                 fs.blocks,
                 fs.free,
@@ -483,26 +510,36 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let result = self.run(Op::Setxattr, ino, |fs| {
+        let result = self.run(Op::Setxattr, RequestId::from(req), ino, |fs| {
             fs.setxattr(caller(req), node(ino), name, value, flags)
         });
         Self::reply_empty(reply, result);
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.reply_xattr(Op::Getxattr, ino, size, reply, |fs, buffer| {
-            fs.getxattr(node(ino), name, buffer)
-        });
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.reply_xattr(
+            Op::Getxattr,
+            RequestId::from(req),
+            ino,
+            size,
+            reply,
+            |fs, buffer| fs.getxattr(node(ino), name, buffer),
+        );
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.reply_xattr(Op::Listxattr, ino, size, reply, |fs, buffer| {
-            fs.listxattr(caller(req), node(ino), buffer)
-        });
+        self.reply_xattr(
+            Op::Listxattr,
+            RequestId::from(req),
+            ino,
+            size,
+            reply,
+            |fs, buffer| fs.listxattr(caller(req), node(ino), buffer),
+        );
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self.run(Op::Removexattr, ino, |fs| {
+        let result = self.run(Op::Removexattr, RequestId::from(req), ino, |fs| {
             fs.removexattr(caller(req), node(ino), name)
         });
         Self::reply_empty(reply, result);
@@ -518,11 +555,11 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, ino, [], {
             let at = file_range(ino, fh, offset);
-            let result = adapter.run(Op::Fallocate, ino, |fs| {
+            let result = adapter.run(Op::Fallocate, unique, ino, |fs| {
                 fs.fallocate(caller, at, length, mode)
             });
             Adapter::reply_empty(reply, result);
@@ -531,14 +568,14 @@ impl Filesystem for Adapter {
 
     fn lseek(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let result = self.run(Op::Lseek, ino, |fs| {
+        let result = self.run(Op::Lseek, RequestId::from(req), ino, |fs| {
             fs.lseek(node(ino), Fh(fh.0), offset, whence)
         });
         match result {
@@ -560,12 +597,12 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let caller = caller(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, ino_out, [], {
             let from = file_range(ino_in, fh_in, offset_in);
             let to = file_range(ino_out, fh_out, offset_out);
-            let result = adapter.run(Op::CopyFileRange, ino_out, |fs| {
+            let result = adapter.run(Op::CopyFileRange, unique, ino_out, |fs| {
                 fs.copy_file_range(caller, from, to, len)
             });
             match result {

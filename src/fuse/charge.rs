@@ -14,11 +14,12 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{OpError, OpResult};
 use super::fs::{FileSystem, Located};
-use super::handles::OpenInode;
+use super::handles::{Handle, OpenInode};
+use super::live::journal::{self, Charging, Item};
 use super::node::NodeId;
 use super::types::Attr;
 use crate::meta::{Inode, Reservation, charge, round_up};
-use crate::model::{Bytes, Kind};
+use crate::model::{Bytes, Kind, Usage};
 use crate::sys::node;
 use crate::volume::Volume;
 
@@ -73,6 +74,17 @@ pub(super) struct Sizing<'a> {
     old: u64,
     mode: u32,
     inode: Option<Arc<OpenInode>>,
+    // Before the lock: until it is free nobody else changes the charge.
+    charging: Charging,
+    _lock: RwLockWriteGuard<'a, ()>,
+}
+
+/// An inode that is about to lose a name, locked.
+pub(super) struct Removing<'a> {
+    volume: &'a Volume,
+    node: NodeId,
+    fd: OwnedFd,
+    charging: Charging,
     _lock: RwLockWriteGuard<'a, ()>,
 }
 
@@ -83,6 +95,9 @@ impl FileSystem {
         // A disk volume's own file system keeps the account.
         if volume.kind == Kind::Disk {
             return Ok(());
+        }
+        if !volume.account().has_mirror() {
+            self.live.share(volume);
         }
         Ok(self.store.mark_dirty(volume)?)
     }
@@ -114,11 +129,19 @@ impl FileSystem {
             return Err(nix::errno::Errno::ESTALE.into());
         }
         let charged = inode.as_ref().and_then(|inode| inode.charged_size());
+        let old = charged.unwrap_or(size);
+        let charging = journal::charging(
+            Item::First,
+            at.volume.serial,
+            Some((at.node, self.generation_of(at.node))),
+            charge(Inode::File { size: old }),
+        );
         Ok(Sizing {
             volume: &at.volume,
-            old: charged.unwrap_or(size),
+            old,
             mode: stat.st_mode,
             inode,
+            charging,
             _lock: lock,
         })
     }
@@ -131,33 +154,88 @@ impl FileSystem {
         Ok(())
     }
 
-    /// An inode may have lost its last name by a call that has just returned;
-    /// `lock` was taken before it. Its charge is given back now, or with its
-    /// last close.
-    pub(super) fn name_removed(
-        &self,
-        volume: &Volume,
+    /// What the intent's name will lead to is about to be made, and charged.
+    pub(super) fn charging_made(&self, item: Item, volume: &Volume) -> Charging {
+        journal::charging(item, volume.serial, None, Usage::default())
+    }
+
+    /// A file that has no name any more is about to be closed, maybe for the
+    /// last time.
+    pub(super) fn charging_closed(&self, at: &Located, handle: &Handle) -> Charging {
+        let size = handle.inode.charged_size().unwrap_or_else(|| {
+            let stat = handle.file.as_ref().and_then(|file| node::stat(file).ok());
+            stat.map_or(0, |stat| stat.st_size.unsigned_abs())
+        });
+        let identity = Some((at.node, self.generation_of(at.node)));
+        let known = charge(Inode::File { size });
+        journal::charging(Item::Second, at.volume.serial, identity, known)
+    }
+
+    /// An inode is about to lose a name, which may be its last. Takes its lock,
+    /// and sees to it that a successor finds it while it is open.
+    pub(super) fn about_to_remove<'a>(
+        &'a self,
+        volume: &'a Volume,
         node: NodeId,
         fd: OwnedFd,
-        lock: RwLockWriteGuard<'_, ()>,
-    ) {
+    ) -> OpResult<Removing<'a>> {
+        let lock = self.size_locks.exclusive(node);
+        let stat = node::stat(&fd)?;
+        journal::victim(&Attr::from_host(node, &stat));
+        let inode = self.handles.inode(node);
+        let known = match inode.as_ref().and_then(|inode| inode.charged_size()) {
+            Some(size) => Inode::File { size },
+            None => inode_of(&stat),
+        };
+        let identity = Some((node, self.generation_of(node)));
+        let charging = journal::charging(Item::First, volume.serial, identity, charge(known));
+        if inode.is_some() && stat.st_nlink == 1 && self.handles.is_open_here(node) {
+            // Before the name goes: there is no moment without either.
+            match self.live.keep_unnamed(node, fd.as_fd()) {
+                Ok(Some(place)) => self.live.drop_kept(self.handles.keep(node, place)),
+                Ok(None) => {}
+                Err(error) => log::error!(
+                    "an open file is removed, and is lost when this process dies: {error}"
+                ),
+            }
+        }
+        Ok(Removing {
+            volume,
+            node,
+            fd,
+            charging,
+            _lock: lock,
+        })
+    }
+
+    /// The call has returned. If the inode has lost its last name its charge is
+    /// given back now, or with its last close.
+    pub(super) fn name_removed(&self, removing: Removing<'_>) {
+        let Removing {
+            volume,
+            node,
+            fd,
+            charging,
+            _lock,
+        } = removing;
         match node::stat(&fd) {
             // A directory has no other name; btrfs leaves its link count at 1.
             Ok(stat) if stat.st_nlink == 0 || inode_of(&stat) == Inode::Directory => {
                 if !self.handles.unlinked(node) {
-                    self.give_back(volume, &stat, &fd);
+                    self.give_back(volume, &stat, &fd, &charging);
                 }
                 if inode_of(&stat) == Inode::Directory {
                     self.dir_cache.remove(node);
                 }
                 let mut attr = Attr::from_host(node, &stat);
                 attr.nlink = 0;
-                self.nodes.set_gone(node, attr, fd);
+                self.nodes.set_gone(node, attr, Some(fd));
             }
             Ok(_) => {}
             Err(_) => volume.account().distrust(),
         }
-        drop(lock);
+        // Before the lock is free.
+        drop(charging);
     }
 }
 
@@ -167,9 +245,16 @@ impl FileSystem {
     /// It lives until the kernel forgets it, and a caller decides when that
     /// is. Nobody can get at its contents any more: what is no longer charged
     /// must not go on taking the host's space.
-    pub(super) fn give_back(&self, volume: &Volume, stat: &FileStat, fd: impl AsFd) {
+    pub(super) fn give_back(
+        &self,
+        volume: &Volume,
+        stat: &FileStat,
+        fd: impl AsFd,
+        charging: &Charging,
+    ) {
         let inode = inode_of(stat);
         let charge = charge(inode);
+        charging.becomes(Usage::default());
         volume.account().release(charge.bytes, charge.inodes);
         // Without a limit a mapping may be left that the kernel has made of
         // the host's file itself.
@@ -229,17 +314,11 @@ impl Sizing<'_> {
         };
         let new = stat.st_size.unsigned_abs();
         let (before, after) = (round_up(self.old), round_up(new));
-        let grown = after.saturating_sub(before);
-        let mut covered = 0;
-        if let Some(reserved) = reserved {
-            covered = grown.min(reserved.amount().bytes.0);
-            reserved.commit_part(Bytes(covered), 0);
-        }
-        if grown > covered {
-            account.add_settled(Bytes(grown - covered), 0);
-        }
-        if before > after {
-            account.release(Bytes(before - after), 0);
+        if before == after {
+            drop(reserved);
+        } else {
+            self.charging.becomes(charge(Inode::File { size: new }));
+            account.resettle(reserved, Bytes(before), Bytes(after));
         }
         if let Some(inode) = &self.inode {
             inode.set_charged_size(new);

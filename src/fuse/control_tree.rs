@@ -41,14 +41,30 @@ const EVENTS: u64 = 8;
 /// Handles of generated files have this bit; those of volumes never get there.
 const HANDLE_BIT: u64 = 1 << 63;
 
+/// Whoever has opened a file in an earlier process.
+const NOBODY: Caller = Caller {
+    uid: u32::MAX,
+    gid: u32::MAX,
+    pid: 0,
+};
+
 /// The most generated files that can be open at once: each holds its text.
 const MOST_OPEN: usize = 1024;
 
 /// Open generated files, each with its text as it was when it was opened.
-#[derive(Default)]
 pub struct OpenTexts {
     texts: Mutex<HashMap<u64, std::sync::Arc<[u8]>>>,
     next: AtomicU64,
+}
+
+impl OpenTexts {
+    /// None; `first` is the number of the first.
+    pub(super) fn new(first: u64) -> Self {
+        Self {
+            texts: Mutex::default(),
+            next: AtomicU64::new(first),
+        }
+    }
 }
 
 pub(super) fn entry(node: NodeId) -> Entry {
@@ -231,13 +247,16 @@ pub(super) fn read(
     if image_file::is_image(node) {
         return image_file::read(fs, fh, offset, buffer);
     }
-    let text = fs
-        .open_texts
-        .texts
-        .lock()
-        .get(&fh.0)
-        .cloned()
-        .ok_or(Errno::EBADF)?;
+    let open_text = fs.open_texts.texts.lock().get(&fh.0).cloned();
+    let text = match open_text {
+        Some(text) => text,
+        // Opened in an earlier process: as it is now.
+        None => {
+            let text: std::sync::Arc<[u8]> = text(fs, NOBODY, node)?.into_bytes().into();
+            fs.open_texts.texts.lock().insert(fh.0, text.clone());
+            text
+        }
+    };
     let start = usize::try_from(offset)
         .unwrap_or(usize::MAX)
         .min(text.len());

@@ -27,6 +27,7 @@ use super::handles::{Handles, OpenInode};
 use super::host::Host;
 use super::kernel::Kernel;
 use super::last_error::LastErrors;
+use super::live::Live;
 use super::node::{Generation, HostIno, NodeId};
 use super::nodes::{NodeTable, Place, Way};
 use super::options::MountOptions;
@@ -57,6 +58,7 @@ pub struct FileSystem {
     /// `st_dev` of the mount, once it is mounted.
     device: OnceLock<u64>,
     pub(super) disks: Disks,
+    pub(super) live: Arc<Live>,
     /// What all directory volumes stand on.
     store_ground: Arc<Ground>,
 }
@@ -80,24 +82,34 @@ impl FileSystem {
     /// # Errors
     /// The store's directories cannot be opened.
     pub fn new(store: Arc<Store>, options: MountOptions) -> Result<Self, (PathBuf, Errno)> {
+        Self::with_live(store, options, Arc::default())
+    }
+
+    /// As [`new`](Self::new), with what has to outlive this process in `live`.
+    pub(super) fn with_live(
+        store: Arc<Store>,
+        options: MountOptions,
+        live: Arc<Live>,
+    ) -> Result<Self, (PathBuf, Errno)> {
         let path = store.dir().join("volumes");
         let ground = Ground::of_directories(&path).map_err(|errno| (path.clone(), errno))?;
         Ok(Self {
             store,
             options,
-            nodes: NodeTable::default(),
-            handles: Handles::default(),
+            nodes: NodeTable::new(live.known()),
+            handles: Handles::new(Arc::clone(&live)),
             stats: Stats::default(),
             volume_stats: VolumeStats::default(),
             kernel: Kernel::default(),
             last_errors: LastErrors::default(),
-            open_texts: OpenTexts::default(),
+            open_texts: OpenTexts::new(live.first_handle()),
             size_locks: SizeLocks::default(),
             dir_cache: DirCache::default(),
             counting: Counting::default(),
             stale_caches: RwLock::default(),
             device: OnceLock::new(),
             disks: Disks::default(),
+            live,
             store_ground: Arc::new(ground),
         })
     }
@@ -175,6 +187,12 @@ impl FileSystem {
             node,
             ground,
         })
+    }
+
+    /// The volume that `node` is in; nothing is attached for it.
+    pub(super) fn volume_of(&self, node: NodeId) -> OpResult<Arc<Volume>> {
+        let volume = node.slot().and_then(|slot| self.store.volume_in(slot));
+        volume.ok_or(OpError::VolumeGone)
     }
 
     /// Opens the inode of a node with `flags`; `O_PATH` for one of any type.
@@ -346,6 +364,11 @@ impl FileSystem {
         })
     }
 
+    /// The host's generation of a node that the kernel knows.
+    pub(super) fn generation_of(&self, node: NodeId) -> Option<u32> {
+        self.nodes.way(node).map(|way| way.generation())
+    }
+
     /// The id of an inode of `volume`.
     pub(super) fn node_id(&self, volume: &Volume, stat: &FileStat) -> OpResult<NodeId> {
         NodeId::new(volume.slot, HostIno(stat.st_ino)).ok_or(OpError::InodeNumber(stat.st_ino))
@@ -372,6 +395,10 @@ impl FileSystem {
     /// written by the kernel itself, and is no longer.
     pub(super) fn distrust_cache(&self, slot: Slot) {
         self.stale_caches.write().insert(slot);
+        if let Some(volume) = self.store.volume_in(slot) {
+            self.live.share(&volume);
+            self.live.distrust_cache(volume.serial);
+        }
     }
 
     /// Whether cached pages of the volume's files are kept over an open.

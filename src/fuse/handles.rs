@@ -13,9 +13,11 @@ use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLock};
 
 use super::ground::Ground;
+use super::live::{HandleRecord, InodeRecord, Live, PastHandle, PastInode, WayIn, journal};
 use super::node::NodeId;
 use super::passthrough::Backing;
 use super::types::{DataPath, Fh};
+use crate::keeper::Place;
 use crate::model::Slot;
 use crate::volume::Volume;
 
@@ -35,9 +37,21 @@ pub struct Handle {
     pub file: Option<OwnedFd>,
     /// What all handles of the inode share.
     pub inode: Arc<OpenInode>,
+    /// Tells a successor. Gone before the inode's own.
+    record: Mutex<Option<HandleRecord>>,
 }
 
 impl Handle {
+    /// The way to its contents; `keep` says whether cached pages are good.
+    pub(super) fn path(&self, keep: bool) -> DataPath {
+        let state = self.inode.state.lock();
+        match (&self.file, &state.backing) {
+            (None, Some(backing)) => DataPath::Passthrough(backing.clone()),
+            (_, None) if state.cached => DataPath::Cached { keep },
+            (_, backing) => DataPath::Direct(backing.clone()),
+        }
+    }
+
     /// Whether it can be written to.
     #[must_use]
     pub fn writes(&self) -> bool {
@@ -78,6 +92,10 @@ struct OpenState {
     charged: Option<u64>,
     /// Its last name is gone; its charge is given back with the last close.
     unlinked: bool,
+    /// Tells a successor.
+    record: Option<InodeRecord>,
+    /// Keeps the inode for a successor when it has no name.
+    kept: Option<Place>,
 }
 
 impl OpenInode {
@@ -131,6 +149,9 @@ impl OpenInode {
         let mut state = self.state.lock();
         if state.backing.is_some() {
             state.charged = Some(size);
+            if let Some(record) = &state.record {
+                record.set_charged(Some(size));
+            }
         }
     }
 }
@@ -146,16 +167,37 @@ pub struct Handles {
     next: AtomicU64,
     len: AtomicUsize,
     passthrough: AtomicUsize,
+    live: Arc<Live>,
 }
 
-impl Default for Handles {
-    fn default() -> Self {
+/// A file that is being opened.
+pub(super) struct NewHandle {
+    /// The volume that it is in.
+    pub(super) volume: Arc<Volume>,
+    /// What the volume stands on.
+    pub(super) ground: Arc<Ground>,
+    /// The flags that the caller opened it with.
+    pub(super) flags: OFlag,
+    /// The host's file, unless the kernel uses that by itself.
+    pub(super) file: Option<OwnedFd>,
+    /// Its size now, with its size lock held.
+    pub(super) size: u64,
+    /// Its generation on the host, where a successor needs that to find it.
+    pub(super) generation: Option<u32>,
+    /// The process that opens it, where that matters.
+    pub(super) process: Option<u32>,
+}
+
+impl Handles {
+    /// No open files; a successor finds those that come through `live`.
+    pub(super) fn new(live: Arc<Live>) -> Self {
         Self {
             by_fh: (0..SHARDS).map(|_| RwLock::default()).collect(),
             by_node: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(live.first_handle()),
             len: AtomicUsize::new(0),
             passthrough: AtomicUsize::new(0),
+            live,
         }
     }
 }
@@ -194,17 +236,17 @@ impl Opening<'_> {
         }
     }
 
-    /// The inode is open once more, with this data path; `size` is its size
-    /// now, with its size lock held.
-    pub(super) fn commit(
-        mut self,
-        volume: Arc<Volume>,
-        ground: Arc<Ground>,
-        flags: OFlag,
-        file: Option<OwnedFd>,
-        path: &DataPath,
-        size: u64,
-    ) -> Fh {
+    /// The inode is open once more, with this data path.
+    pub(super) fn commit(self, new: NewHandle, path: &DataPath) -> Fh {
+        let fh = Fh(self.handles.next.fetch_add(1, Ordering::Relaxed));
+        self.commit_as(fh, new, path);
+        fh
+    }
+
+    /// As [`commit`](Self::commit), with the handle that an earlier process has
+    /// given out.
+    pub(super) fn commit_as(mut self, fh: Fh, new: NewHandle, path: &DataPath) {
+        let (handles, node, flags) = (self.handles, self.node, new.flags);
         let inode = Arc::clone(self.shard.entry(self.node).or_insert_with(|| {
             Arc::new(OpenInode {
                 state: Mutex::default(),
@@ -221,10 +263,11 @@ impl Opening<'_> {
                 DataPath::Direct(_) => {}
                 DataPath::Passthrough(backing) => {
                     state.backing.get_or_insert_with(|| backing.clone());
-                    state.charged.get_or_insert(size);
-                    self.handles.passthrough.fetch_add(1, Ordering::Relaxed);
+                    state.charged.get_or_insert(new.size);
+                    handles.passthrough.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            state.tell(&handles.live, node, new.generation);
             if can_write(flags) {
                 inode.writers.fetch_add(1, Ordering::Relaxed);
             }
@@ -232,18 +275,57 @@ impl Opening<'_> {
                 inode.mappers.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let handle = Arc::new(Handle {
-            node: self.node,
-            volume,
-            ground,
+        journal::opened(fh);
+        let record = handles.live.handle_record(&PastHandle {
+            fh,
+            node,
             flags,
-            file,
-            inode,
+            way: match path {
+                DataPath::Cached { .. } => WayIn::Cached,
+                DataPath::Direct(_) => WayIn::Direct,
+                DataPath::Passthrough(_) => WayIn::Passthrough,
+            },
+            process: new.process,
         });
-        let fh = Fh(self.handles.next.fetch_add(1, Ordering::Relaxed));
-        self.handles.shard(fh).write().insert(fh, handle);
-        self.handles.len.fetch_add(1, Ordering::Relaxed);
-        fh
+        let handle = Arc::new(Handle {
+            node,
+            volume: new.volume,
+            ground: new.ground,
+            flags,
+            file: new.file,
+            inode,
+            record: Mutex::new(record),
+        });
+        handles.shard(fh).write().insert(fh, handle);
+        handles.len.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl OpenState {
+    /// Tells a successor how the inode is open.
+    fn tell(&mut self, live: &Live, node: NodeId, generation: Option<u32>) {
+        let backing = self.backing.as_ref().map(Backing::id);
+        match &self.record {
+            None => {
+                self.record = live.inode_record(&PastInode {
+                    node,
+                    cached: self.cached,
+                    unlinked: self.unlinked,
+                    backing,
+                    charged: self.charged,
+                    generation,
+                });
+            }
+            Some(record) => {
+                record.set_charged(self.charged);
+                if let Some(id) = backing {
+                    record.set_backing(id);
+                }
+                if self.cached {
+                    record.set_cached();
+                }
+            }
+        }
     }
 }
 
@@ -253,6 +335,8 @@ pub struct Closed {
     pub last_of_unlinked: bool,
     /// It was the last that could write through a mapping.
     pub last_mapper: bool,
+    /// What kept the inode for a successor.
+    pub(super) kept: Option<Place>,
 }
 
 impl Handles {
@@ -298,7 +382,11 @@ impl Handles {
     pub fn unlinked(&self, node: NodeId) -> bool {
         match self.node_shard(node).lock().get(&node) {
             Some(inode) => {
-                inode.state.lock().unlinked = true;
+                let mut state = inode.state.lock();
+                state.unlinked = true;
+                if let Some(record) = &state.record {
+                    record.set_unlinked();
+                }
                 true
             }
             None => false,
@@ -319,6 +407,7 @@ impl Handles {
     pub fn close(&self, fh: Fh) -> Option<Closed> {
         let handle = self.shard(fh).write().remove(&fh)?;
         self.len.fetch_sub(1, Ordering::Relaxed);
+        drop(handle.record.lock().take());
         let mut shard = self.node_shard(handle.node).lock();
         let mut state = handle.inode.state.lock();
         state.opens -= 1;
@@ -334,15 +423,41 @@ impl Handles {
         let last_of_unlinked = last && state.unlinked;
         // Dropped only after the locks: it is closed by a call to the kernel.
         let backing = if last { state.backing.take() } else { None };
+        let kept = if last { state.kept.take() } else { None };
+        let record = if last { state.record.take() } else { None };
         drop(state);
         if last {
             shard.remove(&handle.node);
         }
         drop(shard);
+        // The number is given up before it is forgotten: a successor may give
+        // it up once more, but must not miss it.
         drop(backing);
+        drop(record);
         Some(Closed {
             last_of_unlinked,
             last_mapper,
+            kept,
+        })
+    }
+
+    /// The inode `node` is about to lose its last name: what must be kept of it
+    /// for a successor is `place` from now on. Gives it back where nothing needs
+    /// to be kept: not open, or the kernel has the host's file itself.
+    pub(super) fn keep(&self, node: NodeId, place: Place) -> Option<Place> {
+        let shard = self.node_shard(node).lock();
+        match shard.get(&node) {
+            Some(inode) => inode.state.lock().kept.replace(place),
+            None => Some(place),
+        }
+    }
+
+    /// Whether a successor could not open the inode again when it has no name:
+    /// it is open here alone.
+    pub(super) fn is_open_here(&self, node: NodeId) -> bool {
+        self.inode(node).is_some_and(|inode| {
+            let state = inode.state.lock();
+            state.backing.is_none() && state.kept.is_none()
         })
     }
 

@@ -26,25 +26,39 @@ enum Scheme {
     GenIno64,
     /// `fs/xfs/xfs_export.c`: u64 inode, u32 generation.
     Ino64Gen,
-    /// Handles are kept as they are (btrfs, overlay and others).
+    /// `fs/btrfs/export.c`: u64 inode, u64 subvolume, u32 generation. A
+    /// subvolume has a device number of its own, so that a host is one.
+    Subvolume(u64),
+    /// Handles are kept as they are (overlay and others).
     Kept,
 }
 
 const FILEID_INO32_GEN: i32 = 1;
 const XFS_FILEID_INO64_GEN: i32 = 0x81;
+const FILEID_BTRFS_WITHOUT_PARENT: i32 = 0x4d;
 /// ext4 (`ext4_nfs_get_inode`) takes generation 0 for any.
 const ANY_GENERATION: u32 = 0;
 
 impl Scheme {
     fn of(sample: &HostHandle, ino: HostIno) -> Self {
-        [Self::Ino32Gen, Self::GenIno64, Self::Ino64Gen]
-            .into_iter()
-            .find(|scheme| scheme.generation(sample, ino).is_some())
-            .unwrap_or(Self::Kept)
+        let word = sample
+            .bytes()
+            .get(8..16)
+            .and_then(|word| word.try_into().ok());
+        let subvolume = word.map_or(0, u64::from_ne_bytes);
+        [
+            Self::Ino32Gen,
+            Self::GenIno64,
+            Self::Ino64Gen,
+            Self::Subvolume(subvolume),
+        ]
+        .into_iter()
+        .find(|scheme| scheme.generation(sample, ino).is_some())
+        .unwrap_or(Self::Kept)
     }
 
     fn build(self, ino: HostIno, generation: u32) -> Option<HostHandle> {
-        let mut bytes = [0; 12];
+        let mut bytes = [0; 20];
         let low = ino.0 as u32;
         match self {
             Self::Ino32Gen => {
@@ -55,13 +69,19 @@ impl Scheme {
             Self::GenIno64 => {
                 bytes[..4].copy_from_slice(&generation.to_ne_bytes());
                 bytes[4..8].copy_from_slice(&low.to_ne_bytes());
-                bytes[8..].copy_from_slice(&((ino.0 >> 32) as u32).to_ne_bytes());
-                HostHandle::new(FILEID_INO32_GEN, &bytes)
+                bytes[8..12].copy_from_slice(&((ino.0 >> 32) as u32).to_ne_bytes());
+                HostHandle::new(FILEID_INO32_GEN, &bytes[..12])
             }
             Self::Ino64Gen => {
                 bytes[..8].copy_from_slice(&ino.0.to_ne_bytes());
-                bytes[8..].copy_from_slice(&generation.to_ne_bytes());
-                HostHandle::new(XFS_FILEID_INO64_GEN, &bytes)
+                bytes[8..12].copy_from_slice(&generation.to_ne_bytes());
+                HostHandle::new(XFS_FILEID_INO64_GEN, &bytes[..12])
+            }
+            Self::Subvolume(subvolume) => {
+                bytes[..8].copy_from_slice(&ino.0.to_ne_bytes());
+                bytes[8..16].copy_from_slice(&subvolume.to_ne_bytes());
+                bytes[16..].copy_from_slice(&generation.to_ne_bytes());
+                HostHandle::new(FILEID_BTRFS_WITHOUT_PARENT, &bytes)
             }
             Self::Kept => None,
         }
@@ -74,6 +94,7 @@ impl Scheme {
             Self::Ino32Gen => 4,
             Self::GenIno64 => 0,
             Self::Ino64Gen => 8,
+            Self::Subvolume(_) => 16,
             Self::Kept => return None,
         };
         let word = handle.bytes().get(at..at + 4)?;
@@ -134,6 +155,13 @@ impl Host {
     #[must_use]
     pub fn has_handles(&self) -> bool {
         self.scheme.is_some()
+    }
+
+    /// Whether every handle can be made up from an inode number and a
+    /// generation: all that a successor of this process is told of a node.
+    #[must_use]
+    pub fn makes_handles(&self) -> bool {
+        self.scheme.is_some_and(|scheme| scheme != Scheme::Kept)
     }
 
     /// Whether an inode that is not open and has no name any more can still
@@ -201,7 +229,12 @@ mod tests {
 
     #[test]
     fn schemes_rebuild_their_own_handles() {
-        for scheme in [Scheme::Ino32Gen, Scheme::GenIno64, Scheme::Ino64Gen] {
+        for scheme in [
+            Scheme::Ino32Gen,
+            Scheme::GenIno64,
+            Scheme::Ino64Gen,
+            Scheme::Subvolume(5),
+        ] {
             let handle = scheme.build(HostIno(0x1234_5678), 99).unwrap();
             assert_eq!(scheme.generation(&handle, HostIno(0x1234_5678)), Some(99));
             assert_eq!(scheme.generation(&handle, HostIno(1)), None);

@@ -73,6 +73,8 @@ impl Housekeeping {
             while !stop.sleep(SAVE_EVERY) {
                 most_nodes = give_back_memory(&file_system, most_nodes);
                 file_system.watch_disks();
+                // Long after the last of them has come.
+                file_system.live.give_up_unanswered(&file_system);
                 file_system.disks.detach_idle();
                 if let Err(error) = file_system.store.save_usage() {
                     log::error!("cannot save the usage of volumes: {error}");

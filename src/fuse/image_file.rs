@@ -10,10 +10,11 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use super::disks::ImageUser;
+use super::disks::{ImageUser, OpenImage};
 use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
-use super::handles::{Handle, Mode as InodeMode, can_write};
+use super::handles::{Handle, Mode as InodeMode, NewHandle, can_write};
+use super::live::PastHandle;
 use super::node::{Generation, NodeId};
 use super::ops::{Listed, ListedPlus};
 use super::passthrough::Register;
@@ -243,15 +244,61 @@ fn try_open(
         };
         let size = node::stat(&file)?.st_size.unsigned_abs();
         let ground = Arc::clone(fs.store_ground());
-        let file = (!matches!(path, DataPath::Passthrough(_))).then_some(file);
-        let fh = opening.commit(Arc::clone(volume), ground, flags, file, &path, size);
-        fs.disks.image_users.lock().insert(fh, user);
+        let own = match path {
+            DataPath::Passthrough(_) => None,
+            _ => Some(file.try_clone().map_err(|_| Errno::EMFILE)?),
+        };
+        let new = NewHandle {
+            volume: Arc::clone(volume),
+            ground,
+            flags,
+            file: own,
+            size,
+            generation: None,
+            process: user.process,
+        };
+        let fh = opening.commit(new, &path);
+        let file = Arc::new(file);
+        let mut open = fs.disks.open_images.lock();
+        open.insert(fh, OpenImage { user, file });
         Ok(Opened { fh, path })
     });
     if opened.is_err() {
         fs.end_image(volume, user);
     }
     opened
+}
+
+/// Opens an image again that was open in an earlier process: its user has it
+/// still.
+pub(super) fn restore(fs: &FileSystem, past: &PastHandle, path: &DataPath) -> OpResult<()> {
+    let volume = volume_of(fs, past.node)?;
+    let user = ImageUser {
+        process: past.process,
+        writes: can_write(past.flags),
+    };
+    let access = past.flags & (OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC);
+    let file = open_image(fs, &volume, access)?;
+    let size = node::stat(&file)?.st_size.unsigned_abs();
+    fs.go_on_with_image(&volume, user, size);
+    let own = match path {
+        DataPath::Passthrough(_) => None,
+        _ => Some(file.try_clone().map_err(|_| Errno::EMFILE)?),
+    };
+    let new = NewHandle {
+        volume,
+        ground: Arc::clone(fs.store_ground()),
+        flags: past.flags,
+        file: own,
+        size,
+        generation: None,
+        process: user.process,
+    };
+    fs.handles.opening(past.node).commit_as(past.fh, new, path);
+    let file = Arc::new(file);
+    let mut open = fs.disks.open_images.lock();
+    open.insert(past.fh, OpenImage { user, file });
+    Ok(())
 }
 
 /// Before the first byte is written the catalogue must know: the image is not
@@ -265,9 +312,9 @@ fn noted(fs: &FileSystem, volume: &Volume, writes: bool) -> OpResult<()> {
 
 /// Closes an image: detaches it.
 pub(super) fn release(fs: &FileSystem, fh: Fh, handle: &Handle) {
-    let user = fs.disks.image_users.lock().remove(&fh);
-    if let (Some(_), Some(user)) = (fs.handles.close(fh), user) {
-        fs.end_image(&handle.volume, user);
+    let open = fs.disks.open_images.lock().remove(&fh);
+    if let (Some(_), Some(open)) = (fs.handles.close(fh), open) {
+        fs.end_image(&handle.volume, open.user);
     }
 }
 
@@ -277,15 +324,10 @@ fn with_file<T>(
     fh: Fh,
     run: impl FnOnce(&OwnedFd) -> nix::Result<T>,
 ) -> OpResult<T> {
-    let handle = fs.handles.get(fh).ok_or(Errno::EBADF)?;
-    match &handle.file {
-        Some(file) => Ok(run(file)?),
-        // The kernel has the file by itself.
-        None => {
-            let file = open_image(fs, &handle.volume, handle.flags & OFlag::O_ACCMODE)?;
-            Ok(run(&file)?)
-        }
-    }
+    let open = fs.disks.open_images.lock();
+    let file = open.get(&fh).map(|open| Arc::clone(&open.file));
+    drop(open);
+    Ok(run(&*file.ok_or(Errno::EBADF)?)?)
 }
 
 pub(super) fn read(fs: &FileSystem, fh: Fh, offset: u64, buffer: &mut [u8]) -> OpResult<usize> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::node::NodeId;
+use super::passthrough::{Backing, BackingFiles};
 
 /// What a transport can tell the kernel.
 pub trait Notify: Send + Sync + 'static {
@@ -19,12 +20,15 @@ pub trait Notify: Send + Sync + 'static {
     fn entry_changed(&self, parent: NodeId, name: &OsString);
     /// The attributes of `node` have changed.
     fn attr_changed(&self, node: NodeId);
+    /// What the kernel knows of `name` in `parent` must be asked for again.
+    fn entry_expired(&self, parent: NodeId, name: &OsString);
     /// The contents of `node` have changed.
     fn data_changed(&self, node: NodeId);
 }
 
 enum Message {
     Entry(NodeId, OsString),
+    Expired(NodeId, OsString),
     Attr(NodeId),
     /// Answered when all before it have been told.
     Barrier(Sender<()>),
@@ -36,6 +40,7 @@ pub struct Kernel {
     notify: OnceLock<std::sync::Arc<dyn Notify>>,
     queue: OnceLock<Mutex<Sender<Message>>>,
     passthrough: AtomicBool,
+    files: OnceLock<std::sync::Arc<dyn BackingFiles>>,
 }
 
 impl Kernel {
@@ -50,6 +55,7 @@ impl Kernel {
             for message in receiver {
                 match message {
                     Message::Entry(parent, name) => notify.entry_changed(parent, &name),
+                    Message::Expired(parent, name) => notify.entry_expired(parent, &name),
                     Message::Attr(node) => notify.attr_changed(node),
                     Message::Barrier(done) => drop(done.send(())),
                 }
@@ -61,6 +67,18 @@ impl Kernel {
         {
             log::error!("changes made by commands show late in the mount: {error}");
         }
+    }
+
+    /// Where host files that the kernel has been given are closed.
+    pub fn set_files(&self, files: std::sync::Arc<dyn BackingFiles>) {
+        let _ = self.files.set(files);
+    }
+
+    /// The host file that the kernel has under `id`; `None` without a
+    /// transport.
+    #[must_use]
+    pub fn backing(&self, id: u32) -> Option<Backing> {
+        Some(Backing::new(id, std::sync::Arc::clone(self.files.get()?)))
     }
 
     /// The kernel has agreed to read and write host files by itself.
@@ -83,6 +101,14 @@ impl Kernel {
     pub fn entry_changed(&self, parent: NodeId, name: &str) {
         if let Some(queue) = self.queue.get() {
             let _ = queue.lock().send(Message::Entry(parent, name.into()));
+        }
+    }
+
+    /// What the kernel knows of `name` in `parent` must be asked for again; what
+    /// is mounted there stays. Returns at once.
+    pub fn entry_expired(&self, parent: NodeId, name: &std::ffi::OsStr) {
+        if let Some(queue) = self.queue.get() {
+            let _ = queue.lock().send(Message::Expired(parent, name.into()));
         }
     }
 

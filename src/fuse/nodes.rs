@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::live::journal;
+use super::live::{GoneRecord, KnownNodes, NodeRecord};
 use super::node::NodeId;
 use super::types::Attr;
 use crate::sys::handle::HostHandle;
@@ -51,7 +53,9 @@ impl Way {
 }
 
 struct Node {
-    lookups: u64,
+    lookups: u32,
+    /// Where a successor finds it.
+    record: NodeRecord,
     way: Way,
     /// Its last name is gone: it may still be referred to, by a working
     /// directory, an O_PATH descriptor or a path that is just being walked.
@@ -65,6 +69,8 @@ struct Gone {
     /// Keeps the host from giving its inode number, and so its node id, to a
     /// new file: a request for the old one would reach that.
     held: Option<OwnedFd>,
+    /// Tells a successor.
+    _record: Option<GoneRecord>,
 }
 
 /// The most nodes without a name that are held: each takes a descriptor, and
@@ -77,6 +83,8 @@ pub struct NodeTable {
     shards: Box<[Mutex<HashMap<NodeId, Node>>]>,
     len: AtomicUsize,
     held: AtomicUsize,
+    /// Tells a successor.
+    known: Option<KnownNodes>,
 }
 
 impl Default for NodeTable {
@@ -85,11 +93,58 @@ impl Default for NodeTable {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            known: None,
         }
     }
 }
 
 impl NodeTable {
+    /// A table whose nodes a successor finds.
+    pub(super) fn new(known: Option<KnownNodes>) -> Self {
+        Self {
+            known,
+            ..Self::default()
+        }
+    }
+
+    fn note(&self, node: NodeId, generation: u32, lookups: u32) -> NodeRecord {
+        let noted = self
+            .known
+            .as_ref()
+            .map(|known| known.note(node, generation, lookups));
+        match noted {
+            Some(Ok(record)) => record,
+            Some(Err(error)) => {
+                log::error!("no memory to note {node:?} for a successor: {error}");
+                NodeRecord::NONE
+            }
+            None => NodeRecord::NONE,
+        }
+    }
+
+    fn tell(&self, node: &Node) {
+        if let Some(known) = &self.known
+            && node.record != NodeRecord::NONE
+        {
+            known.change(node.record, node.way.generation(), node.lookups);
+        }
+    }
+
+    /// A node that the kernel knows from an earlier process.
+    pub(super) fn restore(&self, node: NodeId, way: Way, lookups: u32) {
+        let record = self.note(node, way.generation(), lookups);
+        let mut shard = self.shard(node).lock();
+        let known = Node {
+            lookups,
+            record,
+            way,
+            gone: None,
+        };
+        if shard.insert(node, known).is_none() {
+            self.len.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn shard(&self, node: NodeId) -> &Mutex<HashMap<NodeId, Node>> {
         // Neighbouring inode numbers go to different shards.
         &self.shards[(node.raw() % SHARDS as u64) as usize]
@@ -104,22 +159,33 @@ impl NodeTable {
             Some(known) => {
                 known.lookups = known.lookups.saturating_add(1);
                 known.way = way;
+                self.tell(known);
                 let gone = known.gone.take();
                 drop(shard);
                 self.let_go(gone);
             }
             None => {
+                let record = self.note(node, way.generation(), 1);
                 shard.insert(
                     node,
                     Node {
                         lookups: 1,
+                        record,
                         way,
                         gone: None,
                     },
                 );
                 self.len.fetch_add(1, Ordering::Relaxed);
+                drop(shard);
             }
         }
+        journal::counted(node);
+    }
+
+    /// Takes back a lookup that the reply does not tell the kernel of after all.
+    pub(super) fn not_told(&self, node: NodeId) {
+        journal::not_counted(node);
+        self.forget(node, 1);
     }
 
     /// Takes back `count` lookups. Nodes of an earlier process may be unknown.
@@ -128,9 +194,16 @@ impl NodeTable {
         let Some(known) = shard.get_mut(&node) else {
             return;
         };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         known.lookups = known.lookups.saturating_sub(count);
+        self.tell(known);
         if known.lookups == 0 {
             let known = shard.remove(&node);
+            if let (Some(table), Some(known)) = (&self.known, &known)
+                && known.record != NodeRecord::NONE
+            {
+                table.give_back(known.record);
+            }
             self.len.fetch_sub(1, Ordering::Relaxed);
             // Memory goes back when a big walk has been forgotten.
             if shard.capacity() > 1024 && shard.len() < shard.capacity() / 4 {
@@ -167,18 +240,23 @@ impl NodeTable {
 
     /// The last name of `node` is gone; these were its attributes, and `fd` is
     /// its inode. Says whether that is held from now on.
-    pub fn set_gone(&self, node: NodeId, attr: Attr, fd: OwnedFd) -> bool {
+    pub fn set_gone(&self, node: NodeId, attr: Attr, fd: Option<OwnedFd>) -> bool {
         let mut shard = self.shard(node).lock();
         let Some(known) = shard.get_mut(&node) else {
             return false;
         };
         let before = self.held.fetch_add(1, Ordering::Relaxed);
-        let held = (before < MOST_HELD).then_some(fd);
+        let held = fd.filter(|_| before < MOST_HELD);
         if held.is_none() {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
         let is_held = held.is_some();
-        let gone = Gone { attr, held };
+        let record = self.known.as_ref().and_then(|known| known.note_gone(&attr));
+        let gone = Gone {
+            attr,
+            held,
+            _record: record,
+        };
         let before = known.gone.replace(Box::new(gone));
         drop(shard);
         self.let_go(before);

@@ -254,7 +254,7 @@ pub(super) fn readdirplus(
         let entry = volume_entry(fs, volume, name)?;
         let full = add(&ListedPlus { next, name, entry });
         if full {
-            fs.nodes.forget(entry.attr.node, 1);
+            fs.nodes.not_told(entry.attr.node);
         }
         Ok(full)
     })

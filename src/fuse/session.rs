@@ -1,20 +1,23 @@
 //! A mount from its start to its end.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fuser::{Session, SessionACL};
+use fuser::SessionACL;
 use parking_lot::Mutex;
 
-use super::adapter::{Adapter, KernelNotifier};
+use super::adapter::{Adapter, DeviceFiles, KernelNotifier};
 use super::fs::FileSystem;
 use super::housekeeping::{self, Housekeeping};
+use super::live::{Live, Past, Terms};
 use super::observer::MountObserver;
 use super::options::MountOptions;
-use super::{holders, mount, mountinfo};
+use super::successor::Inherited;
+use super::{handshake, holders, mount, mountinfo};
 use crate::volume::{Holder, Store, Volumes};
 
 /// Why a mount did not come about.
@@ -40,6 +43,12 @@ pub enum MountError {
         /// The mountpoint.
         path: PathBuf,
         /// What the system said and what to do.
+        why: String,
+    },
+    /// What the process before has left cannot be taken over.
+    #[error("cannot take over from the process that served before: {why}")]
+    Inherited {
+        /// What is wrong.
         why: String,
     },
     /// The store's file system lacks what the mount needs.
@@ -97,21 +106,32 @@ impl Mounted {
         store: Arc<Store>,
         mountpoint: &Path,
         options: &MountOptions,
+        inherited: Option<Inherited>,
     ) -> Result<Self, MountError> {
-        let mountpoint = mount::prepare_mountpoint(mountpoint)?;
+        let (live, past) = Live::new(inherited).map_err(|error| MountError::Inherited {
+            why: error.to_string(),
+        })?;
+        let mountpoint = match &past {
+            Some(_) => mountpoint.to_owned(),
+            None => mount::prepare_mountpoint(mountpoint)?,
+        };
         let limit = crate::sys::process::raise_descriptor_limit();
         log::debug!("at most {limit} descriptors");
         let source = store.dir().to_owned();
-        let fs =
-            FileSystem::new(store, options.clone()).map_err(|(path, errno)| MountError::Store {
+        let fs = FileSystem::with_live(store, options.clone(), Arc::new(live)).map_err(
+            |(path, errno)| MountError::Store {
                 path,
                 why: errno.desc().to_owned(),
-            })?;
+            },
+        )?;
         let fs = Arc::new(fs);
+        if let Some(past) = past {
+            return Self::serve_on(&fs, past, &mountpoint, options);
+        }
         let device = mount::mount(&source, &mountpoint, options)?;
         // From here on whoever uses the mountpoint waits for us: what fails
         // must take the mount away again.
-        Self::serve(&fs, device, &mountpoint, options).map_err(|error| {
+        Self::serve(&fs, device, &mountpoint, options, None).map_err(|error| {
             if let Err(why) = mount::unmount(&mountpoint, true) {
                 log::error!("cannot unmount {mountpoint:?}: {why}");
             }
@@ -122,11 +142,28 @@ impl Mounted {
         })
     }
 
-    fn serve(
+    /// Serves on, after another process.
+    fn serve_on(
         fs: &Arc<FileSystem>,
-        device: std::os::fd::OwnedFd,
+        past: Past,
         mountpoint: &Path,
         options: &MountOptions,
+    ) -> Result<Self, MountError> {
+        let inherited = |error: io::Error| MountError::Inherited {
+            why: error.to_string(),
+        };
+        let files = past.device().try_clone().map_err(inherited)?;
+        fs.kernel.set_files(Arc::new(DeviceFiles::new(files)));
+        let (device, terms) = past.restore(fs).map_err(inherited)?;
+        Self::serve(fs, device, mountpoint, options, Some(terms)).map_err(inherited)
+    }
+
+    fn serve(
+        fs: &Arc<FileSystem>,
+        device: OwnedFd,
+        mountpoint: &Path,
+        options: &MountOptions,
+        before: Option<Terms>,
     ) -> io::Result<Self> {
         let acl = if options.allow_other {
             SessionACL::All
@@ -137,15 +174,38 @@ impl Mounted {
         config.acl = acl;
         let threads = options.threads.unwrap_or(DEFAULT_THREADS).max(1);
         config.n_threads = Some(threads);
-        housekeeping::hold_uncounted(fs);
-        // The kernel's first request is answered here.
-        let session = Session::from_fd(Adapter::new(Arc::clone(fs)), device, acl, config)?;
         fs.kernel
-            .connect(Arc::new(KernelNotifier::new(session.notifier())));
+            .set_files(Arc::new(DeviceFiles::new(device.try_clone()?)));
+        housekeeping::hold_uncounted(fs);
+        // The kernel's first request is answered below.
+        let (session, negotiated) = {
+            let negotiated = before.as_ref().map(|before| &before.negotiated);
+            handshake::begin(
+                Adapter::new(Arc::clone(fs)),
+                &device,
+                acl,
+                config,
+                negotiated,
+            )?
+        };
+        fs.kernel.connect(Arc::new(KernelNotifier::new(
+            session.notifier(),
+            device.try_clone()?,
+        )));
         fs.store()
             .observe(Arc::new(MountObserver(Arc::downgrade(fs))));
         if let Some(mount) = mountinfo::mounted_on(mountpoint) {
             fs.mounted_as(mount.device);
+        }
+        fs.live.serves(
+            &device,
+            &negotiated,
+            fs,
+            mountpoint,
+            before.as_ref().map(|before| before.state_place),
+        )?;
+        if before.is_some() {
+            handshake::resend(&device)?;
         }
         let server = std::thread::Builder::new()
             .name("volfs-session".into())

@@ -4,10 +4,14 @@
 //! Pure memory: no I/O, no catalogue. All amounts are charges by the rule in
 //! [`super::charge`].
 
+mod mirror;
+
 use std::fmt;
+use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
+pub use self::mirror::{Change, Mirror};
 use super::crossing::Crossing;
 use super::quota::BLOCK;
 use crate::model::{Bytes, Limits, Timestamp, Usage};
@@ -25,6 +29,8 @@ pub struct Account {
     // One mutex and not two atomics: bytes and inodes are granted together or
     // not at all, and exactly. Held for a few additions, never over a call.
     state: Mutex<State>,
+    // Told of changes with the state locked.
+    mirror: OnceLock<Box<dyn Mirror>>,
 }
 
 #[derive(Debug)]
@@ -124,6 +130,30 @@ impl Account {
                 inodes: Crossing::at(used.inodes, limits.inodes_in_force()),
                 crossed: Vec::new(),
             }),
+            mirror: OnceLock::new(),
+        }
+    }
+
+    /// Whether a copy is kept up to date.
+    #[must_use]
+    pub fn has_mirror(&self) -> bool {
+        self.mirror.get().is_some()
+    }
+
+    /// Has a copy kept up to date from now on, if none is; `make` gets what is
+    /// in the account.
+    pub fn set_mirror(&self, make: impl FnOnce(Usage) -> Option<Box<dyn Mirror>>) {
+        let state = self.state.lock();
+        if !self.has_mirror()
+            && let Some(mirror) = make(state.used)
+        {
+            let _ = self.mirror.set(mirror);
+        }
+    }
+
+    fn tell(&self, state: &State, change: Change) {
+        if let Some(mirror) = self.mirror.get() {
+            mirror.changed(state.used, change);
         }
     }
 
@@ -215,14 +245,33 @@ impl Account {
             inodes: fewer.unwrap_or(0),
         };
         state.see();
+        let change = if state.trusted {
+            Change::Moved
+        } else {
+            Change::Distrusted
+        };
+        self.tell(&state, change);
     }
 
-    /// Adds without asking the limits: for what has already happened (a file
-    /// that grew through kernel passthrough, seen at its close).
-    pub fn add_settled(&self, bytes: Bytes, inodes: u64) {
+    /// What was charged `old` bytes is charged `new` from now on, whatever the
+    /// limits say: it has happened. `reserved` was room for that, and is given
+    /// back in the same moment.
+    pub fn resettle(&self, reserved: Option<Reservation<'_>>, old: Bytes, new: Bytes) {
         let mut state = self.state.lock();
-        state.used = sum(state.used, Usage { bytes, inodes });
+        if let Some(mut reserved) = reserved {
+            let granted = std::mem::take(&mut reserved.amount);
+            state.give_back(granted);
+        }
+        let bytes = state.used.bytes.0.saturating_add(new.0).checked_sub(old.0);
+        state.trusted &= bytes.is_some();
+        state.used.bytes = Bytes(bytes.unwrap_or(0));
         state.see();
+        let change = if bytes.is_some() {
+            Change::Moved
+        } else {
+            Change::Distrusted
+        };
+        self.tell(&state, change);
     }
 
     /// Replaces the usage by what a count found, and trusts it again.
@@ -231,6 +280,7 @@ impl Account {
         state.used = used;
         state.trusted = true;
         state.see();
+        self.tell(&state, Change::Counted);
     }
 
     /// Whether no contradiction has been seen since the last count.
@@ -241,20 +291,30 @@ impl Account {
 
     /// Says that usage may be wrong: something changed without being counted.
     pub fn distrust(&self) {
-        self.state.lock().trusted = false;
+        let mut state = self.state.lock();
+        state.trusted = false;
+        self.tell(&state, Change::Distrusted);
     }
 
     fn settle(&self, reserved: Usage, used: Usage) {
         let mut state = self.state.lock();
-        // Cannot wrap: a reservation gives back what it has taken, once.
-        state.reserved.bytes.0 -= reserved.bytes.0;
-        state.reserved.inodes -= reserved.inodes;
-        state.used = sum(state.used, used);
-        state.see();
+        state.give_back(reserved);
+        if used != Usage::default() {
+            state.used = sum(state.used, used);
+            state.see();
+            self.tell(&state, Change::Moved);
+        }
     }
 }
 
 impl State {
+    /// Takes a reservation off.
+    fn give_back(&mut self, reserved: Usage) {
+        // Cannot wrap: a reservation gives back what it has taken, once.
+        self.reserved.bytes.0 -= reserved.bytes.0;
+        self.reserved.inodes -= reserved.inodes;
+    }
+
     /// Use has changed. Four comparisons when nothing is crossed.
     fn see(&mut self) {
         let bytes = self.limits.bytes.map(|bytes| bytes.0);

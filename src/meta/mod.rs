@@ -13,7 +13,9 @@ mod quota;
 mod row;
 mod schema;
 
-pub use account::{Account, Crossed, OverLimit, Reservation, Resource};
+pub use account::{
+    Account, Change as AccountChange, Crossed, Mirror, OverLimit, Reservation, Resource,
+};
 pub use catalogue::Catalogue;
 pub use change::UsageRow;
 pub use error::{Error, Result};

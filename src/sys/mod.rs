@@ -1,6 +1,7 @@
 //! Safe wrappers of the system calls that the standard library and `nix` do
 //! not offer. The only place with `unsafe` code; knows nothing of volumes.
 
+pub mod backing;
 pub mod clone;
 pub mod creds;
 pub mod dir;
@@ -10,6 +11,7 @@ pub mod loopdev;
 pub mod mount;
 pub mod node;
 pub mod process;
+pub mod shared;
 pub mod xattr;
 
 use nix::errno::Errno;

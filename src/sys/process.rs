@@ -71,6 +71,13 @@ pub fn adopt(fd: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
     unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }
 }
 
+/// Ends this process at once, as a signal from outside would.
+pub fn die() -> ! {
+    use nix::sys::signal::{Signal, kill};
+    let _ = kill(nix::unistd::Pid::this(), Signal::SIGKILL);
+    std::process::abort()
+}
+
 /// Gives free memory of the heap back to the system.
 pub fn trim_heap() {
     // SAFETY: takes a number and touches only the allocator's own free memory.
@@ -99,4 +106,21 @@ pub fn lower_priority() {
     unsafe {
         libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
     }
+}
+
+/// Makes the number of `target` mean what `fd` is; what it was is closed. For
+/// a descriptor whose owner does not let go of it.
+///
+/// # Errors
+/// As `dup3(2)`.
+pub fn put_over(
+    fd: impl std::os::fd::AsFd,
+    target: std::os::fd::BorrowedFd<'_>,
+) -> nix::Result<()> {
+    use std::os::fd::{AsRawFd, IntoRawFd};
+    let mut number = adopt(target.as_raw_fd());
+    let result = nix::unistd::dup3(fd, &mut number, nix::fcntl::OFlag::O_CLOEXEC);
+    // It stays its owner's.
+    let _ = number.into_raw_fd();
+    result
 }

@@ -40,17 +40,37 @@ impl StoreLock {
             .open(path)
             .map_err(|error| cannot_write(store, path, &error))?;
         take(store, path, &file, file.try_lock())?;
-        let mut writer = &file;
+        let lock = Self { file };
+        lock.note();
+        Ok(lock)
+    }
+
+    /// Notes who has it.
+    fn note(&self) {
+        let mut writer = &self.file;
         let note = format!("{}\n", this_process());
-        let written = file
+        let written = self
+            .file
             .set_len(0)
             .and_then(|()| writer.rewind())
             .and_then(|()| writer.write_all(note.as_bytes()));
         if let Err(error) = written {
             // The note only serves the message of the next one who comes.
-            log::warn!("cannot note the holder in {path:?}: {error}");
+            log::warn!("cannot note the holder in the store's lock: {error}");
         }
-        Ok(Self { file })
+    }
+
+    /// Goes on with a lock that an earlier process had, by its descriptor.
+    pub(super) fn inherited(fd: std::os::fd::OwnedFd) -> Self {
+        let lock = Self { file: fd.into() };
+        lock.note();
+        lock
+    }
+
+    /// The descriptor that has the lock.
+    pub(super) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.file.as_fd()
     }
 
     /// Takes the lock for reading, writing nothing. `None` when there is no

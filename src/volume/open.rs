@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -40,16 +41,30 @@ impl Store {
         }
         check_is_store(&layout, options.create)?;
         let lock = StoreLock::exclusive(layout.root(), &layout.lock())?;
-        check_has_catalogue(&layout)?;
-        make_places(&layout)?;
-        let path = layout.catalogue();
-        let mut catalogue = Catalogue::open(&path)?;
-        let settings = settings::load(&catalogue)?;
-        let (index, doomed) = reconcile(&layout, &mut catalogue)?;
-        let store = Self::assemble(layout, Some(catalogue), index, Some(lock), settings);
-        store.purger.push(doomed);
-        Ok(store)
+        open_with(layout, lock)
     }
+
+    /// As [`open`](Self::open), with the lock that an earlier process has left:
+    /// `lock` is what [`lock_descriptor`](Self::lock_descriptor) was there.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but never [`Error::Locked`].
+    pub fn open_inherited(dir: &Path, lock: OwnedFd) -> Result<Self> {
+        let dir = find(dir, &StoreOptions::default())?;
+        open_with(Layout::new(&dir), StoreLock::inherited(lock))
+    }
+}
+
+fn open_with(layout: Layout, lock: StoreLock) -> Result<Store> {
+    check_has_catalogue(&layout)?;
+    make_places(&layout)?;
+    let path = layout.catalogue();
+    let mut catalogue = Catalogue::open(&path)?;
+    let settings = settings::load(&catalogue)?;
+    let (index, doomed) = reconcile(&layout, &mut catalogue)?;
+    let store = Store::assemble(layout, Some(catalogue), index, Some(lock), settings);
+    store.purger.push(doomed);
+    Ok(store)
 }
 
 /// The store's directory, canonical, made if that is wished.

@@ -69,7 +69,7 @@ pub struct Store {
     // Whether this process has kept the account of any volume by itself.
     pub(super) keeps_account: AtomicBool,
     // Last, so that the catalogue is closed before another process may come.
-    _lock: Option<StoreLock>,
+    lock: Option<StoreLock>,
 }
 
 impl std::fmt::Debug for Store {
@@ -103,8 +103,16 @@ impl Store {
             catalogue: catalogue.map(Mutex::new),
             index: RwLock::new(index),
             observer: RwLock::new(None),
-            _lock: lock,
+            lock,
         }
+    }
+
+    /// The descriptor that has the store's lock, for a process that goes on
+    /// with it; `None` for a store that is only looked at.
+    #[must_use]
+    pub fn lock_descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.catalogue.as_ref()?;
+        self.lock.as_ref().map(StoreLock::descriptor)
     }
 
     /// The store's directory.
@@ -160,6 +168,13 @@ impl Store {
     #[must_use]
     pub fn volume_in(&self, slot: Slot) -> Option<Arc<Volume>> {
         self.index.read().in_slot(slot).map(Arc::clone)
+    }
+
+    /// All volumes, also those in the trash.
+    #[must_use]
+    pub fn all_volumes(&self) -> Vec<Arc<Volume>> {
+        let index = self.index.read();
+        index.live().chain(index.trash()).map(Arc::clone).collect()
     }
 
     /// The next volumes in order of creation after `after` (from the start

@@ -138,7 +138,7 @@ fn race(world: &World, tries: usize) {
     world.volumes.verify(&name("v"), true).unwrap();
     let stop = AtomicBool::new(false);
     let (mut done, mut refused) = (0, 0);
-    std::thread::scope(|scope| {
+    let swaps = std::thread::scope(|scope| {
         let swapper = scope.spawn(|| {
             let mut swaps = 0_u64;
             while !stop.load(Ordering::Relaxed) {
@@ -170,6 +170,7 @@ fn race(world: &World, tries: usize) {
         stop.store(true, Ordering::Relaxed);
         let swaps = swapper.join().unwrap();
         assert!(swaps > 100, "{swaps} swaps");
+        swaps
     });
     assert!(done > 0 && refused > 0, "{done} done, {refused} refused");
     assert_eq!(fs::read_to_string(outside.join("f")).unwrap(), "untouched");
@@ -179,7 +180,7 @@ fn race(world: &World, tries: usize) {
         .collect();
     assert_eq!(left.len(), 2, "{left:?}");
     assert!(fs::read_dir(outside.join("sub")).unwrap().next().is_none());
-    println!("{tries} tries: {done} done inside, {refused} refused");
+    println!("{tries} tries, {swaps} swaps: {done} done inside, {refused} refused");
     drop(files);
     let verified = world.volumes.verify(&name("v"), false).unwrap();
     assert_eq!(verified.accounted, verified.found);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -13,7 +13,7 @@ use volfs::fuse::error::OpError;
 use volfs::fuse::fs::FileSystem;
 use volfs::fuse::node::NodeId;
 use volfs::fuse::ops::FileRange;
-use volfs::fuse::passthrough::{Backing, Register};
+use volfs::fuse::passthrough::{BackingFiles, Register};
 use volfs::fuse::types::{Caller, DataPath, Fh, Found, Opened, SetAttr};
 use volfs::model::{Bytes, Limits, VolumeSpec};
 use volfs::volume::{Store, StoreOptions, Volume, Volumes};
@@ -27,11 +27,18 @@ const ROOT: Caller = Caller {
     pid: 0,
 };
 
-/// Keeps the host's file as the kernel does.
-pub struct AsKernel;
+/// Keeps the host's files as the kernel does.
+#[derive(Clone, Debug, Default)]
+pub struct AsKernel(Arc<Mutex<HashMap<u32, OwnedFd>>>);
+
+impl BackingFiles for AsKernel {
+    fn close(&self, id: u32) {
+        assert!(self.0.lock().unwrap().remove(&id).is_some());
+    }
+}
 
 impl Register for AsKernel {
-    fn register(&self, file: BorrowedFd<'_>) -> std::io::Result<Backing> {
+    fn register(&self, file: BorrowedFd<'_>) -> std::io::Result<u32> {
         let file = std::fs::File::options()
             .read(true)
             .write(true)
@@ -39,12 +46,16 @@ impl Register for AsKernel {
                 "/proc/self/fd/{}",
                 std::os::fd::AsRawFd::as_raw_fd(&file)
             ))?;
-        Ok(Backing(Arc::new(OwnedFd::from(file))))
+        let file = OwnedFd::from(file);
+        let id = std::os::fd::AsRawFd::as_raw_fd(&file).cast_unsigned() + 1;
+        self.0.lock().unwrap().insert(id, file);
+        Ok(id)
     }
 }
 
 pub struct Direct {
     pub fs: FileSystem,
+    kernel: AsKernel,
     volume: Arc<Volume>,
     root: NodeId,
     handles: HashMap<u32, (NodeId, Opened)>,
@@ -65,6 +76,8 @@ impl Direct {
         let name = "v".parse().unwrap();
         store.create(&VolumeSpec::directory(name)).unwrap();
         let fs = FileSystem::new(Arc::clone(&store), MountOptions::default()).unwrap();
+        let kernel = AsKernel::default();
+        fs.kernel().set_files(Arc::new(kernel.clone()));
         if passthrough {
             fs.kernel().offer_passthrough();
         }
@@ -74,6 +87,7 @@ impl Direct {
         };
         Self {
             fs,
+            kernel,
             volume,
             root: root.attr.node,
             handles: HashMap::new(),
@@ -118,9 +132,9 @@ impl Direct {
             Act::Create { h, path } => {
                 let (parent, name) = self.parent(path)?;
                 let flags = OFlag::O_RDWR;
-                let (entry, opened) = self
-                    .fs
-                    .create(ROOT, parent, name, 0o644, 0, flags, &AsKernel)?;
+                let (entry, opened) =
+                    self.fs
+                        .create(ROOT, parent, name, 0o644, 0, flags, &self.kernel)?;
                 self.saw(entry.attr.node);
                 self.handles.insert(*h, (entry.attr.node, opened));
             }
@@ -140,7 +154,7 @@ impl Direct {
                 if *truncate {
                     flags |= OFlag::O_TRUNC;
                 }
-                let opened = self.fs.open(ROOT, node, flags, &AsKernel)?;
+                let opened = self.fs.open(ROOT, node, flags, &self.kernel)?;
                 self.handles.insert(*h, (node, opened));
             }
             Act::Close { h } => {
@@ -151,7 +165,8 @@ impl Direct {
                 let (node, opened) = &self.handles[h];
                 let data = vec![b'x'; usize::try_from(*len).unwrap()];
                 if let DataPath::Passthrough(backing) = &opened.path {
-                    let file = backing.0.downcast_ref::<OwnedFd>().unwrap();
+                    let files = self.kernel.0.lock().unwrap();
+                    let file = &files[&backing.id()];
                     let at = i64::try_from(*offset).unwrap();
                     return Ok(nix::sys::uio::pwrite(file, &data, at)? as u64);
                 }

@@ -34,7 +34,8 @@ fn act(fs: &FileSystem, random: &mut Random, own: NodeId, all: &[NodeId]) -> Res
     match random.below(9) {
         0 => {
             let flags = OFlag::O_RDWR;
-            let (entry, opened) = fs.create(ROOT, own, name, 0o644, 0, flags, &AsKernel)?;
+            let (entry, opened) =
+                fs.create(ROOT, own, name, 0o644, 0, flags, &AsKernel::default())?;
             let wrote = fs.write(
                 ROOT,
                 entry.attr.node,
@@ -74,11 +75,11 @@ fn act(fs: &FileSystem, random: &mut Random, own: NodeId, all: &[NodeId]) -> Res
                 }
                 5 | 6 => {
                     let flags = OFlag::O_RDWR | OFlag::O_TRUNC;
-                    let opened = fs.open(ROOT, node, flags, &AsKernel)?;
+                    let opened = fs.open(ROOT, node, flags, &AsKernel::default())?;
                     fs.release(opened.fh);
                 }
                 _ => {
-                    let opened = fs.open(ROOT, node, OFlag::O_RDWR, &AsKernel)?;
+                    let opened = fs.open(ROOT, node, OFlag::O_RDWR, &AsKernel::default())?;
                     let data = vec![2; len as usize];
                     let wrote = fs.write(ROOT, node, opened.fh, offset, &data, false);
                     fs.release(opened.fh);

@@ -22,9 +22,17 @@ pub struct MountBuilder {
     environment: Vec<(String, String)>,
     parent: Option<PathBuf>,
     user: Option<User>,
+    supervised: bool,
 }
 
 impl MountBuilder {
+    /// Mounts with a supervisor, as people do: the mount outlives the process
+    /// that serves it. Without, the test sees the end of that process itself.
+    pub fn supervised(mut self) -> Self {
+        self.supervised = true;
+        self
+    }
+
     /// Adds arguments to `volfs mount`.
     pub fn args(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|&a| a.into()));
@@ -68,6 +76,7 @@ impl MountBuilder {
             arguments: self.arguments,
             environment: self.environment,
             user: self.user,
+            supervised: self.supervised,
             daemon: None,
             dir,
         };
@@ -84,6 +93,7 @@ pub struct Mount {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     user: Option<User>,
+    supervised: bool,
     daemon: Option<Child>,
     // Last, so that it is removed after the fields above.
     dir: TestDir,
@@ -150,6 +160,24 @@ impl Mount {
         self.daemon.as_ref().expect("mounted").id().cast_signed()
     }
 
+    /// The process that serves a supervised mount now; `None` between two.
+    pub fn serving_pid(&self) -> Option<i32> {
+        let parent = self.pid();
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        children.ok()?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Kills the process that serves a supervised mount.
+    pub fn kill_serving(&self) {
+        let pid = poll(Duration::from_secs(20), || self.serving_pid());
+        proc::kill(pid.expect("a process serves"));
+    }
+
+    /// The arguments of `volfs mount` from its next start.
+    pub fn set_args(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&a| a.into()).collect();
+    }
+
     /// Sets an environment variable of the daemon from its next start.
     pub fn set_env(&mut self, key: &str, value: &str) {
         self.environment.retain(|(k, _)| k != key);
@@ -178,6 +206,7 @@ impl Mount {
         }
         let child = volfs
             .command(&["mount", "--foreground"])
+            .args((!self.supervised).then_some("--no-supervisor"))
             .args(&self.arguments)
             .arg(&self.mountpoint)
             .stdout(Stdio::null())

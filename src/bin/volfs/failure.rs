@@ -18,6 +18,8 @@ pub type Outcome<T = ()> = Result<T, Failure>;
 pub enum Failure {
     /// It has been told already, name by name.
     Reported,
+    /// The process that this one started has told it, and ended with this code.
+    Ended(u8),
     /// It is still to be told.
     Told(Box<Report>),
 }
@@ -74,6 +76,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Reported => FAILED,
+            Self::Ended(code) => *code,
             Self::Told(report) => report.exit_code,
         }
     }
@@ -81,7 +84,7 @@ impl Failure {
     /// What is still to be told.
     pub fn report(&self) -> Option<&Report> {
         match self {
-            Self::Reported => None,
+            Self::Reported | Self::Ended(_) => None,
             Self::Told(report) => Some(report),
         }
     }
@@ -127,6 +130,7 @@ impl From<MountError> for Failure {
             MountError::Mountpoint { path, .. } => ("mountpoint", Some(path)),
             MountError::Device { .. } => ("fuse-device", None),
             MountError::Refused { path, .. } => ("mount-refused", Some(path)),
+            MountError::Inherited { .. } => ("takeover", None),
             MountError::Store { path, .. } => ("store-unusable", Some(path)),
         };
         Self::with_detail(

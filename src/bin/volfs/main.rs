@@ -31,7 +31,7 @@ use crate::commands::Command;
 use crate::context::{Context, Global};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use crate::serve::ready::Ready;
+use crate::serve::role::Role;
 
 /// Named volumes as directories of one FUSE file system.
 ///
@@ -50,21 +50,25 @@ struct Cli {
 
 fn main() -> ExitCode {
     let mut argv: Vec<OsString> = std::env::args_os().collect();
-    let ready = Ready::take_from(&mut argv);
+    let role = match Role::take_from(&mut argv) {
+        Ok(role) => role,
+        Err(failure) => return conclude(Err(failure), &Output::new(false, false)),
+    };
     if let Some(arguments) = commands::mount::helper::recognise(&argv) {
-        return commands::mount::helper::main(&argv, arguments, ready);
+        return commands::mount::helper::main(&argv, arguments, role);
     }
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &argv),
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
-    logging::start(&cli.global, cli.command.logs_as(ready.as_ref()));
+    logging::start(&cli.global, cli.command.logs_as(&role));
     let outcome = match cli.command {
         Command::Completions(arguments) => arguments.run(output),
         Command::Man(arguments) => arguments.run(output),
-        command => Context::new(&cli.global, output)
-            .and_then(|context| command.run(&context, &argv, ready)),
+        command => {
+            Context::new(&cli.global, output).and_then(|context| command.run(&context, &argv, role))
+        }
     };
     conclude(outcome, &output)
 }

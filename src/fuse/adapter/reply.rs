@@ -1,27 +1,37 @@
 //! Running an operation, and the replies that several operations share.
 
 use std::cell::RefCell;
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fuser::{
-    BackingId, FileHandle, FopenFlags, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyXattr,
+    FileHandle, FopenFlags, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyXattr,
 };
 use nix::fcntl::OFlag;
 
+use super::backing::{ByReply, backing_of};
 use super::{Adapter, node};
+use crate::failpoint;
 use crate::fuse::convert::file_attr;
 use crate::fuse::error::OpResult;
+use crate::fuse::explain;
 use crate::fuse::fs::FileSystem;
 use crate::fuse::init;
 use crate::fuse::node::NodeId;
-use crate::fuse::passthrough::{Backing, Register};
 use crate::fuse::stats::Op;
-use crate::fuse::types::{Attr, Caller, DataPath, Entry, Opened};
+use crate::fuse::types::{Attr, Caller, DataPath, Entry};
+use crate::sys::backing;
+
+/// The number of a request. `fuser` has a type for it that it does not export.
+#[derive(Clone, Copy)]
+pub(super) struct RequestId(u64);
+
+impl From<&fuser::Request> for RequestId {
+    fn from(request: &fuser::Request) -> Self {
+        Self(request.unique().0)
+    }
+}
 
 /// How long the kernel may keep names and attributes. Only this daemon changes
 /// the store, and it tells the kernel where a change was not the kernel's own.
@@ -39,32 +49,52 @@ thread_local! {
 }
 
 impl Adapter {
-    /// Runs an operation: counts it, and keeps a panic in it from taking the
-    /// serving thread, and with that the mount, away.
+    /// Runs an operation: counts it, notes it for a successor, and keeps a panic
+    /// in it from taking the mount away.
     pub(super) fn run<T>(
         &self,
         op: Op,
+        unique: RequestId,
         node: INodeNo,
         run: impl FnOnce(&FileSystem) -> OpResult<T>,
     ) -> Result<T, fuser::Errno> {
         let start = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| run(&self.fs)));
+        if !self.fs.live.begin(&self.fs, unique.0, op) {
+            return Err(fuser::Errno::EIO);
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            failpoint::panic(op.name());
+            run(&self.fs)
+        }));
         let failed = !matches!(result, Ok(Ok(_)));
+        if result.is_ok() {
+            failpoint::hit("live.end");
+            self.fs.live.end(!failed);
+            failpoint::hit("live.reply");
+        }
         self.fs.stats.record(op, start.elapsed(), failed);
         if let Some(slot) = NodeId::from_raw(node.0).slot() {
             self.fs.volume_stats.record(slot, failed);
         }
-        match result {
+        let result = match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
+                self.fs.explain(NodeId::from_raw(node.0), &error);
                 log::trace!("{} of {:?}: {error}", op.name(), NodeId::from_raw(node.0));
                 Err(fuser::Errno::from_i32(error.errno() as i32))
             }
             Err(_) => {
                 log::error!("panic in {} of {:?}", op.name(), NodeId::from_raw(node.0));
+                if self.fs.live.has_successor() {
+                    // What it left half done is settled by the next process,
+                    // which gets the request again.
+                    crate::sys::process::die();
+                }
                 Err(fuser::Errno::EIO)
             }
-        }
+        };
+        explain::served();
+        result
     }
 
     pub(super) fn reply_entry(reply: ReplyEntry, result: Result<Entry, fuser::Errno>) {
@@ -96,19 +126,25 @@ impl Adapter {
     pub(super) fn reply_opened(
         &self,
         caller: Caller,
+        unique: RequestId,
         ino: INodeNo,
         flags: OFlag,
         reply: ReplyOpen,
     ) {
-        let result = self.run(Op::Open, ino, |fs| {
+        let result = self.run(Op::Open, unique, ino, |fs| {
             let register = ByReply(|file: BorrowedFd<'_>| reply.open_backing(file));
             fs.open(caller, node(ino), flags, &register)
         });
         match result {
             Ok(opened) => {
                 let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
-                match backing_id(&opened) {
-                    Some(id) => reply.opened_passthrough(fh, flags, id),
+                match backing_of(&opened) {
+                    Some(id) => {
+                        let id = backing::for_open(&reply, id);
+                        reply.opened_passthrough(fh, flags, &id);
+                        // It is closed with the file.
+                        let _ = id.into_raw();
+                    }
                     None => reply.opened(fh, flags),
                 }
             }
@@ -121,6 +157,7 @@ impl Adapter {
     pub(super) fn reply_xattr(
         &self,
         op: Op,
+        unique: RequestId,
         ino: INodeNo,
         size: u32,
         reply: ReplyXattr,
@@ -128,7 +165,7 @@ impl Adapter {
     ) {
         BUFFER.with_borrow_mut(|buffer| {
             let room = (size as usize).min(buffer.len());
-            match self.run(op, ino, |fs| get(fs, &mut buffer[..room])) {
+            match self.run(op, unique, ino, |fs| get(fs, &mut buffer[..room])) {
                 Ok(len) if size == 0 => reply.size(u32::try_from(len).unwrap_or(u32::MAX)),
                 Ok(len) => reply.data(&buffer[..len]),
                 Err(errno) => reply.error(errno),
@@ -152,22 +189,4 @@ pub(super) fn open_flags(path: &DataPath) -> FopenFlags {
             }
             DataPath::Passthrough(_) => FopenFlags::empty(),
         }
-}
-
-pub(super) fn backing_id(opened: &Opened) -> Option<&BackingId> {
-    match &opened.path {
-        DataPath::Passthrough(backing) | DataPath::Direct(Some(backing)) => {
-            backing.0.downcast_ref()
-        }
-        DataPath::Cached { .. } | DataPath::Direct(None) => None,
-    }
-}
-
-/// Registers files through the reply that they are opened for.
-pub(super) struct ByReply<F>(pub(super) F);
-
-impl<F: Fn(BorrowedFd<'_>) -> io::Result<BackingId>> Register for ByReply<F> {
-    fn register(&self, file: BorrowedFd<'_>) -> io::Result<Backing> {
-        Ok(Backing(Arc::new((self.0)(file)?)))
-    }
 }

@@ -15,12 +15,32 @@ use crate::fuse::node::{HostIno, NodeId};
 use crate::fuse::{holders, image_file};
 use crate::model::Slot;
 use crate::sys::creds::Acting;
-use crate::volume::{Hold, Holder, ImageGuard, Volume};
+use crate::volume::{Hold, Holder, ImageGuard, Volume, Volumes};
 
 impl FileSystem {
     /// Whether an image is open as a file.
     pub(in crate::fuse) fn is_open_as_image(&self, volume: &Volume) -> bool {
-        matches!(&*self.disks.of(volume.slot).lock(), Face::Block(_))
+        matches!(&*self.disks.of(volume.slot).face.lock(), Face::Block(_))
+    }
+
+    /// A user of the image as a file has it from an earlier process; `length`
+    /// is how many bytes it has now.
+    pub(in crate::fuse) fn go_on_with_image(&self, volume: &Volume, user: ImageUser, length: u64) {
+        let disk = self.disks.of(volume.slot);
+        let mut face = disk.lock();
+        match &mut *face {
+            Face::Block(open) => open.users.push(user),
+            face => {
+                // What a guest has written past the end does not count.
+                let info = self.store.get(&volume.name());
+                let disk = info.ok().and_then(|info| info.disk);
+                let capacity = disk.map_or(length, |disk| disk.size.0);
+                *face = Face::Block(BlockUse {
+                    users: vec![user],
+                    length: length.min(capacity),
+                });
+            }
+        }
     }
 
     /// One more user of the image as a file; writers are alone.
@@ -39,7 +59,7 @@ impl FileSystem {
                 return Ok(());
             }
             Face::Directory(_) => {
-                face.put_away(CLOSE_GRACE);
+                disk.put_away(&mut face, CLOSE_GRACE);
             }
             _ => {}
         }
@@ -168,7 +188,7 @@ impl FileSystem {
         let disk = self.disks.of(volume.slot);
         {
             let mut face = disk.lock();
-            face.put_away(CLOSE_GRACE);
+            disk.put_away(&mut face, CLOSE_GRACE);
             match &*face {
                 Face::Resting => *face = Face::Taken,
                 Face::Block(_) => {

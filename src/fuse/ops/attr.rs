@@ -6,6 +6,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
 
+use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located};
 use crate::fuse::node::NodeId;
@@ -146,8 +147,10 @@ impl FileSystem {
         let room = sizing.reserve(size.unsigned_abs())?;
         let result = {
             let _as = self.as_writer(caller, sizing.mode())?;
+            failpoint::hit("live.truncate.room");
             nix::unistd::ftruncate(file, size)
         };
+        failpoint::hit("live.truncate.host");
         sizing.settle(Some(room), file);
         Ok(result?)
     }

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use crate::failpoint;
 use crate::fuse::control_tree;
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::FileSystem;
@@ -94,8 +95,10 @@ impl FileSystem {
             Err(Errno::ENOSPC.into())
         } else {
             let _as = as_caller(sizing.mode())?;
+            failpoint::hit("live.write.room");
             self.write_all(at.volume.slot, &file, offset, &data[..fits])
         };
+        failpoint::hit("live.write.host");
         sizing.settle(Some(room), &file);
         result
     }

@@ -2,8 +2,10 @@
 
 use std::ffi::OsStr;
 
+use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, component};
+use crate::fuse::live::journal;
 use crate::fuse::node::NodeId;
 use crate::fuse::types::Entry;
 use crate::sys::node;
@@ -20,7 +22,12 @@ impl FileSystem {
         }
         let (_, fd) = self.open_node(node)?;
         self.about_to_change(&dir.at.volume)?;
-        node::link(&fd, &dir.fd, component(name)?)?;
+        if !self.is_linked_already(&dir, name, node)? {
+            journal::intend((parent, component(name)?), (node, OsStr::new("")), 0);
+            failpoint::hit("live.link.intent");
+            node::link(&fd, &dir.fd, name)?;
+        }
+        failpoint::hit("live.link.host");
         self.entry(&dir.at.volume, &dir.at.ground, parent, name, fd)
     }
 }

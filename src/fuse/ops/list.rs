@@ -133,7 +133,7 @@ impl FileSystem {
             entry,
         });
         if full && !is_dots {
-            self.nodes.forget(entry.attr.node, 1);
+            self.nodes.not_told(entry.attr.node);
         }
         Ok(full)
     }

@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
+use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, OpenDir, component};
+use crate::fuse::live::journal::{self, Item};
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::{Caller, Entry};
@@ -87,9 +89,17 @@ impl FileSystem {
     ) -> OpResult<Entry> {
         let dir = self.dir_to_change(parent)?;
         component(name)?;
-        let room = self.room_for(&dir.at.volume, inode)?;
-        make(&dir)?;
-        room.commit();
+        if !self.is_made_already(&dir, name)? {
+            let room = self.room_for(&dir.at.volume, inode)?;
+            journal::intend_one(parent, name, 0);
+            let charging = self.charging_made(Item::First, &dir.at.volume);
+            failpoint::hit("live.make.intent");
+            make(&dir)?;
+            failpoint::hit("live.make.host");
+            charging.becomes(room.amount());
+            room.commit();
+        }
+        failpoint::hit("live.make.charged");
         let fd = node::open_path(&dir.fd, name)?;
         self.entry(&dir.at.volume, &dir.at.ground, parent, name, fd)
     }

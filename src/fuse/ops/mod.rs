@@ -3,6 +3,7 @@
 //! Each is a method of [`FileSystem`](super::fs::FileSystem) that takes and
 //! returns the types in [`types`](super::types).
 
+mod again;
 mod attr;
 mod io;
 mod link;
@@ -20,4 +21,5 @@ mod xattr;
 pub(in crate::fuse) use list::dots_entry;
 pub use list::{Listed, ListedPlus};
 pub(in crate::fuse) use lookup::no_entry;
+pub(in crate::fuse) use open::host_flags;
 pub use space::FileRange;

@@ -8,12 +8,15 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use crate::failpoint;
 use crate::fuse::control_tree;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located, component};
-use crate::fuse::handles::{Handle, Mode as InodeMode, can_map, can_write};
+use crate::fuse::handles::{Handle, Mode as InodeMode, NewHandle, can_map, can_write};
 use crate::fuse::image_file;
+use crate::fuse::live::journal::{self, Item};
 use crate::fuse::node::NodeId;
+use crate::fuse::ops::again::EMPTIED;
 use crate::fuse::passthrough::{Backing, Register};
 use crate::fuse::types::{Caller, DataPath, Entry, Fh, Opened};
 use crate::meta::Inode;
@@ -59,7 +62,7 @@ impl HostOpen {
 /// buffers, the kernel computes where to append, what the name leads to has
 /// been decided, and a file is emptied where the account sees it, once: not by
 /// a second O_TRUNC that takes away what others have written since.
-fn host_flags(flags: OFlag) -> OFlag {
+pub(in crate::fuse) fn host_flags(flags: OFlag) -> OFlag {
     let kept = OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC | OFlag::O_NOATIME;
     (flags & kept) | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
 }
@@ -84,9 +87,10 @@ impl FileSystem {
         }
         let at = self.locate(node)?;
         let flags = self.with_noatime(flags);
-        if flags.contains(OFlag::O_TRUNC) {
+        if flags.contains(OFlag::O_TRUNC) && !self.is_emptied_already() {
             let file = self.open_located(&at, OFlag::O_WRONLY)?;
             self.truncate(caller, &at, &file, 0)?;
+            journal::intend_one(node, OsStr::new(""), EMPTIED);
         }
         if can_write(flags) {
             self.about_to_change(&at.volume)?;
@@ -113,6 +117,9 @@ impl FileSystem {
         file: HostOpen,
         register: &dyn Register,
     ) -> OpResult<Opened> {
+        if let Some(opened) = self.opened_already(at) {
+            return Ok(opened);
+        }
         let _lock = self.size_locks.exclusive(at.node);
         let stat = node::stat(file.fd())?;
         let opening = self.handles.opening(at.node);
@@ -149,7 +156,16 @@ impl FileSystem {
         let volume = Arc::clone(&at.volume);
         let size = stat.st_size.unsigned_abs();
         let ground = Arc::clone(&at.ground);
-        let fh = opening.commit(volume, ground, flags, file, &path, size);
+        let new = NewHandle {
+            volume,
+            ground,
+            flags,
+            file,
+            size,
+            generation: self.generation_of(at.node),
+            process: None,
+        };
+        let fh = opening.commit(new, &path);
         Ok(Opened { fh, path })
     }
 
@@ -170,35 +186,46 @@ impl FileSystem {
     ) -> OpResult<(Entry, Opened)> {
         let dir = self.dir_to_change(parent)?;
         let flags = self.with_noatime(flags);
-        let room = self.room_for(&dir.at.volume, Inode::File { size: 0 })?;
-        let made = {
-            let _as = Acting::maker(caller.uid, caller.gid, umask, mode);
-            // Always exclusive: the kernel asks only for names that it knows
-            // to be free, and has checked no permission of an existing file.
-            node::open_beneath(
-                &dir.fd,
-                component(name)?,
-                host_flags(flags) | OFlag::O_CREAT | OFlag::O_EXCL,
-                Mode::from_bits_truncate(mode & 0o7777),
-            )?
+        let made = if self.is_made_already(&dir, component(name)?)? {
+            let path = node::open_path(&dir.fd, name)?;
+            node::reopen(path, host_flags(flags))?
+        } else {
+            let room = self.room_for(&dir.at.volume, Inode::File { size: 0 })?;
+            journal::intend_one(parent, name, 0);
+            let charging = self.charging_made(Item::First, &dir.at.volume);
+            failpoint::hit("live.create.intent");
+            let made = {
+                let _as = Acting::maker(caller.uid, caller.gid, umask, mode);
+                // Always exclusive: the kernel asks only for names that it knows
+                // to be free, and has checked no permission of an existing file.
+                node::open_beneath(
+                    &dir.fd,
+                    component(name)?,
+                    host_flags(flags) | OFlag::O_CREAT | OFlag::O_EXCL,
+                    Mode::from_bits_truncate(mode & 0o7777),
+                )?
+            };
+            failpoint::hit("live.create.host");
+            charging.becomes(room.amount());
+            room.commit();
+            made
         };
-        room.commit();
-        let stat = node::stat(&made)?;
-        let (volume, ground) = (&dir.at.volume, &dir.at.ground);
-        let mut entry = self.entry_of(volume, ground, parent, name, &made, &stat)?;
+        failpoint::hit("live.create.charged");
+        let mut entry = self.entry(&dir.at.volume, &dir.at.ground, parent, name, &made)?;
         let at = Located {
             volume: dir.at.volume,
             node: entry.attr.node,
             ground: dir.at.ground,
         };
         let opened = self.finish_open(&at, flags, HostOpen::File(made), register);
+        failpoint::hit("live.create.opened");
         match &opened {
             Ok(opened) => {
                 if let Some(handle) = self.handles.get(opened.fh) {
                     handle.inode.set_lacks_capability(true);
                 }
             }
-            Err(_) => self.nodes.forget(at.node, 1),
+            Err(_) => self.nodes.not_told(at.node),
         }
         entry.keep_attr = self.keeps_attr(at.node);
         Ok((entry, opened?))
@@ -238,17 +265,28 @@ impl FileSystem {
             }
         }
         let _lock = self.size_locks.exclusive(at.node);
+        let charging = handle
+            .inode
+            .is_unlinked()
+            .then(|| self.charging_closed(&at, &handle));
+        failpoint::hit("live.release.begun");
         let Some(closed) = self.handles.close(fh) else {
             return;
         };
+        failpoint::hit("live.release.closed");
         if closed.last_of_unlinked {
             let own = own.and_then(Result::ok);
             let file = handle.file.as_ref().or(own.as_ref());
             match file.map(|file| (file, node::stat(file))) {
-                Some((file, Ok(stat))) => self.give_back(&at.volume, &stat, file),
+                Some((file, Ok(stat))) => {
+                    // It was unlinked before, and nothing takes that back.
+                    let charging = charging.unwrap_or_else(|| self.charging_closed(&at, &handle));
+                    self.give_back(&at.volume, &stat, file, &charging);
+                }
                 _ => at.volume.account().distrust(),
             }
         }
+        self.live.drop_kept(closed.kept);
         if closed.last_mapper && by_kernel {
             // Times as a mapping left them on the host.
             self.kernel.attr_changed(at.node);
@@ -287,7 +325,10 @@ impl FileSystem {
         // may not keep them, writes clear set-user-id bits.
         let _as = Acting::without_fsetid();
         match register.register(file) {
-            Ok(backing) => Some(backing),
+            Ok(id) => {
+                self.live.registered(id);
+                self.kernel.backing(id)
+            }
             Err(error) => {
                 if self.kernel.refuse_passthrough() {
                     log::warn!("files go through the daemon: no kernel passthrough: {error}");

@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::failpoint;
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::{FileSystem, OpenDir, component};
+use crate::fuse::live::journal;
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::Caller;
@@ -36,12 +38,18 @@ impl FileSystem {
 
     fn remove(&self, dir: &OpenDir, name: &OsStr, flags: UnlinkatFlags) -> OpResult<()> {
         let _as = Acting::daemon();
+        if self.is_removed_already(dir, name)? {
+            return Ok(());
+        }
         let fd = node::open_path(&dir.fd, component(name)?)?;
         let victim = self.node_id(&dir.at.volume, &node::stat(&fd)?)?;
         self.about_to_change(&dir.at.volume)?;
-        let lock = self.size_locks.exclusive(victim);
+        journal::intend_one(dir.at.node, name, 0);
+        let removing = self.about_to_remove(&dir.at.volume, victim, fd)?;
+        failpoint::hit("live.remove.intent");
         unlinkat(&dir.fd, name, flags)?;
-        self.name_removed(&dir.at.volume, victim, fd, lock);
+        failpoint::hit("live.remove.host");
+        self.name_removed(removing);
         Ok(())
     }
 }

@@ -5,8 +5,10 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
+use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, OpenDir, component};
+use crate::fuse::live::journal::{self, Item};
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::Caller;
@@ -36,13 +38,21 @@ impl FileSystem {
         let from = self.dir_to_change(parent)?;
         let to = self.dir_to_change(new_parent)?;
         self.about_to_change(&from.at.volume)?;
+        component(name)?;
+        component(new_name)?;
+        if self.is_renamed_already((&from, name), (&to, new_name), flags)? {
+            return Ok(());
+        }
+        let before = self.before_rename((&from, name), flags)?;
+        journal::intend((parent, name), (new_parent, new_name), before);
         if flags == 0 && self.rename_to_free(&from, name, &to, new_name)? {
             return Ok(());
         }
         let whiteout = if flags & libc::RENAME_WHITEOUT == 0 {
             None
         } else {
-            Some(self.room_for(&from.at.volume, Inode::Other)?)
+            let room = self.room_for(&from.at.volume, Inode::Other)?;
+            Some((room, self.charging_made(Item::Second, &from.at.volume)))
         };
         let victim = self.victim(&to, component(new_name)?, flags)?;
         if let Some((victim, _)) = &victim {
@@ -53,20 +63,25 @@ impl FileSystem {
                 return Ok(());
             }
         }
-        let lock = victim
-            .as_ref()
-            .map(|(node, _)| self.size_locks.exclusive(*node));
-        if let Some(whiteout) = whiteout {
+        let removing = victim
+            .map(|(node, fd)| self.about_to_remove(&to.at.volume, node, fd))
+            .transpose()?;
+        failpoint::hit("live.rename.intent");
+        if whiteout.is_some() {
             // It is a device node, which is its maker's.
             let _as = Acting::maker(caller.uid, caller.gid, 0, 0);
             node::rename(&from.fd, component(name)?, &to.fd, new_name, flags)?;
-            whiteout.commit();
         } else {
             let _as = Acting::daemon();
             node::rename(&from.fd, component(name)?, &to.fd, new_name, flags)?;
         }
-        if let (Some((node, fd)), Some(lock)) = (victim, lock) {
-            self.name_removed(&to.at.volume, node, fd, lock);
+        failpoint::hit("live.rename.host");
+        if let Some((room, charging)) = whiteout {
+            charging.becomes(room.amount());
+            room.commit();
+        }
+        if let Some(removing) = removing {
+            self.name_removed(removing);
         }
         self.renamed(&from, name, &to, new_name, flags);
         Ok(())
@@ -83,8 +98,10 @@ impl FileSystem {
     ) -> OpResult<bool> {
         let _as = Acting::daemon();
         let (name, new_name) = (component(name)?, component(new_name)?);
+        failpoint::hit("live.rename.intent");
         match node::rename(&from.fd, name, &to.fd, new_name, libc::RENAME_NOREPLACE) {
             Ok(()) => {
+                failpoint::hit("live.rename.host");
                 self.renamed(from, name, to, new_name, 0);
                 Ok(true)
             }

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 
+use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::image_file;
@@ -49,8 +50,10 @@ impl FileSystem {
         let room = sizing.reserve(most)?;
         let result = {
             let _as = self.as_writer(caller, sizing.mode())?;
+            failpoint::hit("live.fallocate.room");
             node::fallocate(&file, mode, at.offset, len)
         };
+        failpoint::hit("live.fallocate.host");
         sizing.settle(Some(room), &file);
         Ok(result?)
     }
@@ -109,6 +112,7 @@ impl FileSystem {
                 fits,
             )
         };
+        failpoint::hit("live.copy.host");
         sizing.settle(Some(room), &target);
         Ok(result?)
     }

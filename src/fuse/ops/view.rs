@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 use super::list::{Listed, ListedPlus, dots_entry};
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
-use crate::fuse::handles::can_write;
+use crate::fuse::handles::{NewHandle, can_write};
 use crate::fuse::node::{Generation, NodeId};
 use crate::fuse::nodes::Way;
 use crate::fuse::types::{Attr, DataPath, Entry, Found, Opened};
@@ -116,7 +116,7 @@ impl FileSystem {
             let entry = self.view_entry(volume, view, seen);
             let full = add(&ListedPlus { next, name, entry });
             if full {
-                self.nodes.forget(seen.node, 1);
+                self.nodes.not_told(seen.node);
             }
             full
         })
@@ -136,7 +136,16 @@ impl FileSystem {
         let path = DataPath::Cached { keep: false };
         let ground = Arc::clone(self.store_ground());
         let opening = self.handles.opening(node);
-        let fh = opening.commit(volume, ground, flags, None, &path, seen.size);
+        let new = NewHandle {
+            volume,
+            ground,
+            flags,
+            file: None,
+            size: seen.size,
+            generation: None,
+            process: None,
+        };
+        let fh = opening.commit(new, &path);
         Ok(Opened { fh, path })
     }
 

@@ -8,8 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 
+use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
+use crate::fuse::live::journal;
 use crate::fuse::node::NodeId;
 use crate::fuse::property;
 use crate::fuse::types::Caller;
@@ -82,12 +84,23 @@ impl FileSystem {
         }
         // An access ACL can change the mode: set-group-id goes, as with
         // chmod, for a caller who is not in the group.
+        if flags & libc::XATTR_CREATE != 0 {
+            let is_there = xattr::get(&fd, name, &mut []).is_ok();
+            if is_there && self.found_attribute() == Some(false) {
+                // By this request, before the process that served it died.
+                return Ok(());
+            }
+            journal::intend_one(node, name, u64::from(is_there));
+        }
         let _as = if name == "system.posix_acl_access" {
             self.as_owner(caller, &fd)?
         } else {
             Acting::daemon()
         };
-        Ok(xattr::set(fd, name, value, flags)?)
+        failpoint::hit("live.setxattr.intent");
+        xattr::set(fd, name, value, flags)?;
+        failpoint::hit("live.setxattr.host");
+        Ok(())
     }
 
     /// The names of all attributes, each ended by a zero byte, into `buffer`;
@@ -131,7 +144,16 @@ impl FileSystem {
         }
         let (_, fd) = self.open_node(node)?;
         let _as = Acting::daemon();
-        Ok(xattr::remove(fd, name)?)
+        let is_there = xattr::get(&fd, name, &mut []).is_ok();
+        if !is_there && self.found_attribute() == Some(true) {
+            // By this request, before the process that served it died.
+            return Ok(());
+        }
+        journal::intend_one(node, name, u64::from(is_there));
+        failpoint::hit("live.removexattr.intent");
+        xattr::remove(fd, name)?;
+        failpoint::hit("live.removexattr.host");
+        Ok(())
     }
 }
 

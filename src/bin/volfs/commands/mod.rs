@@ -34,7 +34,7 @@ use clap::Subcommand;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::logging::Who;
-use crate::serve::ready::Ready;
+use crate::serve::role::Role;
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
@@ -103,18 +103,18 @@ pub enum Command {
 
 impl Command {
     /// How this process logs.
-    pub fn logs_as(&self, ready: Option<&Ready>) -> Who {
+    pub fn logs_as(&self, role: &Role) -> Who {
         match self {
-            Self::Mount(arguments) => arguments.logs_as(ready),
+            Self::Mount(arguments) => arguments.logs_as(role),
             _ => Who::Command,
         }
     }
 
-    /// Runs it. `argv` and `ready` are for `mount`, which starts itself again
+    /// Runs it. `argv` and `role` are for `mount`, which starts itself again
     /// in the background.
-    pub fn run(self, context: &Context, argv: &[OsString], ready: Option<Ready>) -> Outcome {
+    pub fn run(self, context: &Context, argv: &[OsString], role: Role) -> Outcome {
         match self {
-            Self::Mount(arguments) => arguments.run(context, argv, ready),
+            Self::Mount(arguments) => arguments.run(context, argv, role),
             Self::Umount(arguments) => arguments.run(context),
             Self::Create(arguments) => arguments.run(context),
             Self::Ls(arguments) => arguments.run(context),

@@ -6,7 +6,9 @@ pub mod journal;
 pub mod log_file;
 pub mod notify;
 pub mod ready;
+pub mod role;
 mod signals;
+mod supervise;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -14,13 +16,14 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use volfs::control::{Client, SOCKET_NAME, Server, Status};
-use volfs::fuse::Mounted;
+use volfs::fuse::{Inherited, Mounted};
 use volfs::volume::{Error, Store, StoreOptions};
 
 use self::face::Face;
 use self::notify::Watchdog;
 use self::ready::{MountedAs, Ready};
 use self::signals::Signals;
+pub use self::supervise::supervise;
 use crate::commands::mount::options::{LogTo, MountPlan};
 use crate::failure::{Failure, Outcome};
 use crate::mounts;
@@ -38,18 +41,23 @@ enum End {
 }
 
 /// Serves until unmounted; the log is standard error.
-pub fn in_foreground(plan: &MountPlan, output: Output) -> Outcome {
-    let daemon = Running::start(plan, || {})?;
-    daemon.mounted_as().tell(output)?;
+pub fn in_foreground(plan: &MountPlan, output: Output, inherited: Option<Inherited>) -> Outcome {
+    let first = !is_successor(inherited.as_ref());
+    let daemon = Running::start(plan, inherited, || {})?;
+    if first {
+        daemon.mounted_as().tell(output)?;
+    }
     daemon.run()
 }
 
 /// Serves until unmounted, in a session of its own; the log is a file.
-pub fn in_background(plan: &MountPlan, ready: Ready) -> Outcome {
-    // Fails only for the leader of a process group, which is in nobody's way.
-    let _ = nix::unistd::setsid();
-    // No directory is kept from being unmounted.
-    let _ = std::env::set_current_dir("/");
+pub fn in_background(plan: &MountPlan, ready: Ready, inherited: Option<Inherited>) -> Outcome {
+    if is_successor(inherited.as_ref()) {
+        // Its log is open, and nobody waits for its word.
+        leave_the_session();
+        return Running::start(plan, inherited, || {})?.run();
+    }
+    leave_the_session();
     let log_is_open = Cell::new(false);
     let redirect = || {
         log_is_open.set(true);
@@ -65,7 +73,7 @@ pub fn in_background(plan: &MountPlan, ready: Ready) -> Outcome {
         // Nothing is written into a directory that may turn out to be no store.
         redirect();
     }
-    let started = Running::start(plan, || {
+    let started = Running::start(plan, inherited, || {
         // The lock is held now: no other daemon writes this log.
         if to_file {
             log_file::rotate(&plan.store);
@@ -91,6 +99,27 @@ pub fn in_background(plan: &MountPlan, ready: Ready) -> Outcome {
     daemon.run()
 }
 
+fn is_successor(inherited: Option<&Inherited>) -> bool {
+    inherited.is_some_and(Inherited::is_successor)
+}
+
+/// The process that signals are for: a supervisor passes them on.
+fn daemon_pid(supervised: bool) -> u32 {
+    if supervised {
+        std::os::unix::process::parent_id()
+    } else {
+        std::process::id()
+    }
+}
+
+/// Signals of a terminal do not come here any more, and no directory is kept
+/// from being unmounted.
+fn leave_the_session() {
+    // Fails only for the leader of a process group, which is in nobody's way.
+    let _ = nix::unistd::setsid();
+    let _ = std::env::set_current_dir("/");
+}
+
 /// A daemon whose mount can be used.
 struct Running {
     plan: MountPlan,
@@ -98,18 +127,35 @@ struct Running {
     mounted: Arc<Mounted>,
     server: Option<Server>,
     signals: Signals,
+    supervised: bool,
     ends: mpsc::Receiver<End>,
 }
 
 impl Running {
     /// Mounts. `opened` is called when the store is open.
-    fn start(plan: &MountPlan, opened: impl FnOnce()) -> Outcome<Self> {
-        refuse_mounted(plan)?;
+    fn start(
+        plan: &MountPlan,
+        inherited: Option<Inherited>,
+        opened: impl FnOnce(),
+    ) -> Outcome<Self> {
+        let supervised = inherited.is_some();
+        if !is_successor(inherited.as_ref()) {
+            refuse_mounted(plan)?;
+        }
         let options = StoreOptions {
             read_only: plan.options.read_only,
             create: !plan.options.read_only,
         };
-        let store = Arc::new(open_store(plan, &options)?);
+        let lock = inherited
+            .as_ref()
+            .and_then(|inherited| inherited.lock().transpose())
+            .transpose()
+            .map_err(|error| Failure::io("take over", "the store's lock", &error))?;
+        let store = match lock {
+            Some(lock) if !options.read_only => Store::open_inherited(&plan.store, lock)?,
+            _ => open_store(plan, &options)?,
+        };
+        let store = Arc::new(store);
         opened();
         let (tell, ends) = mpsc::channel();
         // Before the mount: a signal in between must not leave a stale one.
@@ -118,8 +164,9 @@ impl Running {
             Arc::clone(&store),
             &plan.mountpoint,
             &plan.options,
+            inherited,
         )?);
-        let face = Arc::new(Face::new(plan, &mounted));
+        let face = Arc::new(Face::new(plan, &mounted, daemon_pid(supervised)));
         let socket = plan.store.join(SOCKET_NAME);
         let started = if plan.options.read_only && Client::connect(&plan.store)?.is_some() {
             // Those who only read share the lock, and the first has the socket.
@@ -154,6 +201,7 @@ impl Running {
             mounted,
             server,
             signals,
+            supervised,
             ends,
         })
     }
@@ -162,7 +210,7 @@ impl Running {
         MountedAs {
             store: self.plan.store.clone(),
             mountpoint: self.mounted.mountpoint().to_owned(),
-            pid: std::process::id(),
+            pid: daemon_pid(self.supervised),
         }
     }
 

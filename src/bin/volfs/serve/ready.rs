@@ -81,6 +81,10 @@ fn say(word: &Word) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(&line)?;
     out.flush()?;
-    nix::unistd::dup2_stdout(io::stderr())?;
-    Ok(())
+    let_go_of_stdout()
+}
+
+/// Makes standard output what standard error is.
+pub fn let_go_of_stdout() -> io::Result<()> {
+    Ok(nix::unistd::dup2_stdout(io::stderr())?)
 }

@@ -13,7 +13,7 @@ use crate::context::absolute_store;
 use crate::failure::{self, Failure, Outcome};
 use crate::logging::Who;
 use crate::output::Output;
-use crate::serve::ready::Ready;
+use crate::serve::role::Role;
 
 /// mount(8): incorrect invocation or permissions.
 const INCORRECT: u8 = 1;
@@ -55,17 +55,18 @@ pub fn recognise(argv: &[OsString]) -> Option<HelperCall> {
 }
 
 /// Mounts as asked, and returns mount(8)'s exit code.
-pub fn main(argv: &[OsString], call: HelperCall, ready: Option<Ready>) -> ExitCode {
+pub fn main(argv: &[OsString], call: HelperCall, role: Role) -> ExitCode {
     let output = Output::new(false, true);
     let outcome = parse(call).and_then(|asked| {
-        let who = match ready {
-            Some(_) => Who::Background {
+        let who = if role.is_daemon() {
+            Who::Background {
                 journal: log_to_in(&asked.options) == LogTo::Journal,
-            },
-            None => Who::Command,
+            }
+        } else {
+            Who::Command
         };
         crate::logging::start_at(u8::from(asked.verbose), false, who);
-        run(asked, argv, ready, output)
+        run(asked, argv, role, output)
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,8 +81,8 @@ pub fn main(argv: &[OsString], call: HelperCall, ready: Option<Ready>) -> ExitCo
     }
 }
 
-fn run(asked: Asked, argv: &[OsString], ready: Option<Ready>, output: Output) -> Outcome {
-    if let (Some(namespace), None) = (&asked.namespace, &ready) {
+fn run(asked: Asked, argv: &[OsString], role: Role, output: Output) -> Outcome {
+    if let (Some(namespace), false) = (&asked.namespace, role.is_daemon()) {
         // The process in the background inherits it.
         enter(namespace)?;
     }
@@ -94,7 +95,7 @@ fn run(asked: Asked, argv: &[OsString], ready: Option<Ready>, output: Output) ->
     if asked.fake {
         return Ok(());
     }
-    super::run(&plan, false, argv, ready, output)
+    super::run(&plan, false, argv, role, output)
 }
 
 /// Enters a mount namespace (`mount -N`).

@@ -18,7 +18,7 @@ use crate::logging::Who;
 use crate::names;
 use crate::output::Output;
 use crate::serve;
-use crate::serve::ready::Ready;
+use crate::serve::role::Role;
 
 /// Arguments of `volfs mount`.
 #[derive(Debug, Args)]
@@ -64,6 +64,9 @@ pub struct MountArgs {
     /// Send all data through the daemon, also where the kernel could pass it on
     #[arg(long)]
     no_passthrough: bool,
+    /// Serve in one process: when it dies, so does the mount
+    #[arg(long)]
+    no_supervisor: bool,
     /// Threads that serve requests
     #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<usize>,
@@ -85,24 +88,24 @@ enum Rmdir {
 
 impl MountArgs {
     /// Mounts, in the background unless asked otherwise.
-    pub fn run(self, context: &Context, argv: &[OsString], ready: Option<Ready>) -> Outcome {
+    pub fn run(self, context: &Context, argv: &[OsString], role: Role) -> Outcome {
         let foreground = self.foreground;
         let plan = self.plan(context)?;
-        run(&plan, foreground, argv, ready, context.output)
+        run(&plan, foreground, argv, role, context.output)
     }
 
     /// How this process logs: a daemon in the background when somebody waits
     /// for its word.
-    pub fn logs_as(&self, ready: Option<&Ready>) -> Who {
+    pub fn logs_as(&self, role: &Role) -> Who {
         let log = self
             .log
             .unwrap_or_else(|| options::log_to_in(&self.options));
-        match (ready, self.foreground) {
-            (Some(_), _) => Who::Background {
+        match (role.is_daemon(), self.foreground) {
+            (true, _) => Who::Background {
                 journal: log == LogTo::Journal,
             },
-            (None, true) => Who::Foreground,
-            (None, false) => Who::Command,
+            (false, true) => Who::Foreground,
+            (false, false) => Who::Command,
         }
     }
 
@@ -131,23 +134,28 @@ impl MountArgs {
         options.trash_retention = self.trash_retention.or(options.trash_retention);
         options.trust_guest_images |= self.trust_guest_images;
         plan.log = self.log.unwrap_or(plan.log);
+        plan.supervised &= !self.no_supervisor;
         plan.check()?;
         Ok(plan)
     }
 }
 
-/// Mounts by the plan: here, as the process in the background that `ready`
-/// makes this, or by starting that process.
+/// Mounts by the plan: here, if this process was started for that, or by
+/// starting the process in the background.
 fn run(
     plan: &MountPlan,
     foreground: bool,
     argv: &[OsString],
-    ready: Option<Ready>,
+    role: Role,
     output: Output,
 ) -> Outcome {
+    let Role { ready, inherited } = role;
+    let supervise = plan.supervised && inherited.is_none();
     match ready {
-        Some(ready) => serve::in_background(plan, ready),
-        None if foreground => serve::in_foreground(plan, output),
+        Some(_) if supervise => serve::supervise(plan, argv, true),
+        Some(ready) => serve::in_background(plan, ready, inherited),
+        None if foreground && supervise => serve::supervise(plan, argv, false),
+        None if foreground || inherited.is_some() => serve::in_foreground(plan, output, inherited),
         None => launch::launch(plan, argv).map(|mounted| mounted.tell(output))?,
     }
 }

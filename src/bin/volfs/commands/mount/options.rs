@@ -22,6 +22,8 @@ pub struct MountPlan {
     pub options: MountOptions,
     /// Where a daemon in the background logs to.
     pub log: LogTo,
+    /// Whether the mount outlives the process that serves it.
+    pub supervised: bool,
 }
 
 /// Where a daemon in the background logs to.
@@ -36,7 +38,7 @@ pub enum LogTo {
 
 /// The options that this command understands, for the error text.
 const KNOWN: &str = "ro, rw, dev, nodev, suid, nosuid, exec, noexec, atime, noatime, relatime, \
-    allow_other, default_permissions, passthrough, nopassthrough, rmdir=empty|trash, \
+    allow_other, default_permissions, passthrough, nopassthrough, supervisor, nosupervisor, rmdir=empty|trash, \
     root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, default_kind=directory|disk, \
     default_size=SIZE, trash_retention=AGE|none, trust_guest_images, threads=N, log=file|journal, store=DIR";
 
@@ -94,6 +96,7 @@ impl MountPlan {
             mountpoint,
             options: MountOptions::default(),
             log: LogTo::default(),
+            supervised: true,
         })
     }
 
@@ -125,6 +128,8 @@ impl MountPlan {
             ("atime", None) => options.noatime = false,
             ("noatime", None) => options.noatime = true,
             ("allow_other", None) => options.allow_other = true,
+            ("supervisor", None) => self.supervised = true,
+            ("nosupervisor", None) => self.supervised = false,
             ("passthrough", None) => options.passthrough = true,
             ("nopassthrough", None) => options.passthrough = false,
             ("rmdir", Some("empty")) => options.rmdir = RmdirPolicy::Empty,
@@ -204,6 +209,7 @@ impl MountPlan {
             choose(options.exec, "exec", "noexec"),
             choose(options.noatime, "noatime", "atime"),
             choose(options.passthrough, "passthrough", "nopassthrough"),
+            choose(self.supervised, "supervisor", "nosupervisor"),
             match options.rmdir {
                 RmdirPolicy::Empty => "rmdir=empty".to_owned(),
                 RmdirPolicy::Trash => "rmdir=trash".to_owned(),

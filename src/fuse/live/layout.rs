@@ -1,0 +1,235 @@
+//! The layout of the shared memory: a page of constants and a directory, then
+//! the tables. All numbers are 64-bit words of the machine's byte order; it
+//! never leaves the machine.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release};
+
+use super::table::{CHUNKS, Shape, Table};
+use crate::fuse::handshake::Negotiated;
+use crate::sys::shared::{SharedFile, WORD, Words};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"volfs\0\0\x01");
+
+/// Changes with every change of what is where, or of what it means.
+pub(super) const VERSION: u64 = 1;
+
+/// Words of the header: one page.
+const HEADER_WORDS: usize = 512;
+
+/// What the header's words are.
+mod at {
+    pub(super) const MAGIC: usize = 0;
+    pub(super) const VERSION: usize = 1;
+    /// Of all words that do not change once it is served, except itself.
+    pub(super) const CHECKSUM: usize = 2;
+    /// How many processes there were before.
+    pub(super) const GENERATION: usize = 3;
+    /// Lengths in bytes: of the kernel's first request, and of the answer in
+    /// the upper half.
+    pub(super) const NEGOTIATED_LEN: usize = 4;
+    pub(super) const REQUEST: std::ops::Range<usize> = 16..48;
+    pub(super) const REPLY: std::ops::Range<usize> = 48..80;
+    /// Words before this are covered by the checksum.
+    pub(super) const CHANGES: usize = 96;
+    /// The highest backing id that the kernel has given.
+    pub(super) const BACKING: usize = 96;
+    /// Where the chunks of each table start.
+    pub(super) const CHUNKS: usize = 128;
+}
+
+/// The tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Which {
+    /// Requests that are under way, one record a thread.
+    Journal,
+    /// Nodes that the kernel knows.
+    Nodes,
+    /// Open files.
+    Handles,
+    /// Inodes that are open.
+    Inodes,
+    /// Accounts of volumes.
+    Volumes,
+    /// Nodes without a name.
+    Gone,
+}
+
+const TABLES: [Which; 6] = [
+    Which::Journal,
+    Which::Nodes,
+    Which::Handles,
+    Which::Inodes,
+    Which::Volumes,
+    Which::Gone,
+];
+
+impl Which {
+    const fn shape(self) -> Shape {
+        let (words, first) = match self {
+            Self::Journal => (1024, 32),
+            Self::Nodes => (2, 4096),
+            Self::Handles => (4, 256),
+            Self::Inodes => (4, 256),
+            Self::Volumes => (10, 64),
+            Self::Gone => (12, 64),
+        };
+        Shape { words, first }
+    }
+}
+
+/// The shared memory of one process.
+#[derive(Debug)]
+pub(super) struct State {
+    file: SharedFile,
+    header: Words,
+    tables: [Table; TABLES.len()],
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
+}
+
+impl State {
+    /// New, for the process after `generation` others.
+    pub(super) fn create(generation: u64) -> io::Result<Self> {
+        let file = SharedFile::create("volfs-state")?;
+        let (_, header) = file.extend(HEADER_WORDS)?;
+        header[at::MAGIC].store(MAGIC, Relaxed);
+        header[at::VERSION].store(VERSION, Relaxed);
+        header[at::GENERATION].store(generation, Relaxed);
+        Ok(Self {
+            file,
+            header,
+            tables: TABLES.map(|which| Table::new(which.shape())),
+        })
+    }
+
+    /// As another process left it.
+    ///
+    /// # Errors
+    /// `InvalidData`, which says what is wrong.
+    pub(super) fn read(file: SharedFile) -> io::Result<Self> {
+        let header = file.map(0, HEADER_WORDS)?;
+        let word = |at: usize| header[at].load(Relaxed);
+        if word(at::MAGIC) != MAGIC {
+            return Err(invalid("what it left is not known"));
+        }
+        if word(at::VERSION) != VERSION {
+            return Err(invalid(&format!(
+                "what it left has layout {}, and this version knows layout {VERSION}",
+                word(at::VERSION)
+            )));
+        }
+        if word(at::CHECKSUM) != checksum(&header) {
+            return Err(invalid("what it left is damaged"));
+        }
+        let mut tables = Vec::new();
+        for which in TABLES {
+            let starts: Vec<u64> = directory(&header, which)
+                .iter()
+                .map(|start| start.load(Relaxed))
+                .collect();
+            tables.push(Table::read(which.shape(), &file, &starts)?);
+        }
+        let tables = tables.try_into().map_err(|_| invalid("tables"))?;
+        Ok(Self {
+            file,
+            header,
+            tables,
+        })
+    }
+
+    pub(super) fn file(&self) -> &SharedFile {
+        &self.file
+    }
+
+    /// The words that do not change any more are complete.
+    pub(super) fn seal(&self) {
+        self.header[at::CHECKSUM].store(checksum(&self.header), Release);
+    }
+
+    pub(super) fn set_negotiated(&self, negotiated: &Negotiated) -> io::Result<()> {
+        put_bytes(&self.header[at::REQUEST], &negotiated.request)?;
+        put_bytes(&self.header[at::REPLY], &negotiated.reply)?;
+        let lengths = negotiated.request.len() as u64 | (negotiated.reply.len() as u64) << 32;
+        self.header[at::NEGOTIATED_LEN].store(lengths, Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn negotiated(&self) -> io::Result<Negotiated> {
+        let lengths = self.header[at::NEGOTIATED_LEN].load(Relaxed);
+        let get = |words, len| get_bytes(&self.header[words], len);
+        Ok(Negotiated {
+            request: get(at::REQUEST, lengths & 0xffff_ffff)?,
+            reply: get(at::REPLY, lengths >> 32)?,
+        })
+    }
+
+    /// The highest backing id that the kernel has given.
+    pub(super) fn backing(&self) -> &AtomicU64 {
+        &self.header[at::BACKING]
+    }
+
+    /// A free record of a table.
+    pub(super) fn take(&self, which: Which) -> io::Result<u32> {
+        self.table(which)
+            .take(&self.file, directory(&self.header, which))
+    }
+
+    pub(super) fn table(&self, which: Which) -> &Table {
+        &self.tables[which as usize]
+    }
+
+    pub(super) fn record(&self, which: Which, index: u32) -> &[AtomicU64] {
+        self.table(which).record(index)
+    }
+}
+
+fn directory(header: &Words, which: Which) -> &[AtomicU64] {
+    &header[at::CHUNKS + which as usize * CHUNKS..][..CHUNKS]
+}
+
+fn checksum(header: &Words) -> u64 {
+    let mut sum = 0;
+    for (index, word) in header[..at::CHANGES].iter().enumerate() {
+        if index != at::CHECKSUM {
+            sum = crc32c::crc32c_append(sum, &word.load(Relaxed).to_ne_bytes());
+        }
+    }
+    u64::from(sum)
+}
+
+/// Writes bytes into words.
+///
+/// # Errors
+/// `InvalidData` when there is no room.
+pub(super) fn put_bytes(words: &[AtomicU64], bytes: &[u8]) -> io::Result<()> {
+    if bytes.len() > words.len() * WORD {
+        return Err(invalid("there is no room"));
+    }
+    for (word, chunk) in words.iter().zip(bytes.chunks(WORD)) {
+        let mut value = [0; WORD];
+        value[..chunk.len()].copy_from_slice(chunk);
+        word.store(u64::from_ne_bytes(value), Relaxed);
+    }
+    Ok(())
+}
+
+/// Reads `len` bytes back from words.
+///
+/// # Errors
+/// `InvalidData` when there are not so many.
+pub(super) fn get_bytes(words: &[AtomicU64], len: u64) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(len)
+        .ok()
+        .filter(|&len| len <= words.len() * WORD)
+        .ok_or_else(|| invalid("a length is damaged"))?;
+    let mut bytes: Vec<u8> = words[..len.div_ceil(WORD)]
+        .iter()
+        .flat_map(|word| word.load(Relaxed).to_ne_bytes())
+        .collect();
+    bytes.truncate(len);
+    Ok(bytes)
+}

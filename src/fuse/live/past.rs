@@ -1,0 +1,243 @@
+//! What an earlier process left, and how this one goes on with it: the kernel
+//! knows the same nodes and has the same files open.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+
+use super::accounts;
+use super::charges::{self, Known};
+use super::image_key::ImageKey;
+use super::known;
+use super::layout::State;
+use super::open_files::{self, PastHandle, PastInode, WayIn};
+use super::resume;
+use crate::diskimg::{Attached, MountedImage};
+use crate::fuse::error::{OpError, OpResult};
+use crate::fuse::fs::FileSystem;
+use crate::fuse::ground::Ground;
+use crate::fuse::handles::NewHandle;
+use crate::fuse::handshake::Negotiated;
+use crate::fuse::image_file;
+use crate::fuse::node::NodeId;
+use crate::fuse::nodes::Way;
+use crate::fuse::ops::host_flags;
+use crate::fuse::successor::Inherited;
+use crate::fuse::types::DataPath;
+use crate::fuse::view::is_view;
+use crate::keeper::{Kept, Kind, Place};
+use crate::model::Slot;
+use crate::sys::node;
+use crate::sys::shared::SharedFile;
+use crate::volume::Volume;
+
+/// Numbers of host files that the dead process may have got and not noted are
+/// no further than this from the last that it noted.
+const BACKINGS: u32 = 64;
+
+/// What an earlier process left.
+pub(in crate::fuse) struct Past {
+    device: OwnedFd,
+    state: State,
+    state_place: Place,
+    unnamed: Vec<Kept>,
+    images: Vec<Kept>,
+}
+
+/// How it was served, when its state has been taken over.
+pub(in crate::fuse) struct Terms {
+    /// What was agreed with the kernel.
+    pub(in crate::fuse) negotiated: Negotiated,
+    /// Where the supervisor keeps the state of the dead process.
+    pub(in crate::fuse) state_place: Place,
+}
+
+impl Past {
+    /// `None` for the first process.
+    pub(super) fn of(mut inherited: Inherited) -> io::Result<Option<Self>> {
+        let device = inherited.take(Kind::Device).pop();
+        let state = inherited.take(Kind::State).pop();
+        let (Some(device), Some(state)) = (device, state) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            device: device.fd,
+            state: State::read(SharedFile::open(state.fd)?)?,
+            state_place: state.place,
+            unnamed: inherited.take(Kind::Unnamed),
+            images: inherited.take(Kind::Image),
+        }))
+    }
+
+    /// The device that requests come from.
+    pub(in crate::fuse) fn device(&self) -> &OwnedFd {
+        &self.device
+    }
+
+    /// Goes on with it. Changes nothing on disk: a process that dies in here
+    /// leaves the next one the same.
+    pub(in crate::fuse) fn restore(mut self, fs: &FileSystem) -> io::Result<(OwnedFd, Terms)> {
+        let negotiated = self.state.negotiated()?;
+        for past in known::nodes(&self.state) {
+            let way = Way::Generation(past.generation);
+            fs.nodes.restore(past.node, way, past.lookups);
+        }
+        for attr in known::gone(&self.state) {
+            fs.nodes.set_gone(attr.node, attr, None);
+        }
+        for kept in std::mem::take(&mut self.images) {
+            restore_image(fs, kept);
+        }
+        self.restore_open_files(fs);
+        for kept in &self.unnamed {
+            let node = NodeId::from_raw(kept.key);
+            fs.live.drop_kept(fs.handles.keep(node, kept.place));
+        }
+        let mut accounts: HashMap<_, _> = accounts::all(&self.state)
+            .into_iter()
+            .map(|past| (past.serial, past))
+            .collect();
+        charges::settle(fs, &self.state, &mut accounts);
+        for volume in fs.store.all_volumes() {
+            if let Some(past) = accounts.get(&volume.serial) {
+                if past.exact {
+                    fs.store.adopt_count(&volume, past.used);
+                }
+                fs.live.share(&volume);
+                if past.stale_cache {
+                    fs.distrust_cache(volume.slot);
+                }
+            }
+        }
+        resume::take_over(fs, &self.state)?;
+        let terms = Terms {
+            negotiated,
+            state_place: self.state_place,
+        };
+        Ok((self.device, terms))
+    }
+
+    fn restore_open_files(&self, fs: &FileSystem) {
+        let inodes: HashMap<NodeId, PastInode> = open_files::inodes(&self.state)
+            .into_iter()
+            .map(|inode| (inode.node, inode))
+            .collect();
+        let mut backings = HashMap::new();
+        for inode in inodes.values() {
+            // Dropped, and so closed, where no open file uses it any more.
+            let backing = inode.backing.and_then(|id| fs.kernel.backing(id));
+            backings.insert(inode.node, backing);
+        }
+        for handle in open_files::handles(&self.state) {
+            let Some(inode) = inodes.get(&handle.node) else {
+                log::error!("an open file of {:?} is not known any more", handle.node);
+                continue;
+            };
+            let backing = backings.get(&handle.node).cloned().flatten();
+            let path = match (handle.way, backing) {
+                (WayIn::Passthrough, Some(backing)) => DataPath::Passthrough(backing),
+                (WayIn::Direct, backing) => DataPath::Direct(backing),
+                _ => DataPath::Cached { keep: true },
+            };
+            if let Err(error) = restore_handle(fs, &handle, inode, &path) {
+                log::error!("an open file of {:?} is lost: {error}", handle.node);
+            }
+        }
+        let last = self
+            .state
+            .backing()
+            .load(std::sync::atomic::Ordering::Relaxed);
+        let last = u32::try_from(last).unwrap_or(u32::MAX);
+        let noted: std::collections::HashSet<u32> =
+            inodes.values().filter_map(|inode| inode.backing).collect();
+        for id in last.saturating_sub(BACKINGS).max(1)..=last.saturating_add(BACKINGS) {
+            if !noted.contains(&id) {
+                drop(fs.kernel.backing(id));
+            }
+        }
+        fs.live.registered(last);
+    }
+}
+
+fn restore_image(fs: &FileSystem, kept: Kept) {
+    let key = ImageKey::decode(kept.key);
+    let image = fs.live.kept_image(kept.place);
+    let Some(volume) = Slot::new(key.slot).and_then(|slot| fs.store.volume_in(slot)) else {
+        log::error!("an image is attached whose volume is gone");
+        return;
+    };
+    let path = fs.store.image_path(&volume);
+    let ground = Attached::from_mount(kept.fd, key.device, key.errors)
+        .map_err(|error| OpError::Host(error.errno()))
+        .and_then(|it| Ground::of_image(MountedImage::Kernel(it), path, Some(image)));
+    match ground {
+        Ok(ground) => fs.go_on_with_ground(&volume, ground),
+        Err(error) => log::error!("volume {} is detached: {error}", volume.name()),
+    }
+}
+
+fn restore_handle(
+    fs: &FileSystem,
+    past: &PastHandle,
+    inode: &PastInode,
+    path: &DataPath,
+) -> OpResult<()> {
+    let passthrough = matches!(path, DataPath::Passthrough(_));
+    let new = |volume: Arc<Volume>, ground, file, size| NewHandle {
+        volume,
+        ground,
+        flags: past.flags,
+        file,
+        size,
+        generation: inode.generation,
+        process: past.process,
+    };
+    if image_file::is_image(past.node) {
+        return image_file::restore(fs, past, path);
+    }
+    if is_view(past.node) {
+        let volume = fs.volume_of(past.node)?;
+        let ground = Arc::clone(fs.store_ground());
+        let handle = new(volume, ground, None, 0);
+        fs.handles
+            .opening(past.node)
+            .commit_as(past.fh, handle, path);
+        return Ok(());
+    }
+    let at = fs.locate(past.node)?;
+    let open = |flags| match (fs.nodes.way(past.node), inode.generation) {
+        (None, Some(generation)) => {
+            let way = Way::Generation(generation);
+            at.ground.host().open(past.node.ino(), Some(&way), flags)
+        }
+        _ => fs.open_located(&at, flags),
+    };
+    let found = open(OFlag::O_PATH)?;
+    let stat = node::stat(&found)?;
+    let file = if passthrough {
+        None
+    } else {
+        Some(node::reopen(found.as_fd(), host_flags(past.flags))?)
+    };
+    let size = inode.charged.unwrap_or(stat.st_size.unsigned_abs());
+    let handle = new(Arc::clone(&at.volume), Arc::clone(&at.ground), file, size);
+    fs.handles
+        .opening(past.node)
+        .commit_as(past.fh, handle, path);
+    if inode.unlinked || stat.st_nlink == 0 {
+        fs.handles.unlinked(past.node);
+    }
+    Ok(())
+}
+
+/// Whether the account of `node` in the state of a dead process is behind what
+/// its open files know.
+pub(super) fn known_of(fs: &FileSystem, node: NodeId) -> Known {
+    match fs.handles.inode(node) {
+        None => Known::Closed,
+        Some(inode) => Known::Open(inode),
+    }
+}

@@ -1,0 +1,122 @@
+//! Requests that were under way when a process died: they may be sent again.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release};
+
+use super::journal::{Again, Stage, at, intent_of};
+use super::layout::{State, Which};
+use crate::fuse::fs::FileSystem;
+use crate::fuse::node::NodeId;
+use crate::fuse::types::Fh;
+
+/// By their number, the records of requests that may be sent again.
+pub(super) type Unanswered = HashMap<u64, u32>;
+
+/// Copies what is known of requests into the state of this process: if it dies
+/// too, the next one must know.
+pub(super) fn take_over(fs: &FileSystem, state: &State) -> io::Result<()> {
+    let mut by_unique: HashMap<u64, Vec<&[AtomicU64]>> = HashMap::new();
+    for record in state.table(Which::Journal).used() {
+        let unique = record[at::UNIQUE].load(Relaxed);
+        by_unique.entry(unique).or_default().push(record);
+    }
+    let mut unanswered = Unanswered::new();
+    for (unique, records) in by_unique {
+        if let Some(index) = fs.live.copy_record(|to| merge(&records, to))? {
+            unanswered.insert(unique, index);
+        }
+    }
+    fs.live.set_unanswered(unanswered);
+    Ok(())
+}
+
+/// One record of what two say: that of an earlier process, which may have come
+/// as far as its intent, and that of the one which served the request again.
+fn merge(records: &[&[AtomicU64]], to: &[AtomicU64]) {
+    let word = |record: &[AtomicU64], at: usize| record[at].load(Relaxed);
+    let is = |record: &[AtomicU64], stage: Stage| word(record, at::STAGE) == stage as u64;
+    let older = |record: &&&[AtomicU64]| word(record, at::INHERITED) != 0;
+    let first = records.iter().find(older).or(records.first());
+    let last = records.iter().find(|record| !older(record)).or(first);
+    let (Some(first), Some(last)) = (first, last) else {
+        return;
+    };
+    let intends = if intent_of(first).is_some() {
+        first
+    } else {
+        last
+    };
+    for (to, from) in to.iter().zip(intends.iter()).skip(1) {
+        to.store(from.load(Relaxed), Relaxed);
+    }
+    // Undone by the one before, or still to be.
+    for at in [at::FH, at::COUNTED_LEN].into_iter().chain(at::COUNTED) {
+        to[at].store(word(last, at), Relaxed);
+    }
+    for charge in at::CHARGES {
+        to[charge.start].store(0, Relaxed);
+    }
+    to[at::INHERITED].store(1, Relaxed);
+    let died = u64::from(is(last, Stage::Begun));
+    let deaths = records.iter().map(|record| word(record, at::DEATHS)).max();
+    to[at::DEATHS].store(deaths.unwrap_or(0) + died, Relaxed);
+    let stage = if records.iter().any(|record| is(record, Stage::Done)) {
+        Stage::Done
+    } else if is(last, Stage::Refused) {
+        Stage::Refused
+    } else {
+        Stage::Begun
+    };
+    to[at::STAGE].store(stage as u64, Release);
+}
+
+/// The kernel will count the lookups that the new reply tells, and not those of
+/// the lost one.
+fn take_back_lookups(fs: &FileSystem, record: &[AtomicU64]) {
+    let len = record[at::COUNTED_LEN].load(Relaxed) as usize;
+    // Killed in between, they are counted once too often and not once too
+    // rarely.
+    record[at::COUNTED_LEN].store(0, Release);
+    for word in record[at::COUNTED].iter().take(len) {
+        fs.nodes.forget(NodeId::from_raw(word.load(Relaxed)), 1);
+    }
+}
+
+/// The request of `record` is sent again, and is served from here on.
+pub(super) fn again(fs: &FileSystem, record: &[AtomicU64], index: u32) -> Again {
+    take_back_lookups(fs, record);
+    let stage = record[at::STAGE].load(Relaxed);
+    let refused = stage == Stage::Refused as u64;
+    Again {
+        done: stage == Stage::Done as u64,
+        // What was refused has changed nothing, and may be tried anew.
+        intent: if refused { None } else { intent_of(record) },
+        opened: Some(Fh(record[at::FH].load(Relaxed))).filter(|fh| fh.0 != 0 && !refused),
+        deaths: record[at::DEATHS].load(Relaxed),
+        record: index,
+    }
+}
+
+/// The request of `record` is not sent again: its reply has arrived, or, where
+/// it never had one, nobody waits for it any more.
+pub(super) fn give_up(fs: &FileSystem, record: &[AtomicU64]) {
+    if record[at::STAGE].load(Relaxed) != Stage::Begun as u64 {
+        return;
+    }
+    take_back_lookups(fs, record);
+    let fh = Fh(record[at::FH].load(Relaxed));
+    if fh.0 != 0 {
+        fs.release(fh);
+    }
+    if let Some(intent) = intent_of(record) {
+        for (parent, name) in [
+            (intent.parent, &intent.name),
+            (intent.other, &intent.other_name),
+        ] {
+            if parent.slot().is_some() && !name.is_empty() {
+                fs.kernel.entry_expired(parent, name);
+            }
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The parent: starts the working process, keeps what it is given, and starts
+//! the next when one dies.
+//!
+//! Must not die itself, so it does little: one thread, no files, no data base,
+//! and no memory is taken while it waits.
+
+mod patience;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::Pid;
+
+use self::patience::{Patience, Verdict};
+use super::client;
+use super::protocol::{HANDED_OVER, Inbox, MOST_KEPT, Message, PATH_BYTES, Verb};
+
+/// This program, also when its file has been replaced: what dies is followed by
+/// the same.
+const SELF: &str = "/proc/self/exe";
+
+/// What the supervisor is called, in `ps` and elsewhere.
+pub const NAME: &str = "volfs-keeper";
+
+/// What is to be supervised.
+pub struct Supervised {
+    /// The arguments of the working process, from its name on.
+    pub arguments: Vec<OsString>,
+    /// Takes the mount away when there is nobody to serve it any more.
+    pub unmount: fn(&Path),
+    /// Called when the first working process serves.
+    pub serving: Box<dyn FnMut()>,
+}
+
+/// A descriptor that is kept.
+struct KeptFd {
+    kind: u32,
+    key: u64,
+    fd: OwnedFd,
+}
+
+struct Supervisor {
+    supervised: Supervised,
+    signals: SignalFd,
+    inbox: Inbox,
+    kept: Vec<Option<KeptFd>>,
+    mountpoint: PathBuf,
+    serves: bool,
+    working: Option<Working>,
+    patience: Patience,
+    generation: u64,
+    /// A signal that came while there was no working process to have it.
+    owed: Option<Signal>,
+}
+
+/// The working process of now.
+struct Working {
+    child: Child,
+    /// `None` when it has closed its end.
+    socket: Option<OwnedFd>,
+    started: Instant,
+}
+
+impl Working {
+    fn send(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        // Not waited for yet, so the number is still its own.
+        if let Err(errno) = kill(pid, signal) {
+            log::error!("cannot pass {signal} on: {}", errno.desc());
+        }
+    }
+}
+
+/// What comes after the end of a working process.
+enum Next {
+    End(i32),
+    Another,
+}
+
+/// Supervises until the end; returns the exit code.
+///
+/// # Errors
+/// Nothing could be started.
+pub fn run(supervised: Supervised) -> io::Result<i32> {
+    // The working process is told apart by its name.
+    if let Ok(name) = std::ffi::CString::new(NAME) {
+        let _ = nix::sys::prctl::set_name(&name);
+    }
+    crate::sys::process::raise_descriptor_limit();
+    let mut wanted = SigSet::empty();
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ] {
+        wanted.add(signal);
+    }
+    wanted.thread_block()?;
+    let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let mut supervisor = Supervisor {
+        supervised,
+        signals,
+        inbox: Inbox::new(),
+        // Address space; memory only as far as it is used.
+        kept: Vec::with_capacity(MOST_KEPT as usize),
+        mountpoint: PathBuf::with_capacity(PATH_BYTES),
+        serves: false,
+        working: None,
+        patience: Patience::default(),
+        generation: 0,
+        owed: None,
+    };
+    supervisor.start()?;
+    supervisor.watch()
+}
+
+impl Supervisor {
+    /// Starts a working process and gives it what is kept.
+    fn start(&mut self) -> io::Result<()> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
+        let arguments = &self.supervised.arguments;
+        let (name, rest) = arguments
+            .split_first()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // One thread: nothing else is started while it can be inherited.
+        fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        let child = Command::new(SELF)
+            .arg0(name)
+            .arg(client::mark(theirs.as_raw_fd(), std::process::id()))
+            .args(rest)
+            // A terminal's signals come here, and are passed on once.
+            .process_group(0)
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .spawn()?;
+        drop(theirs);
+        let mut working = Working {
+            child,
+            socket: None,
+            started: Instant::now(),
+        };
+        if let Err(error) = self.give(&ours) {
+            // It has died already, which is seen next.
+            log::debug!("the new process did not take what is kept: {error}");
+        }
+        working.socket = Some(ours);
+        self.generation += 1;
+        if let Some(signal) = self.owed.take() {
+            working.send(signal);
+        }
+        self.working = Some(working);
+        Ok(())
+    }
+
+    fn give(&self, socket: &OwnedFd) -> io::Result<()> {
+        for (place, kept) in (0..).zip(&self.kept) {
+            if let Some(kept) = kept {
+                let message = Message {
+                    verb: Verb::Kept,
+                    place,
+                    kind: kept.kind,
+                    key: kept.key,
+                };
+                message.send(socket, Some(kept.fd.as_fd()), b"")?;
+            }
+        }
+        let all = Message {
+            key: self.generation,
+            ..Message::new(Verb::All)
+        };
+        all.send(socket, None, b"")
+    }
+
+    fn watch(&mut self) -> io::Result<i32> {
+        loop {
+            self.wait()?;
+            self.receive();
+            while let Some(signal) = self.next_signal()? {
+                if signal != Signal::SIGCHLD {
+                    self.pass_on(signal);
+                }
+            }
+            if let Some(status) = self.ended()? {
+                match self.after(status) {
+                    Next::End(code) => return Ok(code),
+                    Next::Another => {}
+                }
+            }
+            if self.working.is_none()
+                && self.patience.is_due()
+                && let Err(error) = self.start()
+            {
+                log::error!("cannot start another process: {error}");
+                if self.patience.failed() == Verdict::GiveUp {
+                    return Ok(self.give_up());
+                }
+            }
+        }
+    }
+
+    /// Waits for a signal, a message, or the time to start again.
+    fn wait(&self) -> io::Result<()> {
+        let timeout = match &self.working {
+            Some(_) => PollTimeout::NONE,
+            None => self.patience.timeout(),
+        };
+        let socket = self.working.as_ref().and_then(|w| w.socket.as_ref());
+        let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
+        let result = match socket {
+            Some(socket) => {
+                let socket = PollFd::new(socket.as_fd(), PollFlags::POLLIN);
+                poll(&mut [signals, socket], timeout)
+            }
+            None => poll(&mut [signals], timeout),
+        };
+        match result {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn next_signal(&mut self) -> io::Result<Option<Signal>> {
+        let info = self.signals.read_signal()?;
+        Ok(info.and_then(|info| Signal::try_from(info.ssi_signo.cast_signed()).ok()))
+    }
+
+    fn pass_on(&mut self, signal: Signal) {
+        match &self.working {
+            Some(working) => working.send(signal),
+            None => self.owed = Some(signal),
+        }
+    }
+
+    /// Takes all messages that have come.
+    fn receive(&mut self) {
+        let Some(socket) = self.working.as_mut().and_then(|w| w.socket.take()) else {
+            return;
+        };
+        let open = loop {
+            let received = match self.inbox.receive(&socket, false) {
+                Ok(Some(received)) => received,
+                // Nothing more, or the other end is gone: the latter would be
+                // reported again and again.
+                Ok(None) => break !is_gone(&socket),
+                Err(error) => {
+                    log::error!("what the working process says is not understood: {error}");
+                    break false;
+                }
+            };
+            let message = received.message;
+            let place = message.place as usize;
+            match (message.verb, received.fd) {
+                (Verb::Keep, Some(fd)) if message.place < MOST_KEPT => {
+                    if self.kept.len() <= place {
+                        // Within the capacity.
+                        self.kept.resize_with(place + 1, || None);
+                    }
+                    self.kept[place] = Some(KeptFd {
+                        kind: message.kind,
+                        key: message.key,
+                        fd,
+                    });
+                }
+                (Verb::Drop, _) => {
+                    if let Some(kept) = self.kept.get_mut(place) {
+                        *kept = None;
+                    }
+                }
+                (Verb::Serving, _) => {
+                    self.mountpoint.clear();
+                    self.mountpoint
+                        .push(std::ffi::OsStr::from_bytes(received.tail));
+                    if self.generation == 1 {
+                        (self.supervised.serving)();
+                    }
+                    self.serves = message.key == 1;
+                }
+                (Verb::Working, _) => self.patience.works(),
+                (verb, _) => log::error!("a message {verb:?} makes no sense here"),
+            }
+        };
+        if let (true, Some(working)) = (open, &mut self.working) {
+            working.socket = Some(socket);
+        }
+    }
+
+    /// The end of the working process, once; all it has said has been heard.
+    fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(working) = &mut self.working else {
+            return Ok(None);
+        };
+        let Some(status) = working.child.try_wait()? else {
+            return Ok(None);
+        };
+        self.receive();
+        Ok(Some(status))
+    }
+
+    fn after(&mut self, status: ExitStatus) -> Next {
+        let Some(working) = self.working.take() else {
+            return Next::Another;
+        };
+        let (pid, lived) = (working.child.id(), working.started.elapsed());
+        match status.code() {
+            Some(0) => return Next::End(0),
+            Some(code) if !self.serves => return Next::End(code),
+            None if !self.serves => {
+                return Next::End(128 + status.signal().unwrap_or_default());
+            }
+            Some(HANDED_OVER) => {
+                log::info!("process {pid} has handed over");
+                self.patience.reset();
+                return Next::Another;
+            }
+            _ => {}
+        }
+        log::error!("process {pid} that served the mount has died ({status}) after {lived:?}");
+        match self.patience.failed() {
+            Verdict::Again(pause) => {
+                log::info!("another is started in {pause:?}");
+                Next::Another
+            }
+            Verdict::GiveUp => Next::End(self.give_up()),
+        }
+    }
+
+    /// Nobody can serve the mount.
+    fn give_up(&self) -> i32 {
+        log::error!(
+            "giving up: {} processes in a row have died as soon as they were started. {} is \
+             unmounted; whoever used it gets errors. 'volfs mount' mounts it again",
+            self.patience.deaths(),
+            self.mountpoint.display()
+        );
+        (self.supervised.unmount)(&self.mountpoint);
+        1
+    }
+}
+
+/// Whether the other end of a socket is closed.
+fn is_gone(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|events| events > 0)
+}

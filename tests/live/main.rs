@@ -1,0 +1,7 @@
+//! The mount outlives the process that serves it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod killed;
+mod steps;

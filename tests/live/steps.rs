@@ -1,0 +1,507 @@
+//! The serving process is killed between each pair of steps of each operation
+//! that cannot be done twice. The next one answers, as the first would have,
+//! and it was done once.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::stat::{Mode, SFlag, mknod};
+
+use crate::support::{Mount, tree, wait_for};
+
+/// A mount whose serving process dies where a test says.
+struct World {
+    mount: Mount,
+    arm: PathBuf,
+    dir: PathBuf,
+    host: PathBuf,
+    limited: bool,
+}
+
+impl World {
+    fn new(limited: bool, arguments: &[&str]) -> Self {
+        let mut builder = Mount::builder().supervised().args(arguments);
+        let armed = tempfile::tempdir().unwrap().keep();
+        let arm = armed.join("armed");
+        builder = builder.env("VOLFS_FAILPOINT_FILE", arm.to_str().unwrap());
+        let mount = builder.start();
+        let dir = mount.volume("v");
+        if limited {
+            mount.volfs().ok(&["set", "v", "--quota", "64M"]);
+        }
+        let host = mount.host_path("v");
+        Self {
+            mount,
+            arm,
+            dir,
+            host,
+            limited,
+        }
+    }
+
+    /// Runs `act`, in which the serving process dies at `point`.
+    fn dying<T>(&self, point: &str, act: impl FnOnce() -> T) -> T {
+        let before = self.mount.serving_pid().unwrap();
+        fs::write(&self.arm, point).unwrap();
+        let result = act();
+        assert!(!self.arm.exists(), "{point} was not reached");
+        wait_for("another process serves", || {
+            self.mount.serving_pid().is_some_and(|pid| pid != before)
+        });
+        result
+    }
+
+    /// The account is what a walk finds, and nothing has to be counted.
+    fn check_usage(&self, what: &str) {
+        let (bytes, inodes) = tree::charged(&self.host);
+        let usage = || {
+            let list = self.mount.volfs().list();
+            let v = list.iter().find(|v| v["name"] == "v").unwrap().clone();
+            (v["used"]["bytes"].as_u64(), v["used"]["inodes"].as_u64())
+        };
+        assert_eq!(usage(), (Some(bytes), Some(inodes)), "{what}");
+        let log = self.mount.daemon_log();
+        assert!(!log.contains("counted"), "{what}: {log}");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.arm.parent().unwrap());
+    }
+}
+
+type Act = fn(&World, &Path);
+
+/// An operation, the points in it, and what it is.
+struct Case {
+    name: &'static str,
+    points: &'static [&'static str],
+    prepare: Act,
+    act: Act,
+    check: Act,
+}
+
+const MAKE: &[&str] = &[
+    "live.make.intent",
+    "live.make.host",
+    "live.make.charged",
+    "live.end",
+    "live.reply",
+];
+const CREATE: &[&str] = &[
+    "live.create.intent",
+    "live.create.host",
+    "live.create.charged",
+    "live.create.opened",
+    "live.end",
+    "live.reply",
+];
+const REMOVE: &[&str] = &[
+    "live.remove.intent",
+    "live.remove.host",
+    "live.end",
+    "live.reply",
+];
+const RENAME: &[&str] = &[
+    "live.rename.intent",
+    "live.rename.host",
+    "live.end",
+    "live.reply",
+];
+
+fn nothing(_: &World, _: &Path) {}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn rename_with(flags: RenameFlags, dir: &Path) {
+    renameat2(AT_FDCWD, &dir.join("a"), AT_FDCWD, &dir.join("b"), flags).unwrap();
+}
+
+fn two_files(_: &World, dir: &Path) {
+    fs::write(dir.join("a"), "of a").unwrap();
+    fs::write(dir.join("b"), vec![b'b'; 10_000]).unwrap();
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "mkdir",
+        points: MAKE,
+        prepare: nothing,
+        act: |_, dir| {
+            fs::DirBuilder::new()
+                .mode(0o710)
+                .create(dir.join("d"))
+                .unwrap()
+        },
+        check: |_, dir| {
+            assert_eq!(names(dir), ["d"]);
+            let mode = fs::metadata(dir.join("d")).unwrap().mode();
+            assert_eq!(mode & 0o7777, 0o710);
+            let again = fs::create_dir(dir.join("d")).unwrap_err();
+            assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        },
+    },
+    Case {
+        name: "mknod",
+        points: MAKE,
+        prepare: nothing,
+        act: |_, dir| mknod(&dir.join("p"), SFlag::S_IFIFO, Mode::S_IRUSR, 0).unwrap(),
+        check: |_, dir| assert_eq!(names(dir), ["p"]),
+    },
+    Case {
+        name: "symlink",
+        points: MAKE,
+        prepare: nothing,
+        act: |_, dir| symlink("to/nowhere", dir.join("l")).unwrap(),
+        check: |_, dir| {
+            let target = fs::read_link(dir.join("l")).unwrap();
+            assert_eq!(target, Path::new("to/nowhere"));
+        },
+    },
+    Case {
+        name: "create exclusively and write",
+        points: CREATE,
+        prepare: nothing,
+        act: |_, dir| {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o640)
+                .open(dir.join("f"))
+                .unwrap();
+            file.write_all(b"contents").unwrap();
+            file.seek(SeekFrom::Start(0)).unwrap();
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "contents");
+        },
+        check: |_, dir| {
+            let meta = fs::metadata(dir.join("f")).unwrap();
+            assert_eq!(
+                (meta.len(), meta.mode() & 0o7777, meta.nlink()),
+                (8, 0o640, 1)
+            );
+        },
+    },
+    Case {
+        name: "unlink",
+        points: REMOVE,
+        prepare: |_, dir| fs::write(dir.join("f"), vec![1; 5000]).unwrap(),
+        act: |_, dir| fs::remove_file(dir.join("f")).unwrap(),
+        check: |_, dir| {
+            assert!(names(dir).is_empty());
+            let again = fs::remove_file(dir.join("f")).unwrap_err();
+            assert_eq!(again.kind(), ErrorKind::NotFound);
+        },
+    },
+    Case {
+        name: "unlink of one of two names",
+        points: REMOVE,
+        prepare: |_, dir| {
+            fs::write(dir.join("f"), vec![1; 5000]).unwrap();
+            fs::hard_link(dir.join("f"), dir.join("g")).unwrap();
+        },
+        act: |_, dir| fs::remove_file(dir.join("f")).unwrap(),
+        check: |_, dir| {
+            assert_eq!(names(dir), ["g"]);
+            assert_eq!(fs::metadata(dir.join("g")).unwrap().nlink(), 1);
+        },
+    },
+    Case {
+        name: "unlink of an open file",
+        points: REMOVE,
+        prepare: |_, dir| fs::write(dir.join("f"), vec![1; 5000]).unwrap(),
+        act: |world, dir| {
+            let mut file = File::options()
+                .read(true)
+                .write(true)
+                .open(dir.join("f"))
+                .unwrap();
+            fs::remove_file(dir.join("f")).unwrap();
+            let mut data = Vec::new();
+            file.read_to_end(&mut data).unwrap();
+            assert_eq!(data, [1; 5000]);
+            assert_eq!(file.metadata().unwrap().nlink(), 0);
+            // And once more, without a name.
+            world.mount.kill_serving();
+            file.write_all(&[2; 9000]).unwrap();
+            file.seek(SeekFrom::Start(4999)).unwrap();
+            let mut two = [0; 2];
+            file.read_exact(&mut two).unwrap();
+            assert_eq!(two, [1, 2]);
+        },
+        check: |_, dir| assert!(names(dir).is_empty()),
+    },
+    Case {
+        name: "rmdir",
+        points: REMOVE,
+        prepare: |_, dir| fs::create_dir(dir.join("d")).unwrap(),
+        act: |_, dir| fs::remove_dir(dir.join("d")).unwrap(),
+        check: |_, dir| {
+            assert!(names(dir).is_empty());
+            let again = fs::remove_dir(dir.join("d")).unwrap_err();
+            assert_eq!(again.kind(), ErrorKind::NotFound);
+        },
+    },
+    Case {
+        name: "link",
+        points: &[
+            "live.link.intent",
+            "live.link.host",
+            "live.end",
+            "live.reply",
+        ],
+        prepare: |_, dir| fs::write(dir.join("a"), "linked").unwrap(),
+        act: |_, dir| fs::hard_link(dir.join("a"), dir.join("b")).unwrap(),
+        check: |_, dir| {
+            let of = |name| fs::metadata(dir.join(name)).unwrap();
+            assert_eq!((of("a").nlink(), of("a").ino()), (2, of("b").ino()));
+        },
+    },
+    Case {
+        name: "rename",
+        points: RENAME,
+        prepare: |_, dir| fs::write(dir.join("a"), "of a").unwrap(),
+        act: |_, dir| fs::rename(dir.join("a"), dir.join("b")).unwrap(),
+        check: |_, dir| {
+            assert_eq!(names(dir), ["b"]);
+            assert_eq!(fs::read(dir.join("b")).unwrap(), b"of a");
+        },
+    },
+    Case {
+        name: "rename over another",
+        points: RENAME,
+        prepare: two_files,
+        act: |_, dir| fs::rename(dir.join("a"), dir.join("b")).unwrap(),
+        check: |_, dir| {
+            assert_eq!(names(dir), ["b"]);
+            assert_eq!(fs::read(dir.join("b")).unwrap(), b"of a");
+        },
+    },
+    Case {
+        name: "rename without replacing",
+        points: RENAME,
+        prepare: |_, dir| fs::write(dir.join("a"), "of a").unwrap(),
+        act: |_, dir| rename_with(RenameFlags::RENAME_NOREPLACE, dir),
+        check: |_, dir| assert_eq!(names(dir), ["b"]),
+    },
+    Case {
+        name: "exchange",
+        points: RENAME,
+        prepare: two_files,
+        act: |_, dir| rename_with(RenameFlags::RENAME_EXCHANGE, dir),
+        check: |_, dir| {
+            assert_eq!(fs::read(dir.join("b")).unwrap(), b"of a");
+            assert_eq!(fs::metadata(dir.join("a")).unwrap().len(), 10_000);
+        },
+    },
+    Case {
+        name: "rename that leaves a whiteout",
+        points: RENAME,
+        prepare: two_files,
+        act: |_, dir| rename_with(RenameFlags::RENAME_WHITEOUT, dir),
+        check: |_, dir| {
+            assert_eq!(fs::read(dir.join("b")).unwrap(), b"of a");
+            let left = fs::metadata(dir.join("a")).unwrap();
+            assert_eq!(
+                (left.mode() & libc::S_IFMT, left.rdev()),
+                (libc::S_IFCHR, 0)
+            );
+        },
+    },
+    Case {
+        name: "an attribute that must be new",
+        points: &[
+            "live.setxattr.intent",
+            "live.setxattr.host",
+            "live.end",
+            "live.reply",
+        ],
+        prepare: |_, dir| fs::write(dir.join("f"), "").unwrap(),
+        act: |_, dir| set_new(&dir.join("f")).unwrap(),
+        check: |_, dir| {
+            assert_eq!(set_new(&dir.join("f")), Err(rustix::io::Errno::EXIST));
+        },
+    },
+    Case {
+        name: "removing an attribute",
+        points: &[
+            "live.removexattr.intent",
+            "live.removexattr.host",
+            "live.end",
+            "live.reply",
+        ],
+        prepare: |_, dir| {
+            fs::write(dir.join("f"), "").unwrap();
+            set_new(&dir.join("f")).unwrap();
+        },
+        act: |_, dir| rustix::fs::removexattr(dir.join("f"), "user.k").unwrap(),
+        check: |_, dir| {
+            let again = rustix::fs::removexattr(dir.join("f"), "user.k");
+            assert_eq!(again, Err(rustix::io::Errno::NODATA));
+        },
+    },
+    Case {
+        name: "open with O_TRUNC",
+        points: &[
+            "live.truncate.room",
+            "live.truncate.host",
+            "live.end",
+            "live.reply",
+        ],
+        prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
+        act: |_, dir| {
+            let mut file = File::options()
+                .write(true)
+                .truncate(true)
+                .open(dir.join("f"))
+                .unwrap();
+            file.write_all(b"new").unwrap();
+        },
+        check: |_, dir| assert_eq!(fs::read(dir.join("f")).unwrap(), b"new"),
+    },
+    Case {
+        name: "truncate",
+        points: &[
+            "live.truncate.room",
+            "live.truncate.host",
+            "live.end",
+            "live.reply",
+        ],
+        prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
+        act: |_, dir| {
+            let file = File::options().write(true).open(dir.join("f")).unwrap();
+            file.set_len(20_000).unwrap();
+        },
+        check: |_, dir| assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 20_000),
+    },
+    Case {
+        name: "close of a file without a name",
+        points: &[
+            "live.release.begun",
+            "live.release.closed",
+            "live.end",
+            "live.reply",
+        ],
+        prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
+        act: |world, dir| {
+            let armed = fs::read(&world.arm).unwrap();
+            fs::remove_file(&world.arm).unwrap();
+            let file = File::open(dir.join("f")).unwrap();
+            fs::remove_file(dir.join("f")).unwrap();
+            fs::write(&world.arm, armed).unwrap();
+            drop(file);
+            wait_for("the close", || !world.arm.exists());
+        },
+        check: |_, dir| assert!(names(dir).is_empty()),
+    },
+];
+
+/// What the kernel does by itself where it may.
+const THROUGH_US: &[Case] = &[
+    Case {
+        name: "appending",
+        points: &[
+            "live.write.room",
+            "live.write.host",
+            "live.end",
+            "live.reply",
+        ],
+        prepare: |_, dir| fs::write(dir.join("f"), "begin").unwrap(),
+        act: |_, dir| {
+            let mut file = File::options().append(true).open(dir.join("f")).unwrap();
+            file.write_all(b"+end").unwrap();
+        },
+        check: |_, dir| assert_eq!(fs::read(dir.join("f")).unwrap(), b"begin+end"),
+    },
+    Case {
+        name: "allocating",
+        points: &[
+            "live.fallocate.room",
+            "live.fallocate.host",
+            "live.end",
+            "live.reply",
+        ],
+        prepare: |_, dir| fs::write(dir.join("f"), "begin").unwrap(),
+        act: |_, dir| {
+            let file = File::options().write(true).open(dir.join("f")).unwrap();
+            let none = nix::fcntl::FallocateFlags::empty();
+            nix::fcntl::fallocate(&file, none, 0, 50_000).unwrap();
+        },
+        check: |_, dir| assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 50_000),
+    },
+    Case {
+        name: "copying a range",
+        points: &["live.copy.host", "live.end", "live.reply"],
+        prepare: |_, dir| fs::write(dir.join("a"), vec![7; 30_000]).unwrap(),
+        act: |_, dir| {
+            let from = File::open(dir.join("a")).unwrap();
+            let to = File::create(dir.join("b")).unwrap();
+            let copied = nix::fcntl::copy_file_range(from, None, to, None, 30_000);
+            assert_eq!(copied, Ok(30_000));
+        },
+        check: |_, dir| assert_eq!(fs::read(dir.join("b")).unwrap(), [7; 30_000]),
+    },
+];
+
+fn set_new(path: &Path) -> rustix::io::Result<()> {
+    rustix::fs::setxattr(path, "user.k", b"v", rustix::fs::XattrFlags::CREATE)
+}
+
+fn run(world: &World, cases: &[Case]) {
+    for case in cases {
+        for (n, point) in case.points.iter().enumerate() {
+            let what = format!("{} killed at {point}", case.name);
+            eprintln!("{what}");
+            let dir = world.dir.join(format!("{}-{n}", case.name));
+            fs::create_dir(&dir).unwrap();
+            (case.prepare)(world, &dir);
+            world.dying(point, || (case.act)(world, &dir));
+            (case.check)(world, &dir);
+            if world.limited {
+                // Closes are told of later.
+                wait_for("closes arrive", || {
+                    let text = fs::read_to_string(world.mount.join(".volfs/stats.json")).unwrap();
+                    let stats: serde_json::Value = serde_json::from_str(&text).unwrap();
+                    stats["open_files"] == 0
+                });
+            }
+            world.check_usage(&what);
+        }
+    }
+    assert_eq!(
+        world.mount.daemon_complaints().matches("panicked").count(),
+        0
+    );
+}
+
+#[test]
+fn of_a_volume_that_the_kernel_writes_itself() {
+    run(&World::new(false, &[]), CASES);
+}
+
+#[test]
+fn of_a_volume_with_a_quota() {
+    let world = World::new(true, &[]);
+    run(&world, CASES);
+    run(&world, THROUGH_US);
+}
+
+#[test]
+fn of_a_volume_through_the_daemon() {
+    let world = World::new(false, &["--no-passthrough"]);
+    run(&world, CASES);
+    run(&world, THROUGH_US);
+}
