@@ -134,7 +134,8 @@ pub enum Call {
 /// What a daemon says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Its process id in its own pid namespace.
+    /// The process id, in its own pid namespace, of the process that signals
+    /// are for: its supervisor's, if it has one.
     pub pid: u32,
     /// The version of volfs that it runs.
     pub version: String,

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::error::{OpError, OpResult};
 use super::host::Host;
+use super::live::KeptImage;
 use crate::diskimg::{Health, ImageSize, MountedImage};
 use crate::sys::node;
 use crate::volume::Volume;
@@ -28,6 +30,8 @@ pub(super) struct Ground {
     // Before the image, which it would keep attached.
     host: Host,
     begins: Begins,
+    /// Keeps an image attached for a successor.
+    kept: Option<KeptImage>,
 }
 
 #[derive(Debug)]
@@ -52,6 +56,7 @@ impl Ground {
             // Handles are opened relative to a descriptor that is not O_PATH.
             host: Host::probe(open(OFlag::O_RDONLY)?)?,
             begins: Begins::Below(open(OFlag::O_PATH)?),
+            kept: None,
         })
     }
 
@@ -59,7 +64,11 @@ impl Ground {
     ///
     /// # Errors
     /// Its root cannot be opened.
-    pub(super) fn of_image(image: MountedImage, path: PathBuf) -> OpResult<Self> {
+    pub(super) fn of_image(
+        image: MountedImage,
+        path: PathBuf,
+        kept: Option<KeptImage>,
+    ) -> OpResult<Self> {
         let root = image.root().map_err(|_| Errno::EMFILE)?;
         Ok(Self {
             host: match image {
@@ -69,6 +78,7 @@ impl Ground {
                 MountedImage::Fuse2fs(_) => Host::without_handles(root)?,
             },
             begins: Begins::Image(image, path),
+            kept,
         })
     }
 
@@ -96,6 +106,11 @@ impl Ground {
     /// itself: not those that another process serves, and may die over.
     pub(super) fn passes_through(&self) -> bool {
         !self.may_vanish()
+    }
+
+    /// Whether nothing in it can be changed.
+    pub(super) fn is_read_only(&self) -> bool {
+        fstatvfs(self.any_dir()).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
     }
 
     /// Whether a process serves it, that can end.
@@ -140,6 +155,7 @@ impl Ground {
 
     /// Unmounts an image; `false` when the kernel still has a file of it.
     pub(super) fn detach(self) -> bool {
+        drop(self.kept);
         drop(self.host);
         match self.begins {
             Begins::Below(_) => true,

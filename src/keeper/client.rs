@@ -191,14 +191,18 @@ impl Keeper {
         self.places.lock().free.push(place.0);
     }
 
-    /// The mount on `mountpoint` is served: when this process dies there shall
-    /// be another.
+    /// The mount on `mountpoint` is served. With `successor`, there shall be
+    /// another process when this one dies.
     ///
     /// # Errors
     /// The supervisor is gone.
-    pub fn serving(&self, mountpoint: &Path) -> io::Result<()> {
+    pub fn serving(&self, mountpoint: &Path, successor: bool) -> io::Result<()> {
         let path = mountpoint.as_os_str().as_bytes();
-        Message::new(Verb::Serving).send(&self.socket, None, path)
+        let message = Message {
+            key: successor.into(),
+            ..Message::new(Verb::Serving)
+        };
+        message.send(&self.socket, None, path)
     }
 }
 

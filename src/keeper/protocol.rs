@@ -62,8 +62,8 @@ pub(super) enum Verb {
     Keep = 1,
     /// Close what is kept at this place.
     Drop = 2,
-    /// The mount is served, on the mountpoint whose path follows: when this
-    /// process dies there shall be another.
+    /// The mount is served, on the mountpoint whose path follows. With key 1:
+    /// when this process dies there shall be another.
     Serving = 3,
     /// A request has been served.
     Working = 6,

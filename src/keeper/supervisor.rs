@@ -30,13 +30,16 @@ use super::protocol::{HANDED_OVER, Inbox, MOST_KEPT, Message, PATH_BYTES, Verb};
 /// the same.
 const SELF: &str = "/proc/self/exe";
 
+/// What the supervisor is called, in `ps` and elsewhere.
+pub const NAME: &str = "volfs-keeper";
+
 /// What is to be supervised.
 pub struct Supervised {
     /// The arguments of the working process, from its name on.
     pub arguments: Vec<OsString>,
     /// Takes the mount away when there is nobody to serve it any more.
     pub unmount: fn(&Path),
-    /// Called once, when the first working process serves.
+    /// Called when the first working process serves.
     pub serving: Box<dyn FnMut()>,
 }
 
@@ -91,7 +94,9 @@ enum Next {
 /// Nothing could be started.
 pub fn run(supervised: Supervised) -> io::Result<i32> {
     // The working process is told apart by its name.
-    let _ = nix::sys::prctl::set_name(c"volfs-keeper");
+    if let Ok(name) = std::ffi::CString::new(NAME) {
+        let _ = nix::sys::prctl::set_name(&name);
+    }
     crate::sys::process::raise_descriptor_limit();
     let mut wanted = SigSet::empty();
     for signal in [
@@ -282,10 +287,10 @@ impl Supervisor {
                     self.mountpoint.clear();
                     self.mountpoint
                         .push(std::ffi::OsStr::from_bytes(received.tail));
-                    if !self.serves {
-                        self.serves = true;
+                    if self.generation == 1 {
                         (self.supervised.serving)();
                     }
+                    self.serves = message.key == 1;
                 }
                 (Verb::Working, _) => self.patience.works(),
                 (verb, _) => log::error!("a message {verb:?} makes no sense here"),

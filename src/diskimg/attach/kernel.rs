@@ -1,7 +1,7 @@
 //! An image as a file system of the running kernel: on a loop device.
 
 use std::fs::OpenOptions;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -61,24 +61,50 @@ impl Attached {
         let device = LoopDevice::attach(image, BLOCK_SIZE as u32, read_only, &name)
             .map_err(|errno| AttachError::Loop { errno })?;
         let mount = mount(&device, access != Access::Files)?;
-        let open = |dir: &OwnedFd| {
-            nix::fcntl::openat(
-                dir,
-                ".",
-                OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-                Mode::empty(),
-            )
-        };
-        let dir = open(&mount).map_err(|errno| AttachError::Mount {
+        let number = device.number();
+        Self::from_mount(mount, number, errors(number).count)
+    }
+
+    /// One that another process has mounted, by the descriptor of its
+    /// [mount](Self::mount), the number of its [device](Self::device) and
+    /// [what it knew then](Self::errors_before).
+    ///
+    /// # Errors
+    /// Its root cannot be opened.
+    pub fn from_mount(
+        mount: OwnedFd,
+        device: u32,
+        errors_before: u64,
+    ) -> Result<Self, AttachError> {
+        let dir = nix::fcntl::openat(
+            &mount,
+            ".",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| AttachError::Mount {
             errno,
             messages: String::new(),
         })?;
         Ok(Self {
             dir: Some(dir),
             mount: Some(mount),
-            errors_before: errors(device.number()).count,
-            device: device.number(),
+            errors_before,
+            device,
         })
+    }
+
+    /// The mount. As long as any copy of this descriptor is open the image stays
+    /// attached.
+    #[must_use]
+    pub fn mount(&self) -> Option<BorrowedFd<'_>> {
+        self.mount.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Errors that the file system knew of when it was mounted.
+    #[must_use]
+    pub fn errors_before(&self) -> u64 {
+        self.errors_before
     }
 
     /// The root directory, open for reading.

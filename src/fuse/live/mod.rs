@@ -10,6 +10,7 @@
 
 mod accounts;
 mod charges;
+mod image_key;
 pub(super) mod journal;
 mod known;
 mod layout;
@@ -32,16 +33,31 @@ use super::handshake::Negotiated;
 use super::node::NodeId;
 use super::stats::Op;
 use super::successor::Inherited;
+use crate::diskimg::MountedImage;
 use crate::keeper::{Keeper, Kind, Place};
-use crate::model::Serial;
+use crate::model::{Serial, Slot};
 use crate::volume::Volume;
 
+use self::image_key::ImageKey;
 use self::journal::RESENT;
 pub(super) use self::known::{GoneRecord, KnownNodes, NodeRecord};
 use self::layout::{State, Which};
 pub(super) use self::open_files::{HandleRecord, InodeRecord, PastHandle, PastInode, WayIn};
 pub(super) use self::past::{Past, Terms};
 use self::resume::Unanswered;
+
+/// An image that the supervisor keeps attached, until this is dropped.
+#[derive(Debug)]
+pub(super) struct KeptImage {
+    live: Arc<Live>,
+    place: Place,
+}
+
+impl Drop for KeptImage {
+    fn drop(&mut self) {
+        self.live.drop_kept(Some(self.place));
+    }
+}
 
 /// So many processes may die while they serve one request.
 const MOST_DEATHS: u64 = 3;
@@ -110,7 +126,7 @@ impl Live {
         };
         if let Some(why) = why_not(fs, negotiated) {
             log::warn!("the mount ends when the process that serves it dies: {why}");
-            return Ok(());
+            return keeper.serving(mountpoint, false);
         }
         state.set_negotiated(negotiated)?;
         state.seal();
@@ -126,7 +142,7 @@ impl Live {
                 keeper.keep(Kind::Device, 0, device.as_fd())?;
             }
         }
-        keeper.serving(mountpoint)?;
+        keeper.serving(mountpoint, true)?;
         self.armed.store(true, Relaxed);
         Ok(())
     }
@@ -206,10 +222,7 @@ impl Live {
 
     /// The first handle that this process gives out.
     pub(super) fn first_handle(&self) -> u64 {
-        let generation = self
-            .shared
-            .as_ref()
-            .map_or(0, |live| live.keeper.generation());
+        let generation = self.generation();
         // Wraps after 2^22 processes, below the bit of generated files.
         (generation & ((1 << (62 - HANDLE_BITS)) - 1)) << HANDLE_BITS | 1
     }
@@ -265,6 +278,41 @@ impl Live {
             Some(live) => live.keeper.keep(Kind::Unnamed, node.raw(), fd).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Keeps an image attached. Without a successor it is detached when this
+    /// process dies.
+    pub(super) fn keep_image(
+        self: &Arc<Self>,
+        slot: Slot,
+        image: &MountedImage,
+    ) -> Option<KeptImage> {
+        let live = self.shared.as_ref()?;
+        // What a process serves ends with that.
+        let MountedImage::Kernel(attached) = image else {
+            return None;
+        };
+        let key = ImageKey::of(slot, attached).encode();
+        let place = live.keeper.keep(Kind::Image, key, attached.mount()?);
+        let place = place.inspect_err(|error| {
+            log::error!("an image is detached when this process dies: {error}");
+        });
+        Some(self.kept_image(place.ok()?))
+    }
+
+    /// An image that is kept at `place`.
+    fn kept_image(self: &Arc<Self>, place: Place) -> KeptImage {
+        KeptImage {
+            live: Arc::clone(self),
+            place,
+        }
+    }
+
+    /// How many processes served the mount before this one.
+    pub(super) fn generation(&self) -> u64 {
+        self.shared
+            .as_ref()
+            .map_or(0, |live| live.keeper.generation())
     }
 
     /// What was kept is not needed any more.

@@ -10,12 +10,15 @@ use nix::fcntl::OFlag;
 
 use super::accounts;
 use super::charges::{self, Known};
+use super::image_key::ImageKey;
 use super::known;
 use super::layout::State;
 use super::open_files::{self, PastHandle, PastInode, WayIn};
 use super::resume;
-use crate::fuse::error::OpResult;
+use crate::diskimg::{Attached, MountedImage};
+use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
+use crate::fuse::ground::Ground;
 use crate::fuse::handles::NewHandle;
 use crate::fuse::handshake::Negotiated;
 use crate::fuse::image_file;
@@ -26,6 +29,7 @@ use crate::fuse::successor::Inherited;
 use crate::fuse::types::DataPath;
 use crate::fuse::view::is_view;
 use crate::keeper::{Kept, Kind, Place};
+use crate::model::Slot;
 use crate::sys::node;
 use crate::sys::shared::SharedFile;
 use crate::volume::Volume;
@@ -40,6 +44,7 @@ pub(in crate::fuse) struct Past {
     state: State,
     state_place: Place,
     unnamed: Vec<Kept>,
+    images: Vec<Kept>,
 }
 
 /// How it was served, when its state has been taken over.
@@ -63,6 +68,7 @@ impl Past {
             state: State::read(SharedFile::open(state.fd)?)?,
             state_place: state.place,
             unnamed: inherited.take(Kind::Unnamed),
+            images: inherited.take(Kind::Image),
         }))
     }
 
@@ -73,7 +79,7 @@ impl Past {
 
     /// Goes on with it. Changes nothing on disk: a process that dies in here
     /// leaves the next one the same.
-    pub(in crate::fuse) fn restore(self, fs: &FileSystem) -> io::Result<(OwnedFd, Terms)> {
+    pub(in crate::fuse) fn restore(mut self, fs: &FileSystem) -> io::Result<(OwnedFd, Terms)> {
         let negotiated = self.state.negotiated()?;
         for past in known::nodes(&self.state) {
             let way = Way::Generation(past.generation);
@@ -81,6 +87,9 @@ impl Past {
         }
         for attr in known::gone(&self.state) {
             fs.nodes.set_gone(attr.node, attr, None);
+        }
+        for kept in std::mem::take(&mut self.images) {
+            restore_image(fs, kept);
         }
         self.restore_open_files(fs);
         for kept in &self.unnamed {
@@ -150,6 +159,23 @@ impl Past {
             }
         }
         fs.live.registered(last);
+    }
+}
+
+fn restore_image(fs: &FileSystem, kept: Kept) {
+    let key = ImageKey::decode(kept.key);
+    let image = fs.live.kept_image(kept.place);
+    let Some(volume) = Slot::new(key.slot).and_then(|slot| fs.store.volume_in(slot)) else {
+        log::error!("an image is attached whose volume is gone");
+        return;
+    };
+    let path = fs.store.image_path(&volume);
+    let ground = Attached::from_mount(kept.fd, key.device, key.errors)
+        .map_err(|error| OpError::Host(error.errno()))
+        .and_then(|it| Ground::of_image(MountedImage::Kernel(it), path, Some(image)));
+    match ground {
+        Ok(ground) => fs.go_on_with_ground(&volume, ground),
+        Err(error) => log::error!("volume {} is detached: {error}", volume.name()),
     }
 }
 

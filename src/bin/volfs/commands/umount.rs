@@ -113,13 +113,18 @@ fn refuse_elsewhere(mount: &MountInfo) -> Outcome {
 
 /// Asks the daemon, and waits until it has ended.
 fn end(daemon: &Client, lazy: bool, mountpoint: &Path) -> Outcome {
-    let process = daemon.pid()?.map(Process::of);
+    let serving = daemon.pid()?.map(Process::of);
+    let supervisor = serving.as_ref().and_then(Process::supervisor);
     daemon.unmount(lazy)?;
     if lazy {
         return Ok(());
     }
     let deadline = Instant::now() + END_PATIENCE;
-    while process.as_ref().is_some_and(Process::is_running) {
+    while [&serving, &supervisor]
+        .into_iter()
+        .flatten()
+        .any(Process::is_running)
+    {
         if Instant::now() > deadline {
             return Err(Failure::new(
                 "daemon-lingers",
@@ -146,6 +151,18 @@ impl Process {
         let directory = PathBuf::from(format!("/proc/{pid}"));
         let started = state_and_start(&directory).map(|(_, started)| started);
         Self { directory, started }
+    }
+
+    /// Its parent, where that is its supervisor.
+    fn supervisor(&self) -> Option<Self> {
+        let text = std::fs::read_to_string(self.directory.join("stat")).ok()?;
+        // Field 4 of `/proc/PID/stat`.
+        let (_, rest) = text.rsplit_once(')')?;
+        let parent = rest.split_whitespace().nth(1)?;
+        let comm = std::fs::read_to_string(format!("/proc/{parent}/comm")).ok()?;
+        (comm.trim_end() == volfs::keeper::supervisor::NAME)
+            .then(|| parent.parse().map(Self::of).ok())
+            .flatten()
     }
 
     /// Whether it still runs. A zombie has given up its locks and files when

@@ -19,10 +19,10 @@ pub struct Face {
 
 impl Face {
     /// Of a mount that was just made.
-    pub fn new(plan: &MountPlan, mounted: &Arc<Mounted>) -> Self {
+    pub fn new(plan: &MountPlan, mounted: &Arc<Mounted>, pid: u32) -> Self {
         Self {
             status: Status {
-                pid: std::process::id(),
+                pid,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 protocol: PROTOCOL,
                 store: plan.store.clone(),

@@ -103,6 +103,15 @@ fn is_successor(inherited: Option<&Inherited>) -> bool {
     inherited.is_some_and(Inherited::is_successor)
 }
 
+/// The process that signals are for: a supervisor passes them on.
+fn daemon_pid(supervised: bool) -> u32 {
+    if supervised {
+        std::os::unix::process::parent_id()
+    } else {
+        std::process::id()
+    }
+}
+
 /// Signals of a terminal do not come here any more, and no directory is kept
 /// from being unmounted.
 fn leave_the_session() {
@@ -118,6 +127,7 @@ struct Running {
     mounted: Arc<Mounted>,
     server: Option<Server>,
     signals: Signals,
+    supervised: bool,
     ends: mpsc::Receiver<End>,
 }
 
@@ -128,6 +138,7 @@ impl Running {
         inherited: Option<Inherited>,
         opened: impl FnOnce(),
     ) -> Outcome<Self> {
+        let supervised = inherited.is_some();
         if !is_successor(inherited.as_ref()) {
             refuse_mounted(plan)?;
         }
@@ -155,7 +166,7 @@ impl Running {
             &plan.options,
             inherited,
         )?);
-        let face = Arc::new(Face::new(plan, &mounted));
+        let face = Arc::new(Face::new(plan, &mounted, daemon_pid(supervised)));
         let socket = plan.store.join(SOCKET_NAME);
         let started = if plan.options.read_only && Client::connect(&plan.store)?.is_some() {
             // Those who only read share the lock, and the first has the socket.
@@ -190,6 +201,7 @@ impl Running {
             mounted,
             server,
             signals,
+            supervised,
             ends,
         })
     }
@@ -198,7 +210,7 @@ impl Running {
         MountedAs {
             store: self.plan.store.clone(),
             mountpoint: self.mounted.mountpoint().to_owned(),
-            pid: std::process::id(),
+            pid: daemon_pid(self.supervised),
         }
     }
 
