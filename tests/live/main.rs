@@ -5,3 +5,4 @@ mod support;
 
 mod killed;
 mod steps;
+mod storm;
