@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 
 use super::error::{OpError, OpResult};
 use super::host::Host;
-use super::live::KeptImage;
+use super::live::KeptHere;
 use crate::diskimg::{Health, ImageSize, MountedImage};
 use crate::sys::node;
 use crate::volume::Volume;
@@ -30,7 +30,7 @@ pub(super) struct Ground {
     host: Host,
     begins: Begins,
     /// Keeps an image attached for a successor.
-    kept: Option<KeptImage>,
+    kept: Option<KeptHere>,
 }
 
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Ground {
     pub(super) fn of_image(
         image: MountedImage,
         path: PathBuf,
-        kept: Option<KeptImage>,
+        kept: Option<KeptHere>,
     ) -> OpResult<Self> {
         let root = image.root().map_err(|_| Errno::EMFILE)?;
         Ok(Self {

@@ -13,6 +13,7 @@ mod dir_cache;
 mod disks;
 pub mod error;
 pub mod fs;
+mod going;
 mod ground;
 mod handles;
 mod handshake;

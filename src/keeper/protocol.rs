@@ -35,6 +35,8 @@ pub enum Kind {
     Image = 5,
     /// The listening control socket.
     Socket = 6,
+    /// An inode without a name that is not open but known; the key is its node.
+    Gone = 7,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             Self::Unnamed,
             Self::Image,
             Self::Socket,
+            Self::Gone,
         ]
         .into_iter()
         .find(|kind| *kind as u32 == raw)

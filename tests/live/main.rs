@@ -6,3 +6,4 @@ mod support;
 mod killed;
 mod steps;
 mod storm;
+mod workloads;

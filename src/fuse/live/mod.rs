@@ -46,14 +46,14 @@ pub(super) use self::open_files::{HandleRecord, InodeRecord, PastHandle, PastIno
 pub(super) use self::past::{Past, Terms};
 use self::resume::Unanswered;
 
-/// An image that the supervisor keeps attached, until this is dropped.
+/// A descriptor that the supervisor keeps, until this is dropped.
 #[derive(Debug)]
-pub(super) struct KeptImage {
+pub(super) struct KeptHere {
     live: Arc<Live>,
     place: Place,
 }
 
-impl Drop for KeptImage {
+impl Drop for KeptHere {
     fn drop(&mut self) {
         self.live.drop_kept(Some(self.place));
     }
@@ -265,6 +265,18 @@ impl Live {
         }
     }
 
+    /// Keeps an inode that has no name any more, so that its number is not
+    /// given to another while the kernel knows it.
+    pub(super) fn keep_gone(
+        self: &Arc<Self>,
+        node: NodeId,
+        fd: BorrowedFd<'_>,
+    ) -> Option<KeptHere> {
+        let live = self.shared.as_ref()?;
+        let place = live.keeper.keep(Kind::Gone, node.raw(), fd).ok()?;
+        Some(self.kept_here(place))
+    }
+
     /// Keeps an inode that is about to lose its last name and is open here.
     ///
     /// # Errors
@@ -286,7 +298,7 @@ impl Live {
         self: &Arc<Self>,
         slot: Slot,
         image: &MountedImage,
-    ) -> Option<KeptImage> {
+    ) -> Option<KeptHere> {
         let live = self.shared.as_ref()?;
         // What a process serves ends with that.
         let MountedImage::Kernel(attached) = image else {
@@ -297,12 +309,12 @@ impl Live {
         let place = place.inspect_err(|error| {
             log::error!("an image is detached when this process dies: {error}");
         });
-        Some(self.kept_image(place.ok()?))
+        Some(self.kept_here(place.ok()?))
     }
 
-    /// An image that is kept at `place`.
-    fn kept_image(self: &Arc<Self>, place: Place) -> KeptImage {
-        KeptImage {
+    /// What is kept at `place`.
+    fn kept_here(self: &Arc<Self>, place: Place) -> KeptHere {
+        KeptHere {
             live: Arc::clone(self),
             place,
         }
