@@ -153,6 +153,9 @@ fn the_log_can_be_the_journal() {
     assert!(lines.contains(&"<6>SIGTERM: unmounting"), "{log}");
     assert_eq!(*lines.last().unwrap(), "<6>unmounted");
     assert!(!dir.join("store/daemon.log").exists());
+    wait_for("the supervisor ends", || {
+        support::proc::processes_naming(dir.path()).is_empty()
+    });
 }
 
 #[test]

@@ -3,13 +3,16 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::AccessError;
+use super::features::Feature;
+use super::store;
+use super::superblock::{EXT4_SUPER_MAGIC, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Superblock};
 
 /// User and group "nobody" (`overflowuid`): owns nothing.
 const NOBODY: u32 = 65534;
@@ -71,16 +74,30 @@ pub enum CheckError {
     Access(#[from] AccessError),
 }
 
-/// Checks an image that nobody uses, and changes nothing in it, but that with
-/// `replay` its journal is replayed first.
+/// Checks an image that nobody uses, and changes nothing in it.
 ///
 /// # Errors
 /// [`CheckError`]; damage in the image is part of the report.
-pub fn check(image: &File, replay: bool) -> Result<CheckReport, CheckError> {
-    if replay {
-        run(image, Work::Replay)?;
-    }
+pub fn check(image: &File) -> Result<CheckReport, CheckError> {
     run(image, Work::Look)
+}
+
+/// As [`check`], for an image that somebody else has made and the kernel shall
+/// mount: its journal is replayed first, and mount options in it, which the
+/// kernel would obey, are damage.
+///
+/// # Errors
+/// [`CheckError`].
+pub fn check_foreign(image: &File) -> Result<CheckReport, CheckError> {
+    run(image, Work::Replay)?;
+    let mut report = run(image, Work::Look)?;
+    let options = superblock(image)?.s_mount_opts();
+    if options[0] != 0 {
+        let options: Vec<u8> = options.into_iter().take_while(|&byte| byte != 0).collect();
+        report.clean = false;
+        report.said += &format!("\nmount options in the superblock: {}", printable(&options));
+    }
+    Ok(report)
 }
 
 /// Checks an image that nobody uses and mends what is wrong. What cannot be
@@ -90,12 +107,38 @@ pub fn check(image: &File, replay: bool) -> Result<CheckReport, CheckError> {
 /// [`CheckError`].
 pub fn mend(image: &File) -> Result<CheckReport, CheckError> {
     let mended = run(image, Work::Mend)?;
+    clear_mount_options(image)?;
     // It may not get everything at once; only a second look says.
     let again = run(image, Work::Look)?;
     Ok(CheckReport {
         clean: again.clean,
         ..mended
     })
+}
+
+fn superblock(image: &File) -> Result<Superblock, AccessError> {
+    let mut raw = [0; SUPERBLOCK_BYTES];
+    store::read(image, &mut raw, SUPERBLOCK_OFFSET)?;
+    Ok(Superblock::from_bytes(raw))
+}
+
+/// Takes options out of an image that somebody has put there.
+fn clear_mount_options(image: &File) -> Result<(), AccessError> {
+    const NONE: [u8; 64] = [0; 64];
+    let mut found = superblock(image)?;
+    if found.s_magic() != EXT4_SUPER_MAGIC || found.s_mount_opts() == NONE {
+        return Ok(());
+    }
+    found.set_s_mount_opts(NONE);
+    let raw = if found.features().has(Feature::MetadataCsum) {
+        found.to_bytes()
+    } else {
+        found.as_it_is()
+    };
+    image
+        .write_all_at(&raw, SUPERBLOCK_OFFSET)
+        .and_then(|()| image.sync_all())
+        .map_err(|source| AccessError::new("write the superblock", source))
 }
 
 /// Checks an image that nobody uses and that was not cleanly unmounted, and

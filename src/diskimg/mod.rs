@@ -50,7 +50,7 @@ mod writer;
 pub use attach::{
     Access, AttachError, Attached, Fuse2fs, Health, MountedImage, Ways, is_free, wait_until_free,
 };
-pub use check::{CheckError, CheckReport, check, mend};
+pub use check::{CheckError, CheckReport, check, check_foreign, mend};
 pub use error::{
     AccessError, FormatError, GrowError, InspectError, OptionError, PlanError, SizeError,
 };

@@ -170,6 +170,11 @@ impl Superblock {
         copy.raw
     }
 
+    /// The bytes with `s_checksum` as it is.
+    pub(in crate::diskimg) fn as_it_is(&self) -> [u8; SUPERBLOCK_BYTES] {
+        self.raw
+    }
+
     /// What `s_checksum` should be.
     pub(in crate::diskimg) fn computed_checksum(&self) -> u32 {
         crc32c(u32::MAX, &self.raw[..CHECKSUM_OFFSET])
@@ -274,6 +279,17 @@ impl Superblock {
     /// `s_last_mounted`, 64 bytes at 0x88: the directory of the last mount.
     pub(in crate::diskimg) fn s_last_mounted(&self) -> [u8; 64] {
         get_bytes(&self.raw, 0x88)
+    }
+
+    /// `s_mount_opts`, 64 bytes at 0x200: options that the kernel applies to
+    /// every mount, before those that it is given.
+    pub(in crate::diskimg) fn s_mount_opts(&self) -> [u8; 64] {
+        get_bytes(&self.raw, 0x200)
+    }
+
+    /// Stores `s_mount_opts`.
+    pub(in crate::diskimg) fn set_s_mount_opts(&mut self, options: [u8; 64]) {
+        put_bytes(&mut self.raw, 0x200, &options);
     }
 
     /// Stores `s_hash_seed`, 16 bytes at 0xec.

@@ -113,8 +113,23 @@ impl ImageSize {
 
 /// A point in time as ext4 can store it: whole seconds since 1970, up to the
 /// year 2446 (34 bits in an inode of 256 bytes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
+
+impl std::fmt::Display for Timestamp {
+    /// RFC 3339, UTC.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // OK to fall back to 1970: MAX_SECONDS is far below the year 9999.
+        let time = jiff::Timestamp::from_second(self.0.cast_signed()).unwrap_or_default();
+        write!(f, "{time}")
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
 
 impl Timestamp {
     /// The last second that ext4's 2-bit epoch extension reaches.

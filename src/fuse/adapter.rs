@@ -31,6 +31,7 @@ use self::reply::RequestId;
 use self::reply::{BUFFER, KEEP, attr_ttl, open_flags};
 use self::waiting::{after_count, change};
 use super::convert::{decode_device, entry_type, file_attr, set_time};
+use super::explain;
 use super::fs::FileSystem;
 use super::handles::can_write;
 use super::init;
@@ -57,6 +58,7 @@ fn node(ino: INodeNo) -> NodeId {
 }
 
 fn caller(req: &Request) -> Caller {
+    explain::asked_by(req.uid());
     Caller {
         uid: req.uid(),
         gid: req.gid(),

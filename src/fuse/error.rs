@@ -88,6 +88,11 @@ pub enum OpError {
         /// The function of the kernel that found the last one, if it tells.
         last_in: String,
     },
+    /// An image has errors that take a choice to mend.
+    #[error(
+        "the image of volume {0:?} has errors that are not mended unasked, so that it is read-only; 'volfs disk check --repair {0}' mends what can be"
+    )]
+    DamagedImage(VolumeName),
     /// Something was written past the end of an image.
     #[error(
         "what was written past the end of the image of volume {0:?} is cut off; 'volfs set {0} --size' makes it larger"
@@ -138,7 +143,7 @@ impl OpError {
         match self {
             Self::Host(errno) | Self::Attach { errno, .. } => *errno,
             Self::DiskAttached { .. } | Self::DiskTaken(_) => Errno::EBUSY,
-            Self::Untrusted(_) | Self::NoWay { .. } => Errno::EROFS,
+            Self::Untrusted(_) | Self::NoWay { .. } | Self::DamagedImage(_) => Errno::EROFS,
             Self::ImageErrors { .. } => Errno::EIO,
             Self::PastImage(_) => Errno::ENOSPC,
             Self::ImageSize => Errno::EPERM,

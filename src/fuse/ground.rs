@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::error::{OpError, OpResult};
 use super::host::Host;
@@ -105,6 +106,11 @@ impl Ground {
     /// itself: not those that another process serves, and may die over.
     pub(super) fn passes_through(&self) -> bool {
         !self.may_vanish()
+    }
+
+    /// Whether nothing in it can be changed.
+    pub(super) fn is_read_only(&self) -> bool {
+        fstatvfs(self.any_dir()).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
     }
 
     /// Whether a process serves it, that can end.

@@ -12,6 +12,7 @@ mod counting;
 mod dir_cache;
 mod disks;
 pub mod error;
+mod explain;
 pub mod fs;
 mod going;
 mod ground;

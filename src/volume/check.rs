@@ -31,9 +31,9 @@ impl Store {
             .open(&path)
             .map_err(|error| Error::io("open", &path, &error))?;
         let report = match how {
-            CheckHow::Look => diskimg::check(&image, false),
+            CheckHow::Look => diskimg::check(&image),
             CheckHow::Mend => diskimg::mend(&image),
-            CheckHow::Trust => diskimg::check(&image, true),
+            CheckHow::Trust => diskimg::check_foreign(&image),
         };
         let report = report.map_err(|error| failed(&path, &error))?;
         if how == CheckHow::Trust && report.clean {

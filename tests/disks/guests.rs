@@ -30,6 +30,27 @@ fn what_a_guest_has_written_is_not_mounted_until_it_is_trusted() {
     mount.volfs().ok(&["disk", "trust", "db"]);
     assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "text");
 
+    // Mount options in an image would be obeyed by the kernel.
+    mount.stop();
+    let path = mount.volfs().list()[0]["disk"]["path"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let tuned = std::process::Command::new("tune2fs")
+        .args(["-E", "mount_opts=nobarrier", &path])
+        .output()
+        .unwrap();
+    assert!(tuned.status.success(), "{tuned:?}");
+    mount.start();
+    drop(eventually("attach", || attach(&mount, "db")));
+    let refused = poll(Duration::from_secs(10), || {
+        let answer = mount.volfs().run(&["disk", "trust", "db"]);
+        answer.out.contains("nobarrier").then_some(answer)
+    });
+    assert_eq!(refused.unwrap().code, Some(1));
+    mount.volfs().ok(&["disk", "check", "--repair", "db"]);
+    mount.volfs().ok(&["disk", "trust", "db"]);
+
     // One that is damaged stays untrusted, and is mended on request.
     let raw = eventually("attach", || attach(&mount, "db"));
     let inode_bitmap = damage_a_bitmap(&raw);

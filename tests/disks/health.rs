@@ -87,8 +87,23 @@ fn an_error_at_run_time_is_noticed_told_and_mended() {
     assert_eq!(state(&mount, "db"), "damaged");
     let refused = fs::write(dir.join("new"), "text").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ReadOnlyFilesystem);
+    assert!(
+        last_error(&mount).contains("has errors"),
+        "{}",
+        last_error(&mount)
+    );
     assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "text");
 
+    let found = mount.volfs().run(&["disk", "check", "--json", "db"]);
+    let found: serde_json::Value = serde_json::from_str(&found.out).unwrap();
+    assert_eq!(
+        (&found["clean"], &found["trusted"]),
+        (&false.into(), &true.into())
+    );
+    assert!(
+        found["said"].as_str().unwrap().contains("Pass 2"),
+        "{found}"
+    );
     let damaged = mount.volfs().fails(1, &["disk", "check", "db"]);
     assert!(damaged.contains("--repair db"), "{damaged}");
     mount.volfs().ok(&["disk", "check", "--repair", "db"]);
@@ -125,6 +140,18 @@ fn an_image_that_was_not_unmounted_says_so_and_recovers() {
     assert!(dirty.status.success());
     assert_eq!(state(&mount, "db"), "not-unmounted");
     assert!(mount.volfs().ok(&["ls"]).contains("(needs recovery)"));
+    // Where nothing may be written it is read without the kernel.
+    let before = fs::read(&image).unwrap();
+    mount.set_args(&["--read-only"]);
+    mount.start();
+    assert_eq!(fs::read_to_string(dir.join("synced")).unwrap(), "text");
+    assert_eq!(
+        fs::write(dir.join("new"), "").unwrap_err().kind(),
+        ErrorKind::ReadOnlyFilesystem
+    );
+    mount.stop();
+    mount.set_args(&[]);
+    assert!(fs::read(&image).unwrap() == before);
     mount.start();
     assert_eq!(fs::read_to_string(dir.join("synced")).unwrap(), "text");
     assert_eq!(state(&mount, "db"), "in-use");

@@ -156,6 +156,11 @@ fn wishes_that_contradict_themselves() {
         (&["create", "a", "--disk", "--size", "9000001"], "4096"),
         (&["create", "a", "--disk", "--size", "65T"], "at most"),
         (&["create", "a", "--size", "1G"], "--disk"),
+        (&["create", "a", "--disk"], "--size"),
+        (
+            &["create", "a", "--disk", "--size", "1G", "--quota", "1G"],
+            "quota",
+        ),
     ] {
         let complaint = volfs.fails(2, arguments);
         assert!(complaint.contains(said), "{arguments:?}: {complaint}");
@@ -264,17 +269,19 @@ fn a_killed_daemon_leaves_no_device_and_loses_nothing_synced() {
             mount.kill();
             stop.store(true, Ordering::Relaxed);
         });
-        // Files that were open for passthrough live as long as the stale mount.
-        nix::mount::umount2(mount.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
-        wait_for("the kernel lets go", || {
-            loop_devices_under(mount.store()).is_empty()
-        });
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(
-            !table.contains(mount.dir().path().to_str().unwrap()),
-            "{table}"
-        );
-        assert_recovers(mount.store());
+        // Files that were open for passthrough live as long as the stale mount,
+        // which the next one takes away; here it is done before, every other
+        // time.
+        if round % 2 == 0 {
+            nix::mount::umount2(mount.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+            wait_for("the kernel lets go", || {
+                loop_devices_under(mount.store()).is_empty()
+            });
+            let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let left = mount.dir().path().to_str().unwrap();
+            assert!(!table.contains(left), "{table}");
+            assert_recovers(mount.store());
+        }
         mount.start();
         for earlier in 0..=round {
             let path = dir.join(format!("synced-{earlier}"));

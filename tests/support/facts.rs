@@ -3,10 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// What is known of one file.
@@ -21,7 +19,7 @@ pub struct Facts {
     same_as: PathBuf,
     target: Option<PathBuf>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    contents: u64,
+    contents: u32,
     /// Where data is, and how much, in pages.
     data: Vec<(u64, u64)>,
 }
@@ -46,6 +44,13 @@ pub fn of(root: &Path) -> BTreeMap<PathBuf, Facts> {
             let full = root.join(&path);
             let same_as = firsts.entry(meta.ino()).or_insert(path.clone()).clone();
             let is_dir = meta.is_dir();
+            let sum_of_file = if meta.is_file() {
+                let data = data(&full);
+                let sum = sum(&full, &data);
+                (data, sum)
+            } else {
+                (Vec::new(), 0)
+            };
             let facts = Facts {
                 mode: meta.mode(),
                 owner: (meta.uid(), meta.gid()),
@@ -60,12 +65,8 @@ pub fn of(root: &Path) -> BTreeMap<PathBuf, Facts> {
                 same_as,
                 target: fs::read_link(&full).ok(),
                 xattrs: xattrs(&full),
-                contents: if meta.is_file() { hash(&full) } else { 0 },
-                data: if meta.is_file() {
-                    data(&full)
-                } else {
-                    Vec::new()
-                },
+                contents: sum_of_file.1,
+                data: sum_of_file.0,
             };
             (path, facts)
         })
@@ -108,26 +109,27 @@ fn xattrs(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
     found
 }
 
-fn hash(path: &Path) -> u64 {
-    let mut file = File::open(path).unwrap();
-    let mut hasher = DefaultHasher::new();
+/// A checksum of what is no hole.
+fn sum(path: &Path, data: &[(u64, u64)]) -> u32 {
+    let file = File::open(path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
     let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer).unwrap();
-        if read == 0 {
-            return hasher.finish();
-        }
-        // Reads may differ in length; bytes do not.
-        for byte in &buffer[..read] {
-            byte.hash(&mut hasher);
+    let mut sum = 0;
+    for &(offset, len) in data {
+        let mut at = offset;
+        while at < offset + len {
+            let want = (offset + len - at).min(1 << 20) as usize;
+            file.read_exact_at(&mut buffer[..want], at).unwrap();
+            sum = crc32c::crc32c_append(sum, &buffer[..want]);
+            at += want as u64;
         }
     }
+    sum
 }
 
 /// `SEEK_DATA` and `SEEK_HOLE`.
 pub fn data(path: &Path) -> Vec<(u64, u64)> {
     use rustix::fs::{SeekFrom, seek};
-    let file = File::open(path).unwrap();
+    let file = File::open(path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
     let end = file.metadata().unwrap().len();
     let mut found = Vec::new();
     let mut at = 0;

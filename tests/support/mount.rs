@@ -173,6 +173,11 @@ impl Mount {
         proc::kill(pid.expect("a process serves"));
     }
 
+    /// The arguments of `volfs mount` from its next start.
+    pub fn set_args(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&a| a.into()).collect();
+    }
+
     /// Sets an environment variable of the daemon from its next start.
     pub fn set_env(&mut self, key: &str, value: &str) {
         self.environment.retain(|(k, _)| k != key);

@@ -169,6 +169,14 @@ impl fmt::Display for Listing {
     }
 }
 
+/// A number of inodes, in words.
+pub fn inodes(number: u64) -> String {
+    match number {
+        1 => "1 inode".to_owned(),
+        _ => format!("{number} inodes"),
+    }
+}
+
 /// As many lines of the text as the terminal has.
 pub fn first_lines(text: &str) -> String {
     let most = terminal_size::terminal_size_of(std::io::stdout())

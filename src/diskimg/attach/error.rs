@@ -60,13 +60,11 @@ pub enum AttachError {
         /// What e2fsck said.
         said: String,
     },
-    /// This machine has neither way.
-    #[error("{kernel}; and {fuse2fs}")]
+    /// It can be mounted in no way that there is here.
+    #[error("{why}")]
     NoWay {
-        /// Why not the kernel.
-        kernel: String,
-        /// Why not fuse2fs.
-        fuse2fs: String,
+        /// What is missing, and what to do.
+        why: String,
     },
 }
 

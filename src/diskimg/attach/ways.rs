@@ -55,6 +55,7 @@ impl Ways {
     pub fn mount(&self, path: &Path, read_only: bool) -> Result<MountedImage, AttachError> {
         wait_until_free(path)?;
         let access = if read_only {
+            needs_nothing_written(path)?;
             Access::None
         } else {
             look_after(path)?
@@ -79,8 +80,7 @@ impl Ways {
 
 fn no_way(kernel: &str, fuse2fs: &str) -> AttachError {
     AttachError::NoWay {
-        kernel: kernel.to_owned(),
-        fuse2fs: fuse2fs.to_owned(),
+        why: format!("{kernel}; and {fuse2fs}"),
     }
 }
 
@@ -93,6 +93,22 @@ fn probe_kernel() -> Result<(), String> {
     Context::open("ext4")
         .map(drop)
         .map_err(|errno| format!("the kernel has no ext4: {}", errno.desc()))
+}
+
+/// What was not unmounted cannot be mounted without writing to it.
+fn needs_nothing_written(path: &Path) -> Result<(), AttachError> {
+    let state = OpenOptions::new()
+        .read(true)
+        .open(path)
+        .ok()
+        .and_then(|image| Some(inspect(&image).ok()?.state));
+    match state {
+        Some(ImageState::NeedsRecovery | ImageState::NotUnmounted) => Err(AttachError::NoWay {
+            why: "it was not cleanly unmounted, and nothing is written in a read-only mount"
+                .to_owned(),
+        }),
+        Some(ImageState::Clean | ImageState::HasErrors) | None => Ok(()),
+    }
 }
 
 /// Looks at an image before it is mounted: whether it may be written. What

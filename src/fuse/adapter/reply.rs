@@ -15,6 +15,7 @@ use super::{Adapter, node};
 use crate::failpoint;
 use crate::fuse::convert::file_attr;
 use crate::fuse::error::OpResult;
+use crate::fuse::explain;
 use crate::fuse::fs::FileSystem;
 use crate::fuse::init;
 use crate::fuse::node::NodeId;
@@ -75,9 +76,10 @@ impl Adapter {
         if let Some(slot) = NodeId::from_raw(node.0).slot() {
             self.fs.volume_stats.record(slot, failed);
         }
-        match result {
+        let result = match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
+                self.fs.explain(NodeId::from_raw(node.0), &error);
                 log::trace!("{} of {:?}: {error}", op.name(), NodeId::from_raw(node.0));
                 Err(fuser::Errno::from_i32(error.errno() as i32))
             }
@@ -90,7 +92,9 @@ impl Adapter {
                 }
                 Err(fuser::Errno::EIO)
             }
-        }
+        };
+        explain::served();
+        result
     }
 
     pub(super) fn reply_entry(reply: ReplyEntry, result: Result<Entry, fuser::Errno>) {

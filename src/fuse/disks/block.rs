@@ -20,7 +20,7 @@ use crate::volume::{Hold, Holder, ImageGuard, Volume, Volumes};
 impl FileSystem {
     /// Whether an image is open as a file.
     pub(in crate::fuse) fn is_open_as_image(&self, volume: &Volume) -> bool {
-        matches!(&*self.disks.of(volume.slot).lock(), Face::Block(_))
+        matches!(&*self.disks.of(volume.slot).face.lock(), Face::Block(_))
     }
 
     /// A user of the image as a file has it from an earlier process; `length`
@@ -59,7 +59,7 @@ impl FileSystem {
                 return Ok(());
             }
             Face::Directory(_) => {
-                face.put_away(CLOSE_GRACE);
+                disk.put_away(&mut face, CLOSE_GRACE);
             }
             _ => {}
         }
@@ -188,7 +188,7 @@ impl FileSystem {
         let disk = self.disks.of(volume.slot);
         {
             let mut face = disk.lock();
-            face.put_away(CLOSE_GRACE);
+            disk.put_away(&mut face, CLOSE_GRACE);
             match &*face {
                 Face::Resting => *face = Face::Taken,
                 Face::Block(_) => {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
+
 use super::{Disk, Face};
 use crate::diskimg::{AttachError, Ways};
 use crate::fuse::error::{OpError, OpResult};
@@ -18,7 +20,7 @@ use crate::volume::Volume;
 
 /// How long an image that could not be mounted is shown read-only before it is
 /// tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// Why a volume's directory cannot be written.
 #[derive(Clone, Debug)]
@@ -49,8 +51,8 @@ pub(super) struct NoWay {
 impl FileSystem {
     /// By what images are mounted here.
     #[must_use]
-    pub fn image_ways(&self) -> &Ways {
-        self.disks.ways()
+    pub fn image_ways(&self) -> Arc<Ways> {
+        Arc::clone(&self.disks.ways().ways)
     }
 
     /// What the volume's files stand on. The image of a disk volume is
@@ -75,9 +77,15 @@ impl FileSystem {
             Face::Directory(ground) => return Ok(Arc::clone(ground)),
             Face::Resting => match self.read_only_because(volume) {
                 None => {
-                    let ground = self.attach(volume, &disk)?;
-                    *face = Face::Directory(Arc::clone(&ground));
-                    return Ok(ground);
+                    *face = Face::Taken;
+                    let attach = || self.attach(volume, &disk);
+                    let ground = MutexGuard::unlocked(&mut face, attach);
+                    *face = match &ground {
+                        Ok(ground) => Face::Directory(Arc::clone(ground)),
+                        Err(_) => Face::Resting,
+                    };
+                    disk.given_back.notify_all();
+                    return ground;
                 }
                 Some(why) => why.error(volume),
             },
@@ -102,7 +110,7 @@ impl FileSystem {
         if !self.options.trust_guest_images && volume.is_guest_written() {
             return Some(ReadOnly::GuestWritten);
         }
-        if let Some(why) = &self.disks.ways_here().none {
+        if let Some(why) = &self.disks.ways().none {
             return Some(ReadOnly::NoWay(Arc::clone(why)));
         }
         if !self.disks.any_without_way.load(Ordering::Relaxed) {
@@ -119,7 +127,7 @@ impl FileSystem {
         let start = Instant::now();
         let path = self.store.image_path(volume);
         let read_only = self.options.read_only;
-        let mounted = self.disks.ways().mount(&path, read_only);
+        let mounted = self.disks.ways().ways.mount(&path, read_only);
         if let Err(error @ AttachError::NoWay { .. }) = &mounted {
             *disk.no_way.lock() = Some(NoWay {
                 tried: Instant::now(),
@@ -144,6 +152,11 @@ impl FileSystem {
             });
         match ground {
             Ok(ground) => {
+                if !read_only && ground.is_read_only() {
+                    let damaged = OpError::DamagedImage(volume.name());
+                    log::error!("{damaged}");
+                    self.last_errors.set_for_all(damaged.to_string());
+                }
                 *disk.no_way.lock() = None;
                 disk.told_errors.store(0, Ordering::Relaxed);
                 log::debug!(
@@ -181,8 +194,9 @@ impl FileSystem {
             // A use of it attaches it; where it turns out now that this cannot
             // be done it is shown nevertheless.
             match self.ground(volume) {
+                Ok(_) => return Ok(None),
                 Err(OpError::NoWay { .. }) => {}
-                _ => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
         let disk = self.disks.of(volume.slot);
@@ -215,7 +229,7 @@ impl FileSystem {
     /// The ground of a disk volume if its image is attached now. Nothing is
     /// attached for it.
     pub(in crate::fuse) fn attached_ground(&self, volume: &Volume) -> Option<Arc<Ground>> {
-        match &*self.disks.of(volume.slot).lock() {
+        match &*self.disks.of(volume.slot).face.lock() {
             Face::Directory(ground) => Some(Arc::clone(ground)),
             _ => None,
         }

@@ -15,8 +15,8 @@ mod health;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
@@ -27,12 +27,13 @@ use super::view::View;
 use crate::diskimg::{Health, Ways, is_free};
 use crate::model::Slot;
 
-use directory::NoWay;
+use directory::{NoWay, TRY_AGAIN};
 
 /// How long closes that are on their way may take to reach us.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
-/// How long somebody waits for a volume that is being grown or removed.
-const TAKEN_GRACE: Duration = Duration::from_secs(2);
+/// How long somebody waits for an image that is being attached, grown or
+/// removed.
+const TAKEN_GRACE: Duration = Duration::from_secs(5);
 /// How long an image that nobody uses stays attached.
 const IDLE: Duration = Duration::from_secs(30);
 /// How many images stay attached although nobody uses them.
@@ -47,22 +48,25 @@ pub(in crate::fuse) struct Disks {
     /// Images that are open as files.
     pub(in crate::fuse) open_images: Mutex<HashMap<Fh, OpenImage>>,
     /// By what images are mounted here; looked for when the first one is.
-    ways: OnceLock<WaysHere>,
+    ways: RwLock<Option<Arc<WaysHere>>>,
     /// Whether any image could not be mounted although there is a way.
     any_without_way: AtomicBool,
     start: Instant,
 }
 
+/// What [`Ways`] there were when it was looked.
 struct WaysHere {
-    ways: Ways,
+    ways: Arc<Ways>,
     /// Why there is none.
     none: Option<Arc<str>>,
+    looked: Instant,
 }
 
 /// One of them.
 struct Disk {
-    /// Held while the image is attached and detached: until that is done
-    /// nobody can use it, whichever way.
+    /// Not held while the image is attached and detached: it is taken then, and
+    /// whoever wants it waits a while, but not for ever, because there are few
+    /// threads for all volumes.
     face: Mutex<Face>,
     given_back: Condvar,
     /// Milliseconds since the start.
@@ -81,7 +85,7 @@ enum Face {
     Directory(Arc<Ground>),
     /// Who has opened it as a file.
     Block(BlockUse),
-    /// A command.
+    /// A command, or who attaches or detaches it.
     Taken,
     /// Still the kernel, this image: something has a file of it open that we do
     /// not know of.
@@ -124,7 +128,7 @@ impl Default for Disks {
             by_slot: RwLock::default(),
             views: Mutex::default(),
             open_images: Mutex::default(),
-            ways: OnceLock::new(),
+            ways: RwLock::default(),
             any_without_way: AtomicBool::new(false),
             start: Instant::now(),
         }
@@ -157,27 +161,28 @@ impl Disks {
         self.by_slot.read().values().map(Arc::clone).collect()
     }
 
-    fn ways_here(&self) -> &WaysHere {
-        self.ways.get_or_init(|| {
-            let ways = Ways::probe();
-            let none = ways.why_none().map(Arc::from);
-            WaysHere { ways, none }
-        })
-    }
-
-    /// By what images are mounted here.
-    pub(in crate::fuse) fn ways(&self) -> &Ways {
-        &self.ways_here().ways
+    /// By what images are mounted here. Where there was no way it is looked
+    /// again now and then: fuse2fs may be installed meanwhile.
+    fn ways(&self) -> Arc<WaysHere> {
+        let known = self.ways.read().clone();
+        if let Some(known) = known
+            && (known.none.is_none() || known.looked.elapsed() < TRY_AGAIN)
+        {
+            return known;
+        }
+        let ways = Ways::probe();
+        let found = Arc::new(WaysHere {
+            none: ways.why_none().map(Arc::from),
+            ways: Arc::new(ways),
+            looked: Instant::now(),
+        });
+        *self.ways.write() = Some(Arc::clone(&found));
+        found
     }
 
     /// How many images are attached.
     pub(in crate::fuse) fn attached(&self) -> usize {
-        /// One that is locked for longer is being attached.
-        const PATIENCE: Duration = Duration::from_millis(200);
-        let is_attached = |disk: &Arc<Disk>| match disk.face.try_lock_for(PATIENCE) {
-            Some(face) => matches!(*face, Face::Directory(_)),
-            None => true,
-        };
+        let is_attached = |disk: &Arc<Disk>| matches!(*disk.face.lock(), Face::Directory(_));
         self.all().iter().filter(|disk| is_attached(disk)).count()
     }
 
@@ -198,7 +203,7 @@ impl Disks {
             if (index < too_many || long)
                 && let Some(mut face) = disk.face.try_lock()
             {
-                face.put_away(Duration::ZERO);
+                disk.put_away(&mut face, Duration::ZERO);
             }
         }
         for view in self.views.lock().values() {
@@ -209,7 +214,7 @@ impl Disks {
     /// Detaches all images that nobody uses; for the end of the mount.
     pub(in crate::fuse) fn detach_all(&self) {
         for disk in self.all() {
-            disk.face.lock().put_away(CLOSE_GRACE);
+            disk.put_away(&mut disk.lock(), CLOSE_GRACE);
         }
     }
 }
@@ -234,6 +239,44 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Detaches the image, if nobody uses it within `grace`; says whether
+    /// nobody has it then. Taken meanwhile: what has been written may take long
+    /// to reach the disk.
+    fn put_away(&self, face: &mut MutexGuard<'_, Face>, grace: Duration) -> bool {
+        let deadline = Instant::now() + grace;
+        while let Face::Directory(ground) = &**face
+            && Arc::strong_count(ground) > 1
+        {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        match std::mem::replace(&mut **face, Face::Taken) {
+            Face::Directory(ground) => {
+                let image = ground.image().map(PathBuf::from).unwrap_or_default();
+                // The count was 1 with the face locked: nobody else has it.
+                let detach = || Arc::into_inner(ground).is_some_and(Ground::detach);
+                let detached = MutexGuard::unlocked(face, detach);
+                **face = if detached {
+                    Face::Resting
+                } else {
+                    log::warn!("{image:?} is still in use after its volume was unmounted");
+                    Face::Leaving(image)
+                };
+                self.given_back.notify_all();
+                detached
+            }
+            other => {
+                let resting = matches!(other, Face::Resting);
+                **face = other;
+                resting
+            }
+        }
+    }
+}
+
 impl Face {
     /// Why the image is not served any more, if it was and should be.
     fn is_gone(&self) -> Option<String> {
@@ -249,35 +292,5 @@ impl Face {
     /// Whether it is attached and nobody uses it.
     fn is_idle(&self) -> bool {
         matches!(self, Self::Directory(ground) if Arc::strong_count(ground) == 1)
-    }
-
-    /// Detaches the image, if nobody uses it within `grace`.
-    fn put_away(&mut self, grace: Duration) -> bool {
-        let deadline = Instant::now() + grace;
-        while let Self::Directory(ground) = self
-            && Arc::strong_count(ground) > 1
-        {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        match std::mem::replace(self, Self::Resting) {
-            Self::Directory(ground) => {
-                let image = ground.image().map(PathBuf::from).unwrap_or_default();
-                // The count was 1 with the face locked: nobody else has it.
-                if Arc::into_inner(ground).is_some_and(Ground::detach) {
-                    return true;
-                }
-                log::warn!("{image:?} is still in use after its volume was unmounted");
-                *self = Self::Leaving(image);
-                false
-            }
-            other => {
-                let resting = matches!(other, Self::Resting);
-                *self = other;
-                resting
-            }
-        }
     }
 }

@@ -470,9 +470,11 @@ fn kind_of(header: &tar::Header, path: &[u8]) -> Option<Kind> {
 
 fn attributes(header: &tar::Header, local: &Records) -> std::result::Result<Attributes, String> {
     let io = |what: &'static str| move |_: io::Error| format!("a damaged {what}");
-    let id = |key: &'static str, own: io::Result<u64>| -> std::result::Result<u32, String> {
-        let number = match local.number(key)? {
+    let old = header.as_old();
+    let id = |key: &'static str, field: &[u8], own: io::Result<u64>| {
+        let number: u64 = match local.number(key)? {
             Some(number) => number,
+            None if is_blank(field) => 0,
             None => own.map_err(io(key))?,
         };
         // The largest one means "unchanged" to chown(2).
@@ -494,18 +496,30 @@ fn attributes(header: &tar::Header, local: &Records) -> std::result::Result<Attr
     let mtime = match time("mtime")? {
         Some(mtime) => mtime,
         None => {
-            let seconds = header.mtime().map_err(io("time"))?;
-            (i64::try_from(seconds).map_err(|_| "an impossible time")?, 0)
+            let seconds = match header.mtime() {
+                _ if is_blank(&old.mtime) => 0,
+                // GNU tar writes times before the epoch in two's complement.
+                seconds => seconds.map_err(io("time"))?.cast_signed(),
+            };
+            (seconds, 0)
         }
     };
     Ok(Attributes {
-        uid: id("uid", header.uid())?,
-        gid: id("gid", header.gid())?,
-        mode: header.mode().map_err(io("mode"))? & 0o7777,
+        uid: id("uid", &old.uid, header.uid())?,
+        gid: id("gid", &old.gid, header.gid())?,
+        mode: match header.mode() {
+            _ if is_blank(&old.mode) => 0o644,
+            mode => mode.map_err(io("mode"))? & 0o7777,
+        },
         mtime,
         atime: time("atime")?,
         xattrs: xattrs(local)?,
     })
+}
+
+/// Whether a numeric field was left out; so some programs do.
+fn is_blank(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, 0 | b' '))
 }
 
 fn xattrs(local: &Records) -> std::result::Result<Vec<(std::ffi::OsString, Vec<u8>)>, String> {

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 use crate::open::{Access, mountpoint_of, open_volumes};
+use crate::table;
 
 /// Arguments of `volfs inspect`.
 #[derive(Debug, Args)]
@@ -98,8 +99,10 @@ fn text(inspected: &Inspected) -> String {
     line(
         "Used:",
         &format!(
-            "{} ({} bytes), {} inodes{exact}",
-            info.used.bytes, info.used.bytes.0, info.used.inodes
+            "{} ({} bytes), {}{exact}",
+            info.used.bytes,
+            info.used.bytes.0,
+            table::inodes(info.used.inodes)
         ),
     );
     let bytes = info.limits.bytes.map(|b| format!("{b} ({} bytes)", b.0));

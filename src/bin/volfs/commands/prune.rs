@@ -157,6 +157,13 @@ fn summarise(context: &Context, told: &[Pruned], dry_run: bool) {
         .filter(|pruned| !matches!(pruned.fate, Fate::Kept { .. }))
         .collect();
     let volumes = match gone.len() {
+        0 => {
+            return context.output.confirm(if dry_run {
+                "no volume would be removed"
+            } else {
+                "no volume removed"
+            });
+        }
         1 => "1 volume".to_owned(),
         number => format!("{number} volumes"),
     };

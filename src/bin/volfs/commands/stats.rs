@@ -44,7 +44,7 @@ pub fn not_mounted(context: &Context) -> Failure {
     Failure::new(
         "not-mounted",
         format!(
-            "the store {} is not mounted; only a daemon counts requests",
+            "the store {} is not mounted, and only a daemon counts; mount it with 'volfs mount'",
             context.store.display()
         ),
     )

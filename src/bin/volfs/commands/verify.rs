@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 use crate::open::{Access, open_volumes};
+use crate::table::inodes;
 
 /// How often the bar moves.
 const REFRESH: Duration = Duration::from_millis(100);
@@ -108,7 +109,7 @@ fn style() -> ProgressStyle {
 
 fn tell(context: &Context, verified: &Verified) {
     let name = &verified.name;
-    let text = |usage: Usage| format!("{} bytes in {} inodes", usage.bytes.0, usage.inodes);
+    let text = |usage: Usage| format!("{} bytes in {}", usage.bytes.0, inodes(usage.inodes));
     let found = text(verified.found);
     if verified.accounted == verified.found {
         return context.output.confirm(format!("{name}: ok, {found}"));

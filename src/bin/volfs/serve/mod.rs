@@ -54,6 +54,7 @@ pub fn in_foreground(plan: &MountPlan, output: Output, inherited: Option<Inherit
 pub fn in_background(plan: &MountPlan, ready: Ready, inherited: Option<Inherited>) -> Outcome {
     if is_successor(inherited.as_ref()) {
         // Its log is open, and nobody waits for its word.
+        leave_the_session();
         return Running::start(plan, inherited, || {})?.run();
     }
     leave_the_session();

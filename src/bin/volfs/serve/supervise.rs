@@ -6,24 +6,31 @@ use std::path::Path;
 
 use volfs::keeper::supervisor::{self, Supervised};
 
-use super::{log_file, ready};
-use crate::commands::mount::options::MountPlan;
+use super::{journal, log_file, ready, role};
+use crate::commands::mount::options::{LogTo, MountPlan};
 use crate::failure::{Failure, Outcome};
 
 /// Supervises until the mount is gone. `argv` is what this process was started
 /// with; in the background, the log is a file as soon as the mount is served.
 pub fn supervise(plan: &MountPlan, argv: &[OsString], background: bool) -> Outcome {
-    if background {
-        super::leave_the_session();
-    }
     let mut arguments = argv.to_vec();
     if background {
-        arguments.insert(1.min(arguments.len()), ready::MARK.into());
+        let place = 1.min(arguments.len());
+        arguments.insert(place, ready::MARK.into());
+        arguments.splice(place..place, role::from_here());
+        super::leave_the_session();
     }
-    let store = plan.store.clone();
+    let (store, log) = (plan.store.clone(), plan.log);
     let serving = move || {
         if background {
-            log_file::redirect_or_drop(&store);
+            match log {
+                LogTo::File => log_file::redirect_or_drop(&store),
+                LogTo::Journal => {
+                    if journal::redirect().is_err() {
+                        log::warn!("the supervisor has no journal to log to");
+                    }
+                }
+            }
             // The command that started this one has been told.
             if let Err(error) = ready::let_go_of_stdout() {
                 log::warn!("cannot close standard output: {error}");

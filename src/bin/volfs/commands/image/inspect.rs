@@ -87,18 +87,11 @@ fn text(summary: &Summary) -> String {
     line("Label:", &summary.label.escape_default());
     line("UUID:", &summary.uuid);
     line("Features:", &summary.features.names().join(" "));
-    line(
-        "Created:",
-        &format_args!("{} s since 1970", summary.created.seconds()),
-    );
+    line("Created:", &summary.created);
     match &summary.last_mount {
         Some(mount) => line(
             "Last mount:",
-            &format_args!(
-                "{} s since 1970 at {}",
-                mount.time.seconds(),
-                mount.directory.escape_default()
-            ),
+            &format_args!("{} at {}", mount.time, mount.directory.escape_default()),
         ),
         None => line("Last mount:", &"never"),
     }

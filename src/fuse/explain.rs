@@ -1,0 +1,68 @@
+//! What `.volfs/last_error` says of a request that was refused: the sentence
+//! that an error number is too short for.
+
+use std::cell::Cell;
+
+use nix::errno::Errno;
+
+use super::error::OpError;
+use super::fs::FileSystem;
+use super::node::NodeId;
+
+thread_local! {
+    /// Who asks for what this thread is doing, if that is known.
+    static ASKED_BY: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// The request that this thread serves is one of user `uid`.
+pub(super) fn asked_by(uid: u32) {
+    ASKED_BY.set(Some(uid));
+}
+
+/// The request has been served.
+pub(super) fn served() {
+    ASKED_BY.set(None);
+}
+
+impl FileSystem {
+    /// Keeps why a request about `node` was refused, for who asked for it.
+    /// What an error number says as well is not kept.
+    pub(super) fn explain(&self, node: NodeId, error: &OpError) {
+        if let Some(uid) = ASKED_BY.get()
+            && let Some(sentence) = self.sentence(node, error)
+        {
+            self.last_errors.set(uid, sentence);
+        }
+    }
+
+    fn sentence(&self, node: NodeId, error: &OpError) -> Option<String> {
+        match error {
+            OpError::Host(Errno::ENOSPC) => self.what_is_full(node),
+            // Programs ask for attributes that are not there all the time.
+            OpError::Host(_) | OpError::NoProperty => None,
+            error => Some(error.to_string()),
+        }
+    }
+
+    fn what_is_full(&self, node: NodeId) -> Option<String> {
+        let volume = self.store.volume_in(node.slot()?)?;
+        let name = volume.name();
+        let (used, limits) = volume.account().snapshot();
+        if limits.bytes.is_none() && limits.inodes.is_none() {
+            return Some(format!(
+                "no space is left for volume {name:?}: the file system that the store lies on, or its image, is full"
+            ));
+        }
+        let mut of = Vec::new();
+        if let Some(bytes) = limits.bytes {
+            of.push(format!("{} of {} bytes", used.bytes.0, bytes.0));
+        }
+        if let Some(inodes) = limits.inodes_in_force() {
+            of.push(format!("{} of {inodes} inodes", used.inodes));
+        }
+        Some(format!(
+            "volume {name:?} cannot hold that: it has {}; remove something, or let its operator raise the limit with 'volfs set {name} --quota'",
+            of.join(" and ")
+        ))
+    }
+}
