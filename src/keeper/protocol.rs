@@ -37,6 +37,8 @@ pub enum Kind {
     Socket = 6,
     /// An inode without a name that is not open but known; the key is its node.
     Gone = 7,
+    /// The supervisor's own program before an upgrade.
+    Program = 8,
 }
 
 impl Kind {
@@ -51,6 +53,7 @@ impl Kind {
             Self::Image,
             Self::Socket,
             Self::Gone,
+            Self::Program,
         ]
         .into_iter()
         .find(|kind| *kind as u32 == raw)

@@ -6,4 +6,6 @@ mod support;
 mod killed;
 mod steps;
 mod storm;
+mod survives;
+mod upgrade;
 mod workloads;

@@ -25,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -70,10 +71,10 @@ const HANDLE_BITS: u32 = 40;
 #[derive(Debug, Default)]
 pub(super) struct Live {
     shared: Option<Shared>,
-    /// A successor can go on from here.
-    armed: AtomicBool,
     /// A request has been served.
     works: AtomicBool,
+    /// Nothing new is begun.
+    draining: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -94,16 +95,17 @@ impl Live {
             return Ok((Self::default(), None));
         };
         let keeper = Arc::clone(inherited.keeper());
-        let state = Arc::new(State::create(keeper.generation())?);
         let past = Past::of(inherited)?;
+        let generation = past.as_ref().map_or(0, |past| past.generation() + 1);
+        let state = Arc::new(State::create(generation)?);
         let live = Self {
             shared: Some(Shared {
                 keeper,
                 state,
                 unanswered: Mutex::default(),
             }),
-            armed: AtomicBool::new(false),
             works: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
         };
         Ok((live, past))
     }
@@ -143,8 +145,24 @@ impl Live {
             }
         }
         keeper.serving(mountpoint, true)?;
-        self.armed.store(true, Relaxed);
+        state.armed().store(true, Relaxed);
         Ok(())
+    }
+
+    /// Lets what is under way come to its end, and nothing new begin: for the end
+    /// of this process, which another follows. What does not end in time is
+    /// served again.
+    pub(super) fn drain(&self) {
+        /// Requests that wait for a disk.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let Some(live) = &self.shared else {
+            return;
+        };
+        self.draining.store(true, Relaxed);
+        let deadline = Instant::now() + PATIENCE;
+        while journal::any_begun(&live.state) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// This thread serves request `unique`. `false` when too many processes have
@@ -153,6 +171,10 @@ impl Live {
         let Some(live) = &self.shared else {
             return true;
         };
+        while self.draining.load(Relaxed) {
+            // The next process gets it again.
+            std::thread::park();
+        }
         if !journal::begin(&live.state, unique, op) {
             return true;
         }
@@ -189,7 +211,9 @@ impl Live {
 
     /// Whether another process goes on when this one dies.
     pub(super) fn has_successor(&self) -> bool {
-        self.armed.load(Relaxed)
+        self.shared
+            .as_ref()
+            .is_some_and(|live| live.state.armed().load(Relaxed))
     }
 
     /// What has not been sent again by now will not be.
@@ -324,7 +348,7 @@ impl Live {
     pub(super) fn generation(&self) -> u64 {
         self.shared
             .as_ref()
-            .map_or(0, |live| live.keeper.generation())
+            .map_or(0, |live| live.state.generation())
     }
 
     /// What was kept is not needed any more.

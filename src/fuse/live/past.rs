@@ -74,6 +74,11 @@ impl Past {
         }))
     }
 
+    /// How many processes there were before the one that left it.
+    pub(super) fn generation(&self) -> u64 {
+        self.state.generation()
+    }
+
     /// The device that requests come from.
     pub(in crate::fuse) fn device(&self) -> &OwnedFd {
         &self.device
