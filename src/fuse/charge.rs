@@ -229,7 +229,9 @@ impl FileSystem {
                 }
                 let mut attr = Attr::from_host(node, &stat);
                 attr.nlink = 0;
-                self.nodes.set_gone(node, attr, Some(fd));
+                if self.nodes.set_gone(node, attr, Some(fd)) && self.live.has_successor() {
+                    self.going.push(node);
+                }
             }
             Ok(_) => {}
             Err(_) => volume.account().distrust(),

@@ -22,6 +22,7 @@ use super::counting::Counting;
 use super::dir_cache::DirCache;
 use super::disks::Disks;
 use super::error::{OpError, OpResult};
+use super::going::Going;
 use super::ground::Ground;
 use super::handles::{Handles, OpenInode};
 use super::host::Host;
@@ -59,6 +60,7 @@ pub struct FileSystem {
     device: OnceLock<u64>,
     pub(super) disks: Disks,
     pub(super) live: Arc<Live>,
+    pub(super) going: Going,
     /// What all directory volumes stand on.
     store_ground: Arc<Ground>,
 }
@@ -110,6 +112,7 @@ impl FileSystem {
             device: OnceLock::new(),
             disks: Disks::default(),
             live,
+            going: Going::default(),
             store_ground: Arc::new(ground),
         })
     }

@@ -15,7 +15,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::error::{OpError, OpResult};
 use super::host::Host;
-use super::live::KeptImage;
+use super::live::KeptHere;
 use crate::diskimg::{Health, ImageSize, MountedImage};
 use crate::sys::node;
 use crate::volume::Volume;
@@ -31,7 +31,7 @@ pub(super) struct Ground {
     host: Host,
     begins: Begins,
     /// Keeps an image attached for a successor.
-    kept: Option<KeptImage>,
+    kept: Option<KeptHere>,
 }
 
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Ground {
     pub(super) fn of_image(
         image: MountedImage,
         path: PathBuf,
-        kept: Option<KeptImage>,
+        kept: Option<KeptHere>,
     ) -> OpResult<Self> {
         let root = image.root().map_err(|_| Errno::EMFILE)?;
         Ok(Self {

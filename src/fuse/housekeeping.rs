@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::fs::FileSystem;
-use super::verify;
+use super::{going, verify};
 use crate::volume::Error;
 
 /// How often usage is saved for those who look at the catalogue later.
@@ -65,9 +65,15 @@ impl Housekeeping {
         };
         let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
         housekeeping.spawn("volfs-count", move || count_all(&file_system, &stop))?;
+        if fs.live.has_successor() {
+            let file_system = Arc::clone(fs);
+            housekeeping.spawn("volfs-keep", move || going::keep_all(&file_system))?;
+        }
         let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
         housekeeping.spawn("volfs-save", move || {
             let mut most_nodes = 0;
+            // What was over when the store was last mounted has waited enough.
+            clean_up(&file_system);
             while !stop.sleep(SAVE_EVERY) {
                 most_nodes = give_back_memory(&file_system, most_nodes);
                 file_system.watch_disks();
@@ -124,6 +130,7 @@ impl Drop for Housekeeping {
     fn drop(&mut self) {
         *self.stop.stopped.lock() = true;
         self.stop.changed.notify_all();
+        self.fs.going.close();
         self.fs.counting.close();
         for thread in self.threads.drain(..) {
             // A panic has been logged.

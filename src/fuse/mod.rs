@@ -14,6 +14,7 @@ mod disks;
 pub mod error;
 mod explain;
 pub mod fs;
+mod going;
 mod ground;
 mod handles;
 mod handshake;

@@ -8,12 +8,13 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use super::live::journal;
-use super::live::{GoneRecord, KnownNodes, NodeRecord};
+use super::live::{GoneRecord, KeptHere, KnownNodes, NodeRecord};
 use super::node::NodeId;
 use super::types::Attr;
 use crate::sys::handle::HostHandle;
@@ -68,9 +69,11 @@ struct Gone {
     attr: Attr,
     /// Keeps the host from giving its inode number, and so its node id, to a
     /// new file: a request for the old one would reach that.
-    held: Option<OwnedFd>,
+    held: Option<Arc<OwnedFd>>,
     /// Tells a successor.
     _record: Option<GoneRecord>,
+    /// Keeps it for a successor, after a while: most are forgotten soon.
+    kept: Option<KeptHere>,
 }
 
 /// The most nodes without a name that are held: each takes a descriptor, and
@@ -246,7 +249,7 @@ impl NodeTable {
             return false;
         };
         let before = self.held.fetch_add(1, Ordering::Relaxed);
-        let held = fd.filter(|_| before < MOST_HELD);
+        let held = fd.filter(|_| before < MOST_HELD).map(Arc::new);
         if held.is_none() {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
@@ -256,6 +259,7 @@ impl NodeTable {
             attr,
             held,
             _record: record,
+            kept: None,
         };
         let before = known.gone.replace(Box::new(gone));
         drop(shard);
@@ -268,6 +272,26 @@ impl NodeTable {
         if gone.is_some_and(|gone| gone.held.is_some()) {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// The inode of a node that has no name any more, if it is held and not kept
+    /// for a successor yet.
+    pub(super) fn to_be_kept(&self, node: NodeId) -> Option<Arc<OwnedFd>> {
+        let shard = self.shard(node).lock();
+        let gone = shard.get(&node)?.gone.as_deref()?;
+        gone.held.clone().filter(|_| gone.kept.is_none())
+    }
+
+    /// The node without a name is kept for a successor.
+    pub(super) fn set_kept(&self, node: NodeId, kept: KeptHere) {
+        let mut shard = self.shard(node).lock();
+        let gone = shard.get_mut(&node).and_then(|known| known.gone.as_mut());
+        let unused = match gone {
+            Some(gone) => gone.kept.replace(kept),
+            None => Some(kept),
+        };
+        drop(shard);
+        drop(unused);
     }
 
     /// The last attributes of a node that has no name any more.

@@ -4,13 +4,14 @@ use std::ffi::OsStr;
 
 use super::error::{OpError, OpResult};
 use super::fs::{FileSystem, volume_name};
+use super::live::journal;
 use super::node::{Generation, NodeId};
 use super::nodes::{Place, Way};
 use super::ops::{Listed, ListedPlus};
 use super::options::RmdirPolicy;
 use super::types::{Attr, Caller, Entry, Found, Time};
 use super::{control_tree, observer};
-use crate::model::{Kind, Owner, Serial, Timestamp, VolumeSpec};
+use crate::model::{Kind, Owner, Serial, Timestamp, VolumeName, VolumeSpec};
 use crate::volume::{Error as VolumeError, Removal, Volume, Volumes};
 
 /// Volumes that one listing call looks at.
@@ -116,6 +117,29 @@ fn change<T>(fs: &FileSystem, caller: Caller, run: impl FnOnce() -> OpResult<T>)
     result
 }
 
+/// What the process before noted when it began the request that this thread
+/// serves.
+fn begun_before() -> Option<u64> {
+    let again = journal::again()?;
+    again.intent.as_ref().map(|intent| intent.before)
+}
+
+/// The serial of the volume with this name; 0 when there is none.
+fn serial_of(fs: &FileSystem, name: &VolumeName) -> u64 {
+    let volume = fs.store.volume(name);
+    volume.map_or(0, |volume| volume.serial.0.unsigned_abs())
+}
+
+/// Whether the volume has been made for the request that this thread serves:
+/// it has come since that was begun.
+fn is_made_already(fs: &FileSystem, name: &VolumeName) -> bool {
+    let Some(begun) = begun_before() else {
+        return false;
+    };
+    let info = fs.store.get(name);
+    info.is_ok_and(|info| info.created.as_nanos().cast_unsigned() >= begun)
+}
+
 pub(super) fn mkdir(fs: &FileSystem, caller: Caller, name: &OsStr, mode: u32) -> OpResult<Entry> {
     change(fs, caller, || {
         if name == control_tree::NAME {
@@ -134,7 +158,11 @@ pub(super) fn mkdir(fs: &FileSystem, caller: Caller, name: &OsStr, mode: u32) ->
             gid: caller.gid,
             mode: mode & 0o7777,
         });
-        fs.store.create(&spec)?;
+        if !is_made_already(fs, &spec.name) {
+            let now = Timestamp::now().as_nanos().cast_unsigned();
+            journal::intend_one(NodeId::ROOT, name, now);
+            fs.store.create(&spec)?;
+        }
         let volume = fs.store.volume(&spec.name).ok_or(OpError::VolumeGone)?;
         volume_entry(fs, &volume, name)
     })
@@ -145,7 +173,12 @@ pub(super) fn rmdir(fs: &FileSystem, caller: Caller, name: &OsStr) -> OpResult<(
         if name == control_tree::NAME {
             return Err(OpError::ControlTree);
         }
-        let name = volume_name(name)?;
+        let (given, name) = (name, volume_name(name)?);
+        let serial = serial_of(fs, &name);
+        if begun_before().is_some_and(|before| before != 0 && before != serial) {
+            return Ok(());
+        }
+        journal::intend_one(NodeId::ROOT, given, serial);
         match (fs.store.remove(&name, Removal::Empty), fs.options.rmdir) {
             (Err(VolumeError::NotEmpty { .. }), RmdirPolicy::Trash) => {
                 Ok(fs.store.remove(&name, Removal::Trash)?)
@@ -167,6 +200,11 @@ pub(super) fn rename(
             return Err(OpError::ControlTree);
         }
         let (from, to) = (volume_name(name)?, volume_name(new_name)?);
+        if begun_before().is_some_and(|before| before != 0 && before == serial_of(fs, &to)) {
+            return Ok(());
+        }
+        let places = ((NodeId::ROOT, name), (NodeId::ROOT, new_name));
+        journal::intend(places.0, places.1, serial_of(fs, &from));
         match flags {
             0 | libc::RENAME_NOREPLACE => {
                 fs.store.rename(&from, &to)?;

@@ -246,6 +246,18 @@ impl Mounted {
         self.fs.stats_json()
     }
 
+    /// Whether another process goes on when this one ends.
+    #[must_use]
+    pub fn has_successor(&self) -> bool {
+        self.fs.live.has_successor()
+    }
+
+    /// Finishes what is under way and begins nothing more, for a successor that
+    /// comes when this process has ended; which must be now.
+    pub fn hand_over(&self) {
+        self.fs.live.drain();
+    }
+
     /// Unmounts; `lazy` detaches at once and lets who uses it finish.
     ///
     /// # Errors

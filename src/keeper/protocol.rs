@@ -35,6 +35,10 @@ pub enum Kind {
     Image = 5,
     /// The listening control socket.
     Socket = 6,
+    /// An inode without a name that is not open but known; the key is its node.
+    Gone = 7,
+    /// The supervisor's own program before an upgrade.
+    Program = 8,
 }
 
 impl Kind {
@@ -48,6 +52,8 @@ impl Kind {
             Self::Unnamed,
             Self::Image,
             Self::Socket,
+            Self::Gone,
+            Self::Program,
         ]
         .into_iter()
         .find(|kind| *kind as u32 == raw)

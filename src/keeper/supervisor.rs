@@ -4,6 +4,7 @@
 //! Must not die itself, so it does little: one thread, no files, no data base,
 //! and no memory is taken while it waits.
 
+mod manager;
 mod patience;
 
 use std::ffi::OsString;
@@ -22,9 +23,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 
+use self::manager::Manager;
 use self::patience::{Patience, Verdict};
 use super::client;
-use super::protocol::{HANDED_OVER, Inbox, MOST_KEPT, Message, PATH_BYTES, Verb};
+use super::protocol::{HANDED_OVER, Inbox, Kind, MOST_KEPT, Message, PATH_BYTES, Verb};
+
+/// Where the program is that an upgrade takes, for those that follow.
+const PROGRAM: &str = "VOLFS_PROGRAM";
 
 /// This program, also when its file has been replaced: what dies is followed by
 /// the same.
@@ -37,6 +42,8 @@ pub const NAME: &str = "volfs-keeper";
 pub struct Supervised {
     /// The arguments of the working process, from its name on.
     pub arguments: Vec<OsString>,
+    /// The arguments of this process, from its name on.
+    pub command: Vec<OsString>,
     /// Takes the mount away when there is nobody to serve it any more.
     pub unmount: fn(&Path),
     /// Called when the first working process serves.
@@ -48,6 +55,8 @@ struct KeptFd {
     kind: u32,
     key: u64,
     fd: OwnedFd,
+    /// The number at the end of its name in a service manager's store.
+    stored: u64,
 }
 
 struct Supervisor {
@@ -60,8 +69,17 @@ struct Supervisor {
     working: Option<Working>,
     patience: Patience,
     generation: u64,
+    /// That the mount is served.
+    told: bool,
     /// A signal that came while there was no working process to have it.
     owed: Option<Signal>,
+    manager: Option<Manager>,
+    /// Where this program is, or the one that has replaced it.
+    program: PathBuf,
+    /// The program before the upgrade that has just been made.
+    before: Option<OwnedFd>,
+    /// Another program shall go on.
+    upgrading: bool,
 }
 
 /// The working process of now.
@@ -120,8 +138,14 @@ pub fn run(supervised: Supervised) -> io::Result<i32> {
         working: None,
         patience: Patience::default(),
         generation: 0,
+        told: false,
         owed: None,
+        manager: Manager::from_environment(),
+        program: std::env::current_exe()?,
+        before: None,
+        upgrading: false,
     };
+    supervisor.inherit();
     supervisor.start()?;
     supervisor.watch()
 }
@@ -147,7 +171,9 @@ impl Supervisor {
             .args(rest)
             // A terminal's signals come here, and are passed on once.
             .process_group(0)
-            .env_remove("NOTIFY_SOCKET")
+            .env_remove(manager::PASSED)
+            .env_remove(PROGRAM)
+            .env_remove("LISTEN_PID")
             .stdin(Stdio::null())
             .spawn()?;
         drop(theirs);
@@ -242,6 +268,7 @@ impl Supervisor {
     }
 
     fn pass_on(&mut self, signal: Signal) {
+        self.upgrading |= signal == Signal::SIGHUP;
         match &self.working {
             Some(working) => working.send(signal),
             None => self.owed = Some(signal),
@@ -272,25 +299,37 @@ impl Supervisor {
                         // Within the capacity.
                         self.kept.resize_with(place + 1, || None);
                     }
-                    self.kept[place] = Some(KeptFd {
+                    let mut new = KeptFd {
                         kind: message.kind,
                         key: message.key,
                         fd,
-                    });
+                        stored: 0,
+                    };
+                    if let Some(manager) = &mut self.manager {
+                        new.stored = manager.store(message.place, &new);
+                    }
+                    let old = self.kept[place].replace(new);
+                    if let (Some(manager), Some(old)) = (&mut self.manager, old) {
+                        manager.remove(message.place, &old);
+                    }
                 }
                 (Verb::Drop, _) => {
-                    if let Some(kept) = self.kept.get_mut(place) {
-                        *kept = None;
+                    let old = self.kept.get_mut(place).and_then(Option::take);
+                    if let (Some(manager), Some(old)) = (&mut self.manager, old) {
+                        manager.remove(message.place, &old);
                     }
                 }
                 (Verb::Serving, _) => {
                     self.mountpoint.clear();
                     self.mountpoint
                         .push(std::ffi::OsStr::from_bytes(received.tail));
-                    if self.generation == 1 {
+                    if !std::mem::replace(&mut self.told, true) {
                         (self.supervised.serving)();
                     }
                     self.serves = message.key == 1;
+                    if self.before.take().is_some() {
+                        log::info!("the new program serves the mount");
+                    }
                 }
                 (Verb::Working, _) => self.patience.works(),
                 (verb, _) => log::error!("a message {verb:?} makes no sense here"),
@@ -319,7 +358,10 @@ impl Supervisor {
         };
         let (pid, lived) = (working.child.id(), working.started.elapsed());
         match status.code() {
-            Some(0) => return Next::End(0),
+            Some(0) => {
+                self.forget_all();
+                return Next::End(0);
+            }
             Some(code) if !self.serves => return Next::End(code),
             None if !self.serves => {
                 return Next::End(128 + status.signal().unwrap_or_default());
@@ -327,6 +369,14 @@ impl Supervisor {
             Some(HANDED_OVER) => {
                 log::info!("process {pid} has handed over");
                 self.patience.reset();
+                if std::mem::take(&mut self.upgrading) {
+                    self.upgrade();
+                }
+                return Next::Another;
+            }
+            _ if self.before.is_some() => {
+                log::error!("process {pid} of the new program has ended ({status})");
+                self.go_back();
                 return Next::Another;
             }
             _ => {}
@@ -338,6 +388,119 @@ impl Supervisor {
                 Next::Another
             }
             Verdict::GiveUp => Next::End(self.give_up()),
+        }
+    }
+
+    /// Takes what was kept for it: by a service manager, or by another program
+    /// in this process.
+    fn inherit(&mut self) {
+        let (kept, highest) = manager::passed().unwrap_or_else(manager::given_back);
+        if let Some(manager) = &mut self.manager {
+            manager.begin_after(highest);
+        }
+        for (place, kept) in kept {
+            let index = place as usize;
+            if place >= MOST_KEPT {
+                continue;
+            }
+            if kept.kind == Kind::Program as u32 {
+                self.before = Some(kept.fd);
+                continue;
+            }
+            if self.kept.len() <= index {
+                self.kept.resize_with(index + 1, || None);
+            }
+            // A mount that is there is served, or nobody can be told.
+            self.serves |= kept.kind == Kind::Device as u32;
+            self.kept[index] = Some(kept);
+        }
+        if let Some(program) = std::env::var_os(PROGRAM) {
+            self.program = program.into();
+        }
+    }
+
+    /// Goes on as the program that is now where this one was. Returns when that
+    /// cannot be executed.
+    fn upgrade(&mut self) {
+        let program = self.program.clone();
+        match nix::fcntl::open(
+            SELF,
+            nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
+            nix::sys::stat::Mode::empty(),
+        ) {
+            Ok(before) => self.before = Some(before),
+            Err(errno) => {
+                log::error!(
+                    "no upgrade, as there would be no way back: {}",
+                    errno.desc()
+                );
+                return;
+            }
+        }
+        let error = self.execute(&program);
+        log::error!("cannot execute {}: {error}", program.display());
+        self.before = None;
+    }
+
+    /// Goes on as the program before the upgrade.
+    fn go_back(&mut self) {
+        log::error!(
+            "the new program cannot go on with this mount; the one before does. Unmount and \
+             mount again for the new one"
+        );
+        self.patience.reset();
+        if let Some(before) = self.before.take() {
+            let path = PathBuf::from(format!("/proc/self/fd/{}", before.as_raw_fd()));
+            let error = self.execute(&path);
+            log::error!("cannot execute the program before: {error}");
+        }
+    }
+
+    /// Becomes another program, with all that is kept.
+    fn execute(&mut self, program: &Path) -> io::Error {
+        let last = self.kept.len();
+        if let Some(before) = self.before.take() {
+            self.kept.push(Some(KeptFd {
+                kind: Kind::Program as u32,
+                key: 0,
+                fd: before,
+                stored: 0,
+            }));
+        }
+        let error = match manager::pass(&self.kept) {
+            Ok((variable, value)) => {
+                let (name, rest) = match self.supervised.command.split_first() {
+                    Some((name, rest)) => (name.as_os_str(), rest),
+                    None => (program.as_os_str(), &[][..]),
+                };
+                let mut command = Command::new(program);
+                // What a test has told this program of itself.
+                #[cfg(feature = "failpoints")]
+                command.env_remove("VOLFS_TEST_LAYOUT");
+                command
+                    .arg0(name)
+                    .args(rest)
+                    .env(variable, value)
+                    .env(PROGRAM, &self.program)
+                    .exec()
+            }
+            Err(errno) => errno.into(),
+        };
+        manager::keep_passed(&self.kept);
+        if let Some(before) = self.kept.drain(last..).next().flatten() {
+            self.before = Some(before.fd);
+        }
+        error
+    }
+
+    /// The mount is gone: nobody is to keep anything.
+    fn forget_all(&mut self) {
+        if let Some(manager) = &mut self.manager {
+            for (place, kept) in (0..).zip(&self.kept) {
+                if let Some(kept) = kept {
+                    manager.remove(place, kept);
+                }
+            }
         }
     }
 

@@ -5,3 +5,7 @@ mod support;
 
 mod killed;
 mod steps;
+mod storm;
+mod survives;
+mod upgrade;
+mod workloads;

@@ -505,3 +505,69 @@ fn of_a_volume_through_the_daemon() {
     run(&world, CASES);
     run(&world, THROUGH_US);
 }
+
+/// A volume is made, renamed and removed by one request each.
+#[test]
+fn of_volumes_themselves() {
+    let world = World::new(false, &[]);
+    let root = world.mount.path();
+    let made = |what: &str| {
+        assert_eq!(world.mount.volfs().names(), ["v"], "{what}");
+        let trash = world.mount.volfs().ok(&["trash", "ls", "--json"]);
+        let trash: serde_json::Value = serde_json::from_str(&trash).unwrap();
+        let trash = trash.as_array().unwrap();
+        // A directory that no row tells of is kept, as after any crash.
+        let orphan = |entry: &serde_json::Value| entry["orphan"] == true;
+        assert!(trash.iter().all(orphan), "{what}: {trash:?}");
+        assert!(trash.len() <= usize::from(what.contains("create.renamed")));
+        world.mount.volfs().ok(&["trash", "empty", "--wait"]);
+    };
+    for point in [
+        "create.built",
+        "create.renamed",
+        "create.committed",
+        "live.end",
+        "live.reply",
+    ] {
+        let what = format!("mkdir killed at {point}");
+        let dir = root.join("new");
+        world.dying(point, || fs::create_dir(&dir).unwrap());
+        fs::write(dir.join("f"), "x").unwrap();
+        let again = fs::create_dir(&dir).unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists, "{what}");
+        fs::remove_file(dir.join("f")).unwrap();
+        fs::remove_dir(&dir).unwrap();
+        made(&what);
+    }
+    for point in [
+        "rename.committed",
+        "rename.manifest",
+        "live.end",
+        "live.reply",
+    ] {
+        let what = format!("rename killed at {point}");
+        world.dying(point, || {
+            fs::rename(root.join("v"), root.join("w")).unwrap()
+        });
+        assert_eq!(world.mount.volfs().names(), ["w"], "{what}");
+        fs::rename(root.join("w"), root.join("v")).unwrap();
+        fs::create_dir(root.join("x")).unwrap();
+        fs::write(root.join("x/of-x"), "").unwrap();
+        let exchange = || {
+            let (v, x) = (root.join("v"), root.join("x"));
+            renameat2(AT_FDCWD, &v, AT_FDCWD, &x, RenameFlags::RENAME_EXCHANGE).unwrap();
+        };
+        world.dying(point, exchange);
+        assert!(root.join("v/of-x").exists(), "{what}");
+        exchange();
+        fs::remove_file(root.join("x/of-x")).unwrap();
+        fs::remove_dir(root.join("x")).unwrap();
+        made(&what);
+    }
+    for point in ["remove.committed", "remove.moved", "live.end", "live.reply"] {
+        let what = format!("rmdir killed at {point}");
+        fs::create_dir(root.join("old")).unwrap();
+        world.dying(point, || fs::remove_dir(root.join("old")).unwrap());
+        made(&what);
+    }
+}

@@ -35,6 +35,14 @@ Examples:
 When the command returns the daemon has ended, and the store can be mounted
 again. A busy mount stays, and the error says who uses it.";
 
+/// `volfs upgrade --help`.
+pub const UPGRADE: &str = "\
+Examples:
+  volfs upgrade                     after a new version was installed in place of the old
+
+Whoever uses the mount sees a short pause. A version that cannot go on with what
+the old one left is not used: the old one serves until the store is unmounted.";
+
 /// `volfs create --help`.
 pub const CREATE: &str = "\
 Examples:

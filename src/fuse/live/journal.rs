@@ -229,6 +229,14 @@ pub(in crate::fuse) fn intend_one(parent: NodeId, name: &OsStr, before: u64) {
     intend((parent, name), (NodeId::NONE, OsStr::new("")), before);
 }
 
+/// Whether any request is being served.
+pub(super) fn any_begun(state: &State) -> bool {
+    let begun = Stage::Begun as u64;
+    state.table(Which::Journal).used().any(|record| {
+        record[at::STAGE].load(Relaxed) == begun && record[at::INHERITED].load(Relaxed) == 0
+    })
+}
+
 /// Never 0.
 fn checksum(record: &[AtomicU64]) -> u64 {
     let mut sum = 0;

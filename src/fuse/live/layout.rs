@@ -3,7 +3,7 @@
 //! never leaves the machine.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::Release};
 
 use super::table::{CHUNKS, Shape, Table};
 use crate::fuse::handshake::Negotiated;
@@ -11,8 +11,45 @@ use crate::sys::shared::{SharedFile, WORD, Words};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"volfs\0\0\x01");
 
-/// Changes with every change of what is where, or of what it means.
-pub(super) const VERSION: u64 = 1;
+/// What this version writes, and can be read by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    /// Changes with every change of what is where, or of what it means.
+    layout: u64,
+    /// The first layout whose readers understand it. A later version may add
+    /// words to the end of records, and tables, which earlier ones ignore.
+    readable_by: u64,
+    /// Words that it adds to each record.
+    more_words: u32,
+}
+
+impl Version {
+    /// Of this program.
+    fn of_this() -> Self {
+        Self::from_test().unwrap_or(Self {
+            layout: 1,
+            readable_by: 1,
+            more_words: 0,
+        })
+    }
+
+    /// What a test says that this program is: `LAYOUT:READABLE_BY:MORE`.
+    #[cfg(feature = "failpoints")]
+    fn from_test() -> Option<Self> {
+        let text = std::env::var("VOLFS_TEST_LAYOUT").ok()?;
+        let mut numbers = text.split(':').map(str::parse);
+        Some(Self {
+            layout: numbers.next()?.ok()?,
+            readable_by: numbers.next()?.ok()?,
+            more_words: u32::try_from(numbers.next()?.ok()?).ok()?,
+        })
+    }
+
+    #[cfg(not(feature = "failpoints"))]
+    fn from_test() -> Option<Self> {
+        None
+    }
+}
 
 /// Words of the header: one page.
 const HEADER_WORDS: usize = 512;
@@ -28,6 +65,11 @@ mod at {
     /// Lengths in bytes: of the kernel's first request, and of the answer in
     /// the upper half.
     pub(super) const NEGOTIATED_LEN: usize = 4;
+    /// The first layout whose readers understand this one.
+    pub(super) const READABLE_BY: usize = 5;
+    /// Of each table: words of a record, and records of the first chunk in the
+    /// upper half.
+    pub(super) const SHAPES: usize = 8;
     pub(super) const REQUEST: std::ops::Range<usize> = 16..48;
     pub(super) const REPLY: std::ops::Range<usize> = 48..80;
     /// Words before this are covered by the checksum.
@@ -85,6 +127,7 @@ pub(super) struct State {
     file: SharedFile,
     header: Words,
     tables: [Table; TABLES.len()],
+    armed: AtomicBool,
 }
 
 fn invalid(why: &str) -> io::Error {
@@ -97,12 +140,25 @@ impl State {
         let file = SharedFile::create("volfs-state")?;
         let (_, header) = file.extend(HEADER_WORDS)?;
         header[at::MAGIC].store(MAGIC, Relaxed);
-        header[at::VERSION].store(VERSION, Relaxed);
+        let version = Version::of_this();
+        header[at::VERSION].store(version.layout, Relaxed);
+        header[at::READABLE_BY].store(version.readable_by, Relaxed);
         header[at::GENERATION].store(generation, Relaxed);
+        let shape_of = |which: Which| {
+            let mut shape = which.shape();
+            shape.words += version.more_words;
+            shape
+        };
+        for which in TABLES {
+            let shape = shape_of(which);
+            let word = u64::from(shape.words) | u64::from(shape.first) << 32;
+            header[at::SHAPES + which as usize].store(word, Relaxed);
+        }
         Ok(Self {
             file,
             header,
-            tables: TABLES.map(|which| Table::new(which.shape())),
+            tables: TABLES.map(|which| Table::new(shape_of(which))),
+            armed: AtomicBool::new(false),
         })
     }
 
@@ -116,10 +172,11 @@ impl State {
         if word(at::MAGIC) != MAGIC {
             return Err(invalid("what it left is not known"));
         }
-        if word(at::VERSION) != VERSION {
+        let (there, here) = (word(at::VERSION), Version::of_this());
+        if there < here.readable_by || word(at::READABLE_BY) > here.layout {
             return Err(invalid(&format!(
-                "what it left has layout {}, and this version knows layout {VERSION}",
-                word(at::VERSION)
+                "what it left has layout {there}, and this version has layout {}",
+                here.layout
             )));
         }
         if word(at::CHECKSUM) != checksum(&header) {
@@ -131,13 +188,22 @@ impl State {
                 .iter()
                 .map(|start| start.load(Relaxed))
                 .collect();
-            tables.push(Table::read(which.shape(), &file, &starts)?);
+            let shape = word(at::SHAPES + which as usize);
+            let shape = Shape {
+                words: shape as u32,
+                first: (shape >> 32) as u32,
+            };
+            if shape.words < which.shape().words || !shape.first.is_power_of_two() {
+                return Err(invalid("its records are shorter than this version's"));
+            }
+            tables.push(Table::read(shape, &file, &starts)?);
         }
         let tables = tables.try_into().map_err(|_| invalid("tables"))?;
         Ok(Self {
             file,
             header,
             tables,
+            armed: AtomicBool::new(false),
         })
     }
 
@@ -148,6 +214,11 @@ impl State {
     /// The words that do not change any more are complete.
     pub(super) fn seal(&self) {
         self.header[at::CHECKSUM].store(checksum(&self.header), Release);
+    }
+
+    /// How many processes there were before.
+    pub(super) fn generation(&self) -> u64 {
+        self.header[at::GENERATION].load(Relaxed)
     }
 
     pub(super) fn set_negotiated(&self, negotiated: &Negotiated) -> io::Result<()> {
@@ -172,10 +243,22 @@ impl State {
         &self.header[at::BACKING]
     }
 
-    /// A free record of a table.
+    /// A successor can go on from here.
+    pub(super) fn armed(&self) -> &AtomicBool {
+        &self.armed
+    }
+
+    /// A free record of a table. Where there is no memory this process ends: a
+    /// successor can go on, but not with what was not noted.
     pub(super) fn take(&self, which: Which) -> io::Result<u32> {
         self.table(which)
             .take(&self.file, directory(&self.header, which))
+            .inspect_err(|error| {
+                if self.armed.load(Relaxed) {
+                    log::error!("no memory to note what a successor must know: {error}");
+                    crate::sys::process::die();
+                }
+            })
     }
 
     pub(super) fn table(&self, which: Which) -> &Table {

@@ -25,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -46,14 +47,14 @@ pub(super) use self::open_files::{HandleRecord, InodeRecord, PastHandle, PastIno
 pub(super) use self::past::{Past, Terms};
 use self::resume::Unanswered;
 
-/// An image that the supervisor keeps attached, until this is dropped.
+/// A descriptor that the supervisor keeps, until this is dropped.
 #[derive(Debug)]
-pub(super) struct KeptImage {
+pub(super) struct KeptHere {
     live: Arc<Live>,
     place: Place,
 }
 
-impl Drop for KeptImage {
+impl Drop for KeptHere {
     fn drop(&mut self) {
         self.live.drop_kept(Some(self.place));
     }
@@ -70,10 +71,10 @@ const HANDLE_BITS: u32 = 40;
 #[derive(Debug, Default)]
 pub(super) struct Live {
     shared: Option<Shared>,
-    /// A successor can go on from here.
-    armed: AtomicBool,
     /// A request has been served.
     works: AtomicBool,
+    /// Nothing new is begun.
+    draining: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -94,16 +95,17 @@ impl Live {
             return Ok((Self::default(), None));
         };
         let keeper = Arc::clone(inherited.keeper());
-        let state = Arc::new(State::create(keeper.generation())?);
         let past = Past::of(inherited)?;
+        let generation = past.as_ref().map_or(0, |past| past.generation() + 1);
+        let state = Arc::new(State::create(generation)?);
         let live = Self {
             shared: Some(Shared {
                 keeper,
                 state,
                 unanswered: Mutex::default(),
             }),
-            armed: AtomicBool::new(false),
             works: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
         };
         Ok((live, past))
     }
@@ -143,8 +145,24 @@ impl Live {
             }
         }
         keeper.serving(mountpoint, true)?;
-        self.armed.store(true, Relaxed);
+        state.armed().store(true, Relaxed);
         Ok(())
+    }
+
+    /// Lets what is under way come to its end, and nothing new begin: for the end
+    /// of this process, which another follows. What does not end in time is
+    /// served again.
+    pub(super) fn drain(&self) {
+        /// Requests that wait for a disk.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let Some(live) = &self.shared else {
+            return;
+        };
+        self.draining.store(true, Relaxed);
+        let deadline = Instant::now() + PATIENCE;
+        while journal::any_begun(&live.state) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// This thread serves request `unique`. `false` when too many processes have
@@ -153,6 +171,10 @@ impl Live {
         let Some(live) = &self.shared else {
             return true;
         };
+        while self.draining.load(Relaxed) {
+            // The next process gets it again.
+            std::thread::park();
+        }
         if !journal::begin(&live.state, unique, op) {
             return true;
         }
@@ -189,7 +211,9 @@ impl Live {
 
     /// Whether another process goes on when this one dies.
     pub(super) fn has_successor(&self) -> bool {
-        self.armed.load(Relaxed)
+        self.shared
+            .as_ref()
+            .is_some_and(|live| live.state.armed().load(Relaxed))
     }
 
     /// What has not been sent again by now will not be.
@@ -265,6 +289,18 @@ impl Live {
         }
     }
 
+    /// Keeps an inode that has no name any more, so that its number is not
+    /// given to another while the kernel knows it.
+    pub(super) fn keep_gone(
+        self: &Arc<Self>,
+        node: NodeId,
+        fd: BorrowedFd<'_>,
+    ) -> Option<KeptHere> {
+        let live = self.shared.as_ref()?;
+        let place = live.keeper.keep(Kind::Gone, node.raw(), fd).ok()?;
+        Some(self.kept_here(place))
+    }
+
     /// Keeps an inode that is about to lose its last name and is open here.
     ///
     /// # Errors
@@ -286,7 +322,7 @@ impl Live {
         self: &Arc<Self>,
         slot: Slot,
         image: &MountedImage,
-    ) -> Option<KeptImage> {
+    ) -> Option<KeptHere> {
         let live = self.shared.as_ref()?;
         // What a process serves ends with that.
         let MountedImage::Kernel(attached) = image else {
@@ -297,12 +333,12 @@ impl Live {
         let place = place.inspect_err(|error| {
             log::error!("an image is detached when this process dies: {error}");
         });
-        Some(self.kept_image(place.ok()?))
+        Some(self.kept_here(place.ok()?))
     }
 
-    /// An image that is kept at `place`.
-    fn kept_image(self: &Arc<Self>, place: Place) -> KeptImage {
-        KeptImage {
+    /// What is kept at `place`.
+    fn kept_here(self: &Arc<Self>, place: Place) -> KeptHere {
+        KeptHere {
             live: Arc::clone(self),
             place,
         }
@@ -312,7 +348,7 @@ impl Live {
     pub(super) fn generation(&self) -> u64 {
         self.shared
             .as_ref()
-            .map_or(0, |live| live.keeper.generation())
+            .map_or(0, |live| live.state.generation())
     }
 
     /// What was kept is not needed any more.

@@ -45,6 +45,7 @@ pub(in crate::fuse) struct Past {
     state_place: Place,
     unnamed: Vec<Kept>,
     images: Vec<Kept>,
+    gone: Vec<Kept>,
 }
 
 /// How it was served, when its state has been taken over.
@@ -69,7 +70,13 @@ impl Past {
             state_place: state.place,
             unnamed: inherited.take(Kind::Unnamed),
             images: inherited.take(Kind::Image),
+            gone: inherited.take(Kind::Gone),
         }))
+    }
+
+    /// How many processes there were before the one that left it.
+    pub(super) fn generation(&self) -> u64 {
+        self.state.generation()
     }
 
     /// The device that requests come from.
@@ -85,8 +92,20 @@ impl Past {
             let way = Way::Generation(past.generation);
             fs.nodes.restore(past.node, way, past.lookups);
         }
+        let mut gone: HashMap<u64, Kept> = std::mem::take(&mut self.gone)
+            .into_iter()
+            .map(|kept| (kept.key, kept))
+            .collect();
         for attr in known::gone(&self.state) {
-            fs.nodes.set_gone(attr.node, attr, None);
+            let kept = gone.remove(&attr.node.raw());
+            let (fd, place) = kept.map(|kept| (kept.fd, kept.place)).unzip();
+            fs.nodes.set_gone(attr.node, attr, fd);
+            if let Some(place) = place {
+                fs.nodes.set_kept(attr.node, fs.live.kept_here(place));
+            }
+        }
+        for kept in gone.into_values() {
+            fs.live.drop_kept(Some(kept.place));
         }
         for kept in std::mem::take(&mut self.images) {
             restore_image(fs, kept);
@@ -164,7 +183,7 @@ impl Past {
 
 fn restore_image(fs: &FileSystem, kept: Kept) {
     let key = ImageKey::decode(kept.key);
-    let image = fs.live.kept_image(kept.place);
+    let image = fs.live.kept_here(kept.place);
     let Some(volume) = Slot::new(key.slot).and_then(|slot| fs.store.volume_in(slot)) else {
         log::error!("an image is attached whose volume is gone");
         return;

@@ -25,6 +25,7 @@ pub mod stats;
 pub mod top;
 pub mod trash;
 pub mod umount;
+pub mod upgrade;
 pub mod verify;
 
 use std::ffi::OsString;
@@ -44,6 +45,8 @@ pub enum Command {
     /// Unmount, and wait for the daemon to end
     #[command(visible_alias = "unmount")]
     Umount(umount::UmountArgs),
+    /// Have the program that is installed now serve the mount
+    Upgrade(upgrade::UpgradeArgs),
     /// Make volumes
     Create(create::CreateArgs),
     /// List volumes, newest first
@@ -116,6 +119,7 @@ impl Command {
         match self {
             Self::Mount(arguments) => arguments.run(context, argv, role),
             Self::Umount(arguments) => arguments.run(context),
+            Self::Upgrade(arguments) => arguments.run(context),
             Self::Create(arguments) => arguments.run(context),
             Self::Ls(arguments) => arguments.run(context),
             Self::Inspect(arguments) => arguments.run(context),

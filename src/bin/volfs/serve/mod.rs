@@ -139,6 +139,7 @@ impl Running {
         opened: impl FnOnce(),
     ) -> Outcome<Self> {
         let supervised = inherited.is_some();
+        volfs::failpoint::panic("start");
         if !is_successor(inherited.as_ref()) {
             refuse_mounted(plan)?;
         }

@@ -38,7 +38,8 @@ pub fn supervise(plan: &MountPlan, argv: &[OsString], background: bool) -> Outco
         }
     };
     let code = supervisor::run(Supervised {
-        arguments,
+        arguments: arguments.clone(),
+        command: arguments,
         unmount: detach,
         serving: Box::new(serving),
     })

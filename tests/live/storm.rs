@@ -1,0 +1,402 @@
+//! A storm of changes of names, checked step by step against a model, and of
+//! contents, while the serving process is killed at random moments. No step may
+//! fail or answer wrongly, nothing may be lost or done twice, usage is exact.
+//!
+//! `VOLFS_LONG=1` kills 200 times a row.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use crate::support::{Mount, tree, wait_for};
+
+/// A generator that needs no crate and repeats with its seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below as u64) as usize
+    }
+}
+
+/// What a name leads to: a directory, or a file by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File(usize),
+}
+
+/// A directory and what must be in it.
+struct Model {
+    dir: PathBuf,
+    names: BTreeMap<String, Node>,
+    /// Names of each file, and its contents.
+    files: Vec<(usize, Vec<u8>)>,
+    open: Vec<(File, usize)>,
+    random: Random,
+    steps: u64,
+}
+
+impl Model {
+    fn new(dir: PathBuf, seed: u64) -> Self {
+        fs::create_dir(&dir).unwrap();
+        Self {
+            dir,
+            names: BTreeMap::new(),
+            files: Vec::new(),
+            open: Vec::new(),
+            random: Random(seed | 1),
+            steps: 0,
+        }
+    }
+
+    fn name(&mut self) -> String {
+        format!("n{}", self.random.next(24))
+    }
+
+    fn contents(&mut self) -> Vec<u8> {
+        let len = self.random.next(3) * 5000 + self.random.next(100);
+        let seed = self.random.next(256) as u8;
+        (0..len)
+            .map(|n| (n as u8).wrapping_mul(31) ^ seed)
+            .collect()
+    }
+
+    fn unlinked(&mut self, node: Node) {
+        if let Node::File(file) = node {
+            self.files[file].0 -= 1;
+        }
+    }
+
+    /// One step: done, and answered as the model says.
+    fn step(&mut self) {
+        self.steps += 1;
+        let (a, b) = (self.name(), self.name());
+        let (path, other) = (self.dir.join(&a), self.dir.join(&b));
+        let (at, to) = (self.names.get(&a).copied(), self.names.get(&b).copied());
+        let what = format!("step {} {a} {at:?} {b} {to:?}", self.steps);
+        match self.random.next(10) {
+            0 => {
+                let made = fs::create_dir(&path);
+                self.expect(
+                    &what,
+                    made,
+                    at.is_some().then_some(ErrorKind::AlreadyExists),
+                );
+                if at.is_none() {
+                    self.names.insert(a, Node::Dir);
+                }
+            }
+            1 | 2 => {
+                let made = File::options()
+                    .read(true)
+                    .write(true)
+                    .create_new(true)
+                    .open(&path);
+                match (made, at) {
+                    (Ok(file), None) => {
+                        let contents = self.contents();
+                        file.write_all_at(&contents, 0)
+                            .unwrap_or_else(|e| panic!("{what}: {e}"));
+                        self.files.push((1, contents));
+                        let number = self.files.len() - 1;
+                        self.names.insert(a, Node::File(number));
+                        if self.open.len() < 8 {
+                            self.open.push((file, number));
+                        }
+                    }
+                    (Err(error), Some(_)) if error.kind() == ErrorKind::AlreadyExists => {}
+                    (other, _) => panic!("{what}: create: {other:?}"),
+                }
+            }
+            3 => {
+                let wanted = match at {
+                    None => Some(ErrorKind::NotFound),
+                    Some(Node::Dir) => Some(ErrorKind::IsADirectory),
+                    Some(Node::File(_)) => None,
+                };
+                self.expect(&what, fs::remove_file(&path), wanted);
+                if let Some(Node::File(_)) = at {
+                    self.names.remove(&a);
+                    self.unlinked(at.unwrap());
+                }
+            }
+            4 => {
+                let wanted = match at {
+                    None => Some(ErrorKind::NotFound),
+                    Some(Node::File(_)) => Some(ErrorKind::NotADirectory),
+                    Some(Node::Dir) => None,
+                };
+                self.expect(&what, fs::remove_dir(&path), wanted);
+                if at == Some(Node::Dir) {
+                    self.names.remove(&a);
+                }
+            }
+            5 => {
+                let linked = fs::hard_link(&path, &other);
+                match (at, to) {
+                    (Some(Node::File(file)), None) => {
+                        self.expect(&what, linked, None);
+                        self.files[file].0 += 1;
+                        self.names.insert(b, Node::File(file));
+                    }
+                    _ => assert!(linked.is_err(), "{what}: link"),
+                }
+            }
+            6 => self.rename(&what, (a, at, &path), (b, to, &other)),
+            7 => {
+                let flags = RenameFlags::RENAME_EXCHANGE;
+                let done = renameat2(AT_FDCWD, &path, AT_FDCWD, &other, flags);
+                match (at, to) {
+                    (Some(x), Some(y)) => {
+                        assert_eq!(done, Ok(()), "{what}: exchange");
+                        self.names.insert(a, y);
+                        self.names.insert(b, x);
+                    }
+                    _ => assert_eq!(done, Err(nix::errno::Errno::ENOENT), "{what}"),
+                }
+            }
+            8 => self.append(&what),
+            _ => self.look(&what, &path, at),
+        }
+    }
+
+    fn expect<T>(&self, what: &str, got: std::io::Result<T>, wanted: Option<ErrorKind>) {
+        let got = got.err().map(|error| error.kind());
+        assert_eq!(got, wanted, "{what}");
+    }
+
+    fn rename(
+        &mut self,
+        what: &str,
+        (a, at, path): (String, Option<Node>, &Path),
+        (b, to, other): (String, Option<Node>, &Path),
+    ) {
+        let done = fs::rename(path, other);
+        match (at, to) {
+            (None, _) => self.expect(what, done, Some(ErrorKind::NotFound)),
+            (Some(Node::Dir), Some(Node::File(_))) => {
+                self.expect(what, done, Some(ErrorKind::NotADirectory));
+            }
+            (Some(Node::File(_)), Some(Node::Dir)) => {
+                self.expect(what, done, Some(ErrorKind::IsADirectory));
+            }
+            (Some(x), y) => {
+                self.expect(what, done, None);
+                // Two names of one file both stay (rename(2)).
+                if y != Some(x) || (x == Node::Dir && a != b) {
+                    self.names.remove(&a);
+                    if let Some(y) = y {
+                        self.unlinked(y);
+                    }
+                    self.names.insert(b, x);
+                }
+            }
+        }
+    }
+
+    /// Appends to an open file, which may have no name any more, or closes it.
+    fn append(&mut self, what: &str) {
+        if self.open.is_empty() {
+            return;
+        }
+        let index = self.random.next(self.open.len());
+        if self.random.next(4) == 0 {
+            self.open.swap_remove(index);
+            return;
+        }
+        let more = self.contents();
+        let (file, number) = &self.open[index];
+        let contents = &mut self.files[*number].1;
+        if contents.len() > 200_000 {
+            file.set_len(10)
+                .unwrap_or_else(|e| panic!("{what}: truncate: {e}"));
+            contents.truncate(10);
+            contents.resize(10, 0);
+        }
+        file.write_all_at(&more, contents.len() as u64)
+            .unwrap_or_else(|e| panic!("{what}: append: {e}"));
+        contents.extend(more);
+        let mut back = vec![0; contents.len()];
+        file.read_exact_at(&mut back, 0)
+            .unwrap_or_else(|e| panic!("{what}: read back: {e}"));
+        assert!(back == *contents, "{what}: contents of an open file");
+    }
+
+    fn look(&mut self, what: &str, path: &Path, at: Option<Node>) {
+        match at {
+            None => self.expect(what, fs::symlink_metadata(path), Some(ErrorKind::NotFound)),
+            Some(Node::Dir) => assert!(fs::metadata(path).unwrap().is_dir(), "{what}"),
+            Some(Node::File(file)) => {
+                let (links, contents) = &self.files[file];
+                let found = fs::read(path).unwrap_or_else(|e| panic!("{what}: read: {e}"));
+                assert!(found == *contents, "{what}: contents");
+                let meta = fs::metadata(path).unwrap();
+                assert_eq!(meta.nlink(), *links as u64, "{what}");
+            }
+        }
+        let listed: Vec<String> = {
+            let mut names: Vec<_> = fs::read_dir(&self.dir)
+                .unwrap_or_else(|e| panic!("{what}: list: {e}"))
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        let wanted: Vec<String> = self.names.keys().cloned().collect();
+        assert_eq!(listed, wanted, "{what}");
+    }
+}
+
+/// How often the serving process is killed.
+pub fn kills(few: usize) -> usize {
+    if std::env::var_os("VOLFS_LONG").is_some() {
+        200
+    } else {
+        few
+    }
+}
+
+/// Kills the serving process at random moments, `times` times, while `work`
+/// runs in threads that end when they are told to.
+pub fn killing(mount: &Mount, times: usize, stop: &AtomicBool) {
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_nanos() as u64;
+    let mut random = Random(seed | 1);
+    for _ in 0..times {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        std::thread::sleep(Duration::from_micros(20_000 + random.next(150_000) as u64));
+        mount.kill_serving();
+    }
+    stop.store(true, Ordering::Relaxed);
+}
+
+/// Sets a flag when a thread panics, so that others end.
+pub struct StopOnPanic<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The pauses that were seen: all that took longer than usual.
+pub fn report(what: &str, times: usize, mut pauses: Vec<Duration>) {
+    pauses.sort();
+    // The longest of each kill.
+    let from = pauses.len().saturating_sub(times);
+    let pauses = &pauses[from..];
+    if let (Some(median), Some(worst)) = (pauses.get(pauses.len() / 2), pauses.last()) {
+        println!("{what}: {times} kills, longest steps: median {median:?}, worst {worst:?}");
+        assert!(*worst < Duration::from_secs(10), "{what}: {worst:?}");
+    }
+}
+
+fn storm(mount: &Mount, volume: &str, charged: bool) {
+    let root = mount.join(volume);
+    let stop = AtomicBool::new(false);
+    let pauses = Mutex::new(Vec::new());
+    let times = kills(12);
+    std::thread::scope(|scope| {
+        for worker in 0..3_u64 {
+            let dir = root.join(format!("w{worker}"));
+            let (stop, pauses) = (&stop, &pauses);
+            scope.spawn(move || {
+                let _stop = StopOnPanic(stop);
+                let mut model = Model::new(dir, 0x9e37_79b9 * (worker + 1));
+                let mut long = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let start = Instant::now();
+                    model.step();
+                    long.push(start.elapsed());
+                    if long.len() > 10_000 {
+                        long.sort();
+                        long.drain(..long.len() - 1000);
+                    }
+                }
+                // All of it once more.
+                let names: Vec<_> = model.names.clone().into_iter().collect();
+                for (name, node) in names {
+                    let path = model.dir.join(&name);
+                    model.look(&format!("at the end {name}"), &path, Some(node));
+                }
+                assert!(model.steps > 100);
+                pauses.lock().unwrap().extend(long);
+            });
+        }
+        killing(mount, times, &stop);
+    });
+    report(volume, times, pauses.into_inner().unwrap());
+    if charged {
+        check_usage(mount, volume);
+    }
+    assert_eq!(mount.daemon_complaints().matches("panicked").count(), 0);
+}
+
+/// Usage is what a walk finds, and was never counted.
+pub fn check_usage(mount: &Mount, volume: &str) {
+    wait_for("closes arrive", || {
+        let text = fs::read_to_string(mount.join(".volfs/stats.json")).unwrap();
+        let stats: serde_json::Value = serde_json::from_str(&text).unwrap();
+        stats["open_files"] == 0
+    });
+    let (bytes, inodes) = tree::charged(&mount.host_path(volume));
+    let list = mount.volfs().list();
+    let found = list.iter().find(|v| v["name"] == volume).unwrap();
+    assert_eq!(found["used"]["bytes"], bytes, "{volume}");
+    assert_eq!(found["used"]["inodes"], inodes, "{volume}");
+    let log = mount.daemon_log();
+    assert!(!log.contains("counted"), "{volume} was counted: {log}");
+}
+
+#[test]
+fn with_passthrough_and_with_a_quota() {
+    let mount = Mount::builder().supervised().start();
+    mount.volume("plain");
+    mount.volume("limited");
+    mount.volfs().ok(&["set", "limited", "--quota", "512M"]);
+    storm(&mount, "plain", true);
+    storm(&mount, "limited", true);
+}
+
+#[test]
+fn through_the_daemon() {
+    let mount = Mount::builder()
+        .supervised()
+        .args(&["--no-passthrough"])
+        .start();
+    mount.volume("cached");
+    storm(&mount, "cached", true);
+}
+
+#[test]
+fn on_a_disk_volume() {
+    let mount = Mount::builder().supervised().start();
+    mount
+        .volfs()
+        .ok(&["create", "disk", "--disk", "--size", "256M"]);
+    storm(&mount, "disk", false);
+    let mut mount = mount;
+    mount.stop();
+    let image = mount.volfs().list()[0]["disk"]["path"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    crate::support::run(std::process::Command::new("e2fsck").args(["-fn", &image]));
+}

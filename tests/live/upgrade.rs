@@ -1,0 +1,191 @@
+//! Another program goes on with the mount; where it cannot, the one before does.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::cli::BINARY;
+use crate::support::mount::answers;
+use crate::support::{TestDir, Volfs, poll, proc, wait_for};
+
+/// A mount whose program is replaced.
+struct Installed {
+    dir: TestDir,
+    daemon: Child,
+}
+
+impl Installed {
+    fn new() -> Self {
+        let dir = TestDir::new();
+        let (store, mnt) = (dir.mkdir("store"), dir.mkdir("mnt"));
+        let program = dir.join("volfs");
+        fs::copy(BINARY, &program).unwrap();
+        let daemon = Command::new(&program)
+            .args(["mount", "--foreground"])
+            .arg(&mnt)
+            .env("VOLFS_STORE", &store)
+            .stdout(Stdio::null())
+            .stderr(File::create(dir.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        wait_for("the mount", || {
+            proc::mount_on(&mnt).is_some() && answers(&mnt).is_ok()
+        });
+        Self { dir, daemon }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap()
+    }
+
+    /// Installs a program whose shared state has another layout.
+    fn install(&self, layout: &str) {
+        let script =
+            format!("#!/bin/sh\nexport VOLFS_TEST_LAYOUT={layout}\nexec {BINARY} \"$@\"\n");
+        let new = self.dir.join("new");
+        fs::write(&new, script).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&new, self.dir.join("volfs")).unwrap();
+    }
+
+    fn serving(&self) -> Option<u32> {
+        let parent = self.daemon.id();
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        children.ok()?.split_whitespace().next()?.parse().ok()
+    }
+
+    fn volfs(&self) -> Volfs {
+        Volfs::new(&self.dir.join("store"))
+    }
+
+    fn upgrade(&self) {
+        self.volfs().ok(&["upgrade"]);
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        let _ = kill(
+            Pid::from_raw(self.daemon.id().cast_signed()),
+            Signal::SIGTERM,
+        );
+        let gone = poll(Duration::from_secs(10), || self.daemon.try_wait().unwrap());
+        if gone.is_none() {
+            let _ = self.daemon.kill();
+            let _ = self.daemon.wait();
+        }
+    }
+}
+
+/// What a user has open over it all.
+struct User {
+    file: File,
+    gone: File,
+    n: u64,
+}
+
+impl User {
+    fn new(dir: &Path) -> Self {
+        let open = |name: &str| {
+            let path = dir.join(name);
+            File::options()
+                .create_new(true)
+                .read(true)
+                .write(true)
+                .open(path)
+                .unwrap()
+        };
+        let (file, gone) = (open("file"), open("gone"));
+        fs::remove_file(dir.join("gone")).unwrap();
+        Self { file, gone, n: 0 }
+    }
+
+    fn works(&mut self, dir: &Path) {
+        for file in [&mut self.file, &mut self.gone] {
+            file.seek(SeekFrom::Start(0)).unwrap();
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "+".repeat(self.n as usize));
+            file.write_all(b"+").unwrap();
+        }
+        self.n += 1;
+        fs::write(dir.join("new"), "x").unwrap();
+        fs::remove_file(dir.join("new")).unwrap();
+    }
+}
+
+#[test]
+fn to_another_layout_and_back() {
+    let installed = Installed::new();
+    let mnt = installed.dir.join("mnt");
+    fs::create_dir(mnt.join("v")).unwrap();
+    installed.volfs().ok(&["set", "v", "--quota", "10M"]);
+    let dir = mnt.join("v");
+    let mut user = User::new(&dir);
+    user.works(&dir);
+    for layout in ["2:1:8", "1:1:0", "3:1:64", "1:1:0"] {
+        let before = installed.serving();
+        installed.install(layout);
+        installed.upgrade();
+        assert_ne!(installed.serving(), before, "{layout}");
+        user.works(&dir);
+        // Dies as any other.
+        proc::kill(installed.serving().unwrap().cast_signed());
+        user.works(&dir);
+    }
+    let log = installed.log();
+    assert_eq!(
+        log.matches("the new program serves the mount").count(),
+        4,
+        "{log}"
+    );
+    assert!(!log.contains("counted"), "{log}");
+    drop(user);
+    let used = || installed.volfs().list()[0]["used"]["inodes"].as_u64();
+    wait_for("the closes", || used() == Some(1));
+}
+
+#[test]
+fn a_program_that_does_not_understand_leaves_it_to_the_one_before() {
+    let installed = Installed::new();
+    let mnt = installed.dir.join("mnt");
+    let dir = mnt.join("v");
+    fs::create_dir(&dir).unwrap();
+    let mut user = User::new(&dir);
+    for (layout, why) in [("9:9:0", "layout"), ("0:0:0", "layout")] {
+        user.works(&dir);
+        installed.install(layout);
+        kill(
+            Pid::from_raw(installed.daemon.id().cast_signed()),
+            Signal::SIGHUP,
+        )
+        .unwrap();
+        wait_for("it goes back", || {
+            installed.log().contains("the one before does")
+        });
+        user.works(&dir);
+        assert!(installed.log().contains(why), "{}", installed.log());
+    }
+    // One that is none at all.
+    fs::write(installed.dir.join("volfs"), "nonsense").unwrap();
+    let before = installed.serving();
+    kill(
+        Pid::from_raw(installed.daemon.id().cast_signed()),
+        Signal::SIGHUP,
+    )
+    .unwrap();
+    wait_for("another process", || {
+        installed.serving().is_some_and(|pid| Some(pid) != before)
+    });
+    user.works(&dir);
+    assert!(installed.log().contains("cannot execute"));
+}
