@@ -127,8 +127,7 @@ impl User {
 fn to_another_layout_and_back() {
     let installed = Installed::new();
     let mnt = installed.dir.join("mnt");
-    fs::create_dir(mnt.join("v")).unwrap();
-    installed.volfs().ok(&["set", "v", "--quota", "10M"]);
+    installed.volfs().ok(&["create", "v", "--quota", "10M"]);
     let dir = mnt.join("v");
     let mut user = User::new(&dir);
     user.works(&dir);
