@@ -369,8 +369,7 @@ pub fn check_usage(mount: &Mount, volume: &str) {
 fn with_passthrough_and_with_a_quota() {
     let mount = Mount::builder().supervised().start();
     mount.volume("plain");
-    mount.volume("limited");
-    mount.volfs().ok(&["set", "limited", "--quota", "512M"]);
+    mount.volfs().ok(&["create", "limited", "--quota", "512M"]);
     storm(&mount, "plain", true);
     storm(&mount, "limited", true);
 }

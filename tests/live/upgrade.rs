@@ -127,8 +127,7 @@ impl User {
 fn to_another_layout_and_back() {
     let installed = Installed::new();
     let mnt = installed.dir.join("mnt");
-    fs::create_dir(mnt.join("v")).unwrap();
-    installed.volfs().ok(&["set", "v", "--quota", "10M"]);
+    installed.volfs().ok(&["create", "v", "--quota", "10M"]);
     let dir = mnt.join("v");
     let mut user = User::new(&dir);
     user.works(&dir);
@@ -175,17 +174,20 @@ fn a_program_that_does_not_understand_leaves_it_to_the_one_before() {
         user.works(&dir);
         assert!(installed.log().contains(why), "{}", installed.log());
     }
-    // One that is none at all.
-    fs::write(installed.dir.join("volfs"), "nonsense").unwrap();
-    let before = installed.serving();
-    kill(
-        Pid::from_raw(installed.daemon.id().cast_signed()),
-        Signal::SIGHUP,
-    )
-    .unwrap();
-    wait_for("another process", || {
-        installed.serving().is_some_and(|pid| Some(pid) != before)
-    });
-    user.works(&dir);
-    assert!(installed.log().contains("cannot execute"));
+    // One that is none at all, and one that is another.
+    for nonsense in ["nonsense", "#!/bin/true\n"] {
+        let before = installed.serving();
+        fs::write(installed.dir.join("volfs"), nonsense).unwrap();
+        kill(
+            Pid::from_raw(installed.daemon.id().cast_signed()),
+            Signal::SIGHUP,
+        )
+        .unwrap();
+        let said = installed.log().matches("is not volfs").count();
+        wait_for("it is refused", || {
+            installed.log().matches("is not volfs").count() > said || said > 1
+        });
+        assert_eq!(installed.serving(), before);
+        user.works(&dir);
+    }
 }
