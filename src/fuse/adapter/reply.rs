@@ -88,6 +88,7 @@ impl Adapter {
                 if self.fs.live.has_successor() {
                     // What it left half done is settled by the next process,
                     // which gets the request again.
+                    self.fs.live.panicked();
                     crate::sys::process::die();
                 }
                 Err(fuser::Errno::EIO)
