@@ -80,8 +80,16 @@ impl Adapter {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 self.fs.explain(NodeId::from_raw(node.0), &error);
-                log::trace!("{} of {:?}: {error}", op.name(), NodeId::from_raw(node.0));
-                Err(fuser::Errno::from_i32(error.errno() as i32))
+                let errno = error.errno();
+                // Never what a caller did.
+                let level = if errno == nix::errno::Errno::EIO {
+                    log::Level::Warn
+                } else {
+                    log::Level::Trace
+                };
+                let node = NodeId::from_raw(node.0);
+                log::log!(level, "{} of {node:?}: {error}", op.name());
+                Err(fuser::Errno::from_i32(errno as i32))
             }
             Err(_) => {
                 log::error!("panic in {} of {:?}", op.name(), NodeId::from_raw(node.0));
