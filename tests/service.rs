@@ -5,8 +5,8 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -189,4 +189,162 @@ fn sighup_opens_the_log_anew() {
     );
     assert!(old.contains("serves") && !old.contains("SIGHUP"), "{old}");
     assert!(new.contains("unmounted"), "{new}");
+}
+
+/// `volfs metrics --listen`, ended with the test.
+struct Metrics {
+    child: std::process::Child,
+    place: String,
+}
+
+impl Metrics {
+    fn start(volfs: &Volfs, listen: &str) -> Self {
+        let mut child = volfs
+            .command(&["metrics", "--listen", listen])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        let place = said.trim_end().strip_prefix("metrics are served on ");
+        let place = place.unwrap_or_else(|| panic!("{said:?}")).to_owned();
+        Self { child, place }
+    }
+
+    /// Ends it as a service manager does.
+    fn end(mut self) {
+        kill(
+            Pid::from_raw(self.child.id().cast_signed()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
+        let ended = poll(Duration::from_secs(20), || self.child.try_wait().unwrap());
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a request and returns all that comes back.
+fn ask(mut stream: impl Read + Write, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
+}
+
+/// Checks text by the grammar of the exposition format: each sample belongs to
+/// the family that was announced last, and no series comes twice.
+fn check_exposition(text: &str) {
+    let sample = regex::Regex::new(
+        r#"^([a-z_]+?)(_bucket|_sum|_count)?(\{([a-z]+="([^"\\]|\\.)*",?)+\})? (\d+(\.\d+)?)$"#,
+    )
+    .unwrap();
+    let (mut family, mut kind) = (String::new(), String::new());
+    let mut seen = std::collections::HashSet::new();
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            family = help.split(' ').next().unwrap().to_owned();
+        } else if let Some(is) = line.strip_prefix("# TYPE ") {
+            let (name, is) = is.split_once(' ').unwrap();
+            assert_eq!(name, family);
+            assert!(["gauge", "counter", "histogram"].contains(&is), "{line}");
+            assert_eq!(is == "counter", name.ends_with("_total"), "{line}");
+            kind = is.to_owned();
+        } else {
+            let found = sample
+                .captures(line)
+                .unwrap_or_else(|| panic!("no sample: {line}"));
+            assert_eq!(&found[1], family, "{line}");
+            assert_eq!(found.get(2).is_some(), kind == "histogram", "{line}");
+            let series = line.rsplit_once(' ').unwrap().0;
+            assert!(seen.insert(series.to_owned()), "twice: {series}");
+        }
+    }
+    assert!(seen.len() > 20, "{text}");
+}
+
+#[test]
+fn metrics_are_served_to_this_machine() {
+    let mut mount = Mount::new();
+    let volume = mount.volume("a");
+    mount.volfs().ok(&["set", "a", "--quota", "1M"]);
+    fs::write(volume.join("f"), [0; 5000]).unwrap();
+    let socket = mount.dir().join("metrics.sock");
+    let unix = Metrics::start(&mount.volfs(), socket.to_str().unwrap());
+    let tcp = Metrics::start(&mount.volfs(), "127.0.0.1:0");
+
+    let reply = ask(
+        UnixStream::connect(&socket).unwrap(),
+        "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+    );
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.0 200 OK\r\n"), "{head}");
+    assert!(
+        head.contains("Content-Type: text/plain; version=0.0.4"),
+        "{head}"
+    );
+    assert!(
+        head.contains(&format!("Content-Length: {}", body.len())),
+        "{head}"
+    );
+    check_exposition(body);
+    let written = r#"volfs_volume_written_bytes_total{volume="a","#;
+    let written = body.lines().find(|line| line.starts_with(written)).unwrap();
+    assert!(written.ends_with(" 5000"), "{written}");
+
+    let address = tcp.place.strip_prefix("http://").unwrap();
+    let address = address.strip_suffix("/metrics").unwrap();
+    let connect = || std::net::TcpStream::connect(address).unwrap();
+    for (request, wanted) in [
+        ("GET /metrics?x HTTP/1.1\r\n\r\n", "HTTP/1.0 200 OK"),
+        ("HEAD / HTTP/1.0\r\n\r\n", "HTTP/1.0 200 OK"),
+        ("GET /volumes HTTP/1.1\r\n\r\n", "HTTP/1.0 404 Not Found"),
+        (
+            "POST /metrics HTTP/1.1\r\n\r\n",
+            "HTTP/1.0 405 Method Not Allowed",
+        ),
+        ("nonsense\r\n\r\n", "HTTP/1.0 405 Method Not Allowed"),
+    ] {
+        let reply = ask(connect(), request);
+        assert!(reply.starts_with(wanted), "{request:?}: {reply}");
+        assert_eq!(reply.ends_with("\r\n\r\n"), request.starts_with("HEAD"));
+    }
+    // One that says too much is not listened to, and the next one is.
+    let mut large = connect();
+    let _ = large.write_all(&[b'x'; 64 << 10]);
+    drop(large);
+    assert!(ask(connect(), "GET / HTTP/1.0\r\n\r\n").contains("volfs_up 1"));
+
+    mount.stop();
+    let reply = ask(connect(), "GET / HTTP/1.0\r\n\r\n");
+    assert!(reply.ends_with("volfs_up 0\n"), "{reply}");
+    unix.end();
+    tcp.end();
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_socket_in_use_and_a_file_are_left_alone() {
+    let dir = TestDir::new();
+    let volfs = Volfs::new(&dir.join("store"));
+    let (file, socket) = (dir.join("file"), dir.join("socket"));
+    fs::write(&file, "mine").unwrap();
+    let first = Metrics::start(&volfs, socket.to_str().unwrap());
+    for path in [&file, &socket] {
+        let said = volfs.fails(1, &["metrics", "--listen", path.to_str().unwrap()]);
+        assert!(said.contains("Address already in use"), "{said}");
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    // One that was left by a killed process is replaced.
+    drop(first);
+    assert!(socket.exists());
+    Metrics::start(&volfs, socket.to_str().unwrap()).end();
 }

@@ -54,7 +54,7 @@ pub enum OptionError {
         inodes: u32,
     },
     /// The reserved share is over one half.
-    #[error("{basis_points} hundredths of a percent cannot be reserved: give at most 5000 (50%)")]
+    #[error("{}% of the blocks cannot be reserved: give at most 50%", f64::from(*.basis_points) / 100.0)]
     Reserved {
         /// The share asked for, in hundredths of a percent.
         basis_points: u32,
@@ -315,3 +315,6 @@ pub enum GrowError {
     #[error(transparent)]
     Access(#[from] AccessError),
 }
+
+#[cfg(test)]
+mod tests;

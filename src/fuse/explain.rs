@@ -38,10 +38,17 @@ impl FileSystem {
     fn sentence(&self, node: NodeId, error: &OpError) -> Option<String> {
         match error {
             OpError::Host(Errno::ENOSPC) => self.what_is_full(node),
+            OpError::Host(Errno::ESTALE) => self.what_is_missing(node),
             // Programs ask for attributes that are not there all the time.
             OpError::Host(_) | OpError::NoProperty => None,
             error => Some(error.to_string()),
         }
+    }
+
+    fn what_is_missing(&self, node: NodeId) -> Option<String> {
+        let volume = self.store.volume_in(node.slot()?)?;
+        let missing = self.store.check_files(&volume).err()?;
+        Some(missing.to_string())
     }
 
     fn what_is_full(&self, node: NodeId) -> Option<String> {

@@ -72,6 +72,8 @@ impl Housekeeping {
         let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
         housekeeping.spawn("volfs-save", move || {
             let mut most_nodes = 0;
+            // What was over when the store was last mounted has waited enough.
+            clean_up(&file_system);
             while !stop.sleep(SAVE_EVERY) {
                 most_nodes = give_back_memory(&file_system, most_nodes);
                 file_system.watch_disks();

@@ -97,7 +97,7 @@ impl Catalogue {
     /// or neither.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`](super::Error).
     pub fn replace(
         &mut self,
         leaves: Serial,

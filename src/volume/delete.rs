@@ -14,6 +14,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::error::{Error, Result};
+use crate::failpoint;
 
 const OPEN_DIR: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
@@ -130,6 +131,7 @@ impl<'a> Flatten<'a> {
         if (self.steps.stop)() {
             return Err(STOPPED);
         }
+        failpoint::hit("purge.step");
         let removed = remove(dir, name)?;
         if removed {
             self.steps.deleted.fetch_add(1, Ordering::Relaxed);

@@ -200,7 +200,7 @@ impl Error {
         Self::Io {
             action: action.to_owned(),
             path: path.as_ref().to_owned(),
-            errno: source.raw_os_error().unwrap_or(libc::EIO),
+            errno: errno(source),
         }
     }
 }
@@ -216,6 +216,27 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// The system's error number, also of an error that was wrapped to say more.
+fn errno(error: &io::Error) -> i32 {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(errno) = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error)
+        {
+            return errno;
+        }
+        source = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    libc::EIO
 }
 
 fn errno_text(errno: i32) -> String {

@@ -20,6 +20,7 @@ mod lock;
 mod make;
 mod manifest;
 mod meta_error;
+mod observer;
 mod open;
 mod purge;
 mod rebuild;
@@ -43,12 +44,13 @@ pub use files::{Entry, FileKind, Stat, VolumeFs, VolumeReader, VolumeWriter};
 pub use filter::{Filter, Filters, InvalidFilter};
 pub use holder::{Hold, Holder, Within};
 pub use in_memory::Volume;
+pub use observer::{Growth, ImageGuard, Observer};
 pub use purge::Purge;
 pub use rebuild::Rebuilt;
 pub use settings::{Setting, Settings};
 pub use source::Source;
 pub use staging::{Staged, Staging};
-pub use store::{Growth, ImageGuard, Observer, Store, StoreOptions};
+pub use store::{Store, StoreOptions};
 pub(crate) use usage::check_is_directory;
 
 #[cfg(test)]

@@ -20,13 +20,14 @@ use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Place};
 use super::lock::StoreLock;
+use super::observer::{ImageGuard, Observer};
 use super::purge::{Purge, Purger};
 use super::reconcile::compare_manifest;
 use super::reserve::Reserve;
 use super::settings::{Setting, Settings};
 use super::source::Source;
 use super::staging::Staged;
-use crate::diskimg::{self, ImageSize};
+use crate::diskimg;
 use crate::meta::{self, Catalogue};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 
@@ -38,54 +39,6 @@ pub struct StoreOptions {
     /// Make the store's directory if it is not there.
     pub create: bool,
 }
-
-/// What the store tells, and asks, whoever shows its volumes to others.
-///
-/// Called without any lock of the store held that a lookup needs. No other
-/// life-cycle change is committed meanwhile, so an observer must not make one.
-pub trait Observer: Send + Sync {
-    /// Who uses the volume now.
-    fn holders(&self, volume: &Volume) -> Vec<Holder>;
-    /// Who can write to the volume without being counted as it happens. What
-    /// is opened from now on is counted.
-    fn unaccounted_writers(&self, volume: &Volume) -> Vec<Holder>;
-    /// Takes the image of a disk volume away from whoever shows what is in it,
-    /// until the result is dropped.
-    ///
-    /// # Errors
-    /// Who uses it.
-    fn take_image(&self, volume: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>>;
-    /// Grows the image of a disk volume, if that is for its users to do.
-    fn grow_image(&self, volume: &Volume, size: ImageSize) -> Growth;
-    /// Detaches what keeps the volume in use, if nobody would notice; says
-    /// where it was.
-    ///
-    /// # Errors
-    /// Who uses it; nothing was detached then.
-    fn detach(&self, volume: &Volume) -> std::result::Result<Vec<String>, Vec<Holder>>;
-    /// The name now leads to this volume (made, renamed to it, restored).
-    fn appeared(&self, name: &VolumeName, volume: &Volume);
-    /// The name leads to this volume no longer (removed, renamed away).
-    fn vanished(&self, name: &VolumeName, volume: &Volume);
-}
-
-/// What is to be done to grow an image that may be in use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Growth {
-    /// Nothing: it is done.
-    Done,
-    /// A guest has the image, or has made what is in it: the file is to be made
-    /// longer, and the rest is the guest's.
-    FileOnly,
-    /// File and file system, when nobody uses them.
-    Unmounted {
-        /// Why not while somebody does.
-        why: Option<String>,
-    },
-}
-
-/// While it lives nobody uses the image of a disk volume but who has this.
-pub type ImageGuard = Box<dyn std::any::Any + Send>;
 
 /// An open store. The lock is held until it is dropped.
 ///

@@ -6,6 +6,7 @@
 //! run is replaced: `[DIR]`, `[ID]`, `[TIME]`, `[PID]`, ...; `[..]` stands for
 //! the rest of a line and `...` for any lines.
 
+mod coverage;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
@@ -80,6 +81,6 @@ macro_rules! transcripts {
 }
 
 transcripts! {
-    disk, errors_images, errors_mount, errors_usage, errors_volumes, first_steps, image, list,
-    mount, prune, trash, watch, tools,
+    copies, disk, errors_images, errors_mount, errors_usage, errors_volumes, first_steps, image, list,
+    mount, prune, settings, trash, watch, tools,
 }

@@ -2,24 +2,22 @@
 //! outside.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use tar::{EntryType, Header};
 
 use crate::support::{TestDir, Volfs};
-use crate::{args, assert_exact, assert_nothing_left, data_of, inspect};
+use crate::{args, assert_exact, assert_nothing_left, data_of};
 
 /// A store, and a directory beside it that nobody must touch.
-struct World {
-    dir: TestDir,
-    volfs: Volfs,
-    outside: PathBuf,
+pub struct World {
+    pub dir: TestDir,
+    pub volfs: Volfs,
+    pub outside: PathBuf,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = TestDir::new();
         let volfs = Volfs::new(&dir.join("store"));
         volfs.ok(&["create", "other"]);
@@ -33,13 +31,13 @@ impl World {
         }
     }
 
-    fn archive(&self, bytes: &[u8]) -> PathBuf {
+    pub fn archive(&self, bytes: &[u8]) -> PathBuf {
         let path = self.dir.join("hostile.tar");
         fs::write(&path, bytes).unwrap();
         path
     }
 
-    fn refused(&self, bytes: &[u8], arguments: &[&str]) -> String {
+    pub fn refused(&self, bytes: &[u8], arguments: &[&str]) -> String {
         let archive = self.archive(bytes);
         let mut all = args!["import", "v", archive].to_vec();
         all.extend(arguments.iter().map(std::ffi::OsStr::new));
@@ -48,7 +46,7 @@ impl World {
         said
     }
 
-    fn untouched(&self) {
+    pub fn untouched(&self) {
         assert_eq!(self.volfs.names(), ["other"]);
         assert_nothing_left(self.volfs.store());
         assert_eq!(fs::read(self.outside.join("secret")).unwrap(), b"secret");
@@ -69,7 +67,7 @@ impl World {
 }
 
 /// An entry with a name that the library for archives would refuse to write.
-fn entry(out: &mut Vec<u8>, name: &str, kind: EntryType, link: &str, contents: &[u8]) {
+pub fn entry(out: &mut Vec<u8>, name: &str, kind: EntryType, link: &str, contents: &[u8]) {
     let mut header = Header::new_gnu();
     let gnu = header.as_gnu_mut().unwrap();
     gnu.name[..name.len()].copy_from_slice(name.as_bytes());
@@ -90,7 +88,7 @@ fn entry(out: &mut Vec<u8>, name: &str, kind: EntryType, link: &str, contents: &
     out.resize(out.len().next_multiple_of(512), 0);
 }
 
-fn pax(out: &mut Vec<u8>, records: &[(&str, &str)]) {
+pub fn pax(out: &mut Vec<u8>, records: &[(&str, &str)]) {
     let mut bytes = Vec::new();
     for (key, value) in records {
         let rest = key.len() + value.len() + 3;
@@ -103,7 +101,7 @@ fn pax(out: &mut Vec<u8>, records: &[(&str, &str)]) {
     entry(out, "PaxHeaders/x", EntryType::XHeader, "", &bytes);
 }
 
-fn file(name: &str) -> Vec<u8> {
+pub fn file(name: &str) -> Vec<u8> {
     let mut out = Vec::new();
     entry(&mut out, name, EntryType::Regular, "", b"escaped");
     out
@@ -248,111 +246,6 @@ fn device_nodes_by_policy() {
     let mut bytes = Vec::new();
     entry(&mut bytes, "dump", EntryType::new(b'D'), "", b"");
     world.refused(&bytes, &[]);
-}
-
-#[test]
-fn ten_gibibytes_of_zeros_against_one_of_quota() {
-    let world = World::new();
-    const SIZE: u64 = 10 << 30;
-    let before = free(world.dir.path());
-    // As holes, which take no space; refused all the same.
-    let mut bytes = Vec::new();
-    let size = SIZE.to_string();
-    pax(
-        &mut bytes,
-        &[
-            ("GNU.sparse.major", "1"),
-            ("GNU.sparse.minor", "0"),
-            ("GNU.sparse.name", "zeros"),
-            ("GNU.sparse.realsize", &size),
-        ],
-    );
-    let mut map = b"1\n0\n0\n".to_vec();
-    map.resize(512, 0);
-    entry(
-        &mut bytes,
-        "GNUSparseFile.0/zeros",
-        EntryType::Regular,
-        "",
-        &map,
-    );
-    let said = world.refused(&bytes, &["--quota", "1G"]);
-    assert!(
-        said.contains("quota of 1 GiB") && said.contains("10 GiB more"),
-        "{said}"
-    );
-    // As a stream of zeros, compressed to next to nothing: it is refused when
-    // its size is known, not when the disk is full.
-    for declared in [SIZE, 1 << 26] {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::Regular);
-        header.set_size(declared);
-        header.set_mode(0o600);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        let mut import = world
-            .volfs
-            .command(&["import", "v", "-", "--quota", "1G"])
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = zstd::Encoder::new(import.stdin.take().unwrap(), 1).unwrap();
-        for number in 0..SIZE / declared {
-            header.set_path(format!("zeros-{number}")).unwrap();
-            header.set_cksum();
-            let zeros = std::io::repeat(0).take(declared);
-            let sent = input
-                .write_all(header.as_bytes())
-                .and_then(|()| std::io::copy(&mut { zeros }, &mut input));
-            if sent.is_err() {
-                break;
-            }
-        }
-        drop(input.finish());
-        let out = import.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(1), "{said}");
-        assert!(said.contains("quota of 1 GiB"), "{said}");
-        world.untouched();
-    }
-    let after = free(world.dir.path());
-    assert!(
-        before.abs_diff(after) < 512 << 20,
-        "{before} free before, {after} after"
-    );
-    // Without a limit a hole is a hole.
-    let archive = world.archive(&bytes);
-    world.volfs.ok(&args!["import", "v", archive]);
-    assert_eq!(inspect(&world.volfs, "v")["used"]["bytes"], SIZE);
-}
-
-fn free(path: &Path) -> u64 {
-    let stat = nix::sys::statvfs::statvfs(path).unwrap();
-    stat.blocks_available() * stat.fragment_size()
-}
-
-#[test]
-fn many_files_and_attributes_against_a_quota() {
-    let world = World::new();
-    let mut bytes = Vec::new();
-    for i in 0..12 {
-        bytes.extend(file(&format!("f{i}")));
-    }
-    let said = world.refused(&bytes, &["--quota-inodes", "11"]);
-    assert!(said.contains("quota of 11 inodes"), "{said}");
-    // Directories that no entry names are charged, too.
-    for quota in [["--quota-inodes", "4"], ["--quota", "16K"]] {
-        let said = world.refused(&file("a/b/c/d/e"), &quota);
-        assert!(said.contains("quota"), "{said}");
-    }
-    let mut bytes = Vec::new();
-    let value = "x".repeat(5000);
-    pax(&mut bytes, &[("SCHILY.xattr.user.big", &value)]);
-    bytes.extend(file("f"));
-    let said = world.refused(&bytes, &["--quota", "1G"]);
-    assert!(said.contains("extended attributes"), "{said}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod clones;
 mod cut;
 mod hostile;
 mod round_trip;
+mod too_much;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};

@@ -15,7 +15,7 @@ use crate::fuse::node::{HostIno, NodeId};
 use crate::fuse::{holders, image_file};
 use crate::model::Slot;
 use crate::sys::creds::Acting;
-use crate::volume::{Hold, Holder, ImageGuard, Volume, Volumes};
+use crate::volume::{Hold, Holder, ImageGuard, Volume};
 
 impl FileSystem {
     /// Whether an image is open as a file.
@@ -30,14 +30,12 @@ impl FileSystem {
         let mut face = disk.lock();
         match &mut *face {
             Face::Block(open) => open.users.push(user),
+            // Not the size in the catalogue, which may be behind: what a guest
+            // has in a part that was just added must not be cut off.
             face => {
-                // What a guest has written past the end does not count.
-                let info = self.store.get(&volume.name());
-                let disk = info.ok().and_then(|info| info.disk);
-                let capacity = disk.map_or(length, |disk| disk.size.0);
                 *face = Face::Block(BlockUse {
                     users: vec![user],
-                    length: length.min(capacity),
+                    length,
                 });
             }
         }

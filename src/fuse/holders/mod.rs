@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::fs::FileSystem;
 use super::image_file;
 use super::node::NodeId;
+use crate::model::Kind;
 use crate::sys::node::cached_identity;
 use crate::sys::process::command_of;
 use crate::volume::{Hold, Holder, Volume};
@@ -62,45 +63,16 @@ fn find(fs: &FileSystem, volume: &Volume, namespaces: Namespaces) -> Vec<Holder>
         |node| node.slot() == Some(volume.slot) || node == image,
         &|first: &str| first == name.as_str(),
         namespaces,
+        // A mapping of a file that the kernel reads by itself keeps nothing
+        // open that we know of. To look for it takes as long as everything
+        // else; in an empty volume there is nothing to be mapped.
+        volume.kind == Kind::Disk || volume.usage().inodes > 0,
     );
-    if !found.is_empty() {
-        return found;
-    }
     let still_open = || !fs.handles.in_volume(volume.slot).is_empty();
-    if !stays(still_open) {
-        return Vec::new();
+    if found.is_empty() && stays(still_open) {
+        return vec![UNSEEN];
     }
-    let mapped = who_maps(fs, volume, device);
-    if mapped.is_empty() {
-        vec![UNSEEN]
-    } else {
-        mapped
-    }
-}
-
-/// Who has files of the volume mapped and not open any more. What the kernel
-/// maps by passthrough is the host's file.
-fn who_maps(fs: &FileSystem, volume: &Volume, device: u64) -> Vec<Holder> {
-    let files: HashSet<(u64, u64)> = fs
-        .handles
-        .in_volume(volume.slot)
-        .iter()
-        .flat_map(|handle| {
-            let host = handle.ground.host().device();
-            [(device, handle.node.raw()), (host, handle.node.ino().0)]
-        })
-        .collect();
-    let maps_one = |pid: &i32| {
-        let maps = std::fs::read_to_string(proc_file(*pid, "maps")).unwrap_or_default();
-        maps.lines()
-            .filter_map(mapped_file)
-            .any(|file| files.contains(&file))
-    };
-    processes()
-        .into_iter()
-        .filter(maps_one)
-        .map(|pid| holder(pid, Hold::Mapping))
-        .collect()
+    found
 }
 
 /// Device and inode of a line of `/proc/PID/maps` (proc_pid_maps(5)).
@@ -121,6 +93,7 @@ pub(super) fn of_image(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
             |node| node == image,
             &|_: &str| false,
             Namespaces::All,
+            true,
         )
     });
     if found.is_empty() {
@@ -212,6 +185,7 @@ pub(super) fn of_mount(fs: &FileSystem) -> Vec<Holder> {
         |node| node.slot().is_some() || image_file::is_image(node),
         &|_: &str| true,
         Namespaces::All,
+        true,
     );
     holders.extend(processes().into_iter().filter_map(|pid| {
         let cwd = cached_identity(&proc_file(pid, "cwd"))?;
@@ -242,10 +216,13 @@ fn scan(
     is_node: impl Fn(NodeId) -> bool,
     is_source: &impl Fn(&str) -> bool,
     namespaces: Namespaces,
+    mappings: bool,
 ) -> Vec<Holder> {
-    let inside = |path: &Path| {
-        cached_identity(path)
-            .is_some_and(|(dev, ino)| dev == device && is_node(NodeId::from_raw(ino)))
+    let is_one = |(dev, ino)| dev == device && is_node(NodeId::from_raw(ino));
+    let inside = |path: &Path| cached_identity(path).is_some_and(is_one);
+    let maps_one = |pid| {
+        let maps = std::fs::read_to_string(proc_file(pid, "maps")).unwrap_or_default();
+        maps.lines().filter_map(mapped_file).any(is_one)
     };
     let own = std::fs::read_link("/proc/self/ns/mnt").ok();
     let mut seen_namespaces = HashSet::new();
@@ -263,6 +240,8 @@ fn scan(
             .is_ok_and(|files| files.flatten().any(|file| inside(&file.path())));
         if has_open {
             found.push(holder(pid, Hold::OpenFile));
+        } else if mappings && maps_one(pid) {
+            found.push(holder(pid, Hold::Mapping));
         }
         let namespace = std::fs::read_link(proc_file(pid, "ns/mnt"));
         if let Ok(namespace) = namespace

@@ -12,8 +12,8 @@ struct Notes {
 }
 
 impl Observer for Notes {
-    fn grow_image(&self, _: &Volume, _: crate::diskimg::ImageSize) -> super::Growth {
-        super::Growth::Unmounted { why: None }
+    fn grow_image(&self, _: &Volume, _: crate::diskimg::ImageSize) -> crate::volume::Growth {
+        crate::volume::Growth::Unmounted { why: None }
     }
     fn holders(&self, _: &Volume) -> Vec<Holder> {
         self.holders.lock().clone()

@@ -50,7 +50,7 @@ impl LsArgs {
         }
         match format {
             Format::Json => output.value(&list)?,
-            Format::Csv => output.raw(format::csv(&list)?),
+            Format::Csv => output.raw(format::csv(&list)),
             Format::Template(template) => {
                 for info in &list {
                     output.text(template.line(info));

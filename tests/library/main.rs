@@ -4,30 +4,33 @@
 //! `VOLFS_LONG=1` runs 100,000 races through the mount, too, and not only
 //! offline.
 
+#[path = "../support/mod.rs"]
 mod support;
 
-use std::fs;
+mod confined;
+
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use support::{Mount, TestDir};
 use volfs::model::{Bytes, DiskFsType, Mebibytes, VolumeName};
 use volfs::volume::{Error, FileKind, Removal};
 use volfs::{Kind, SizeExt, Volume, VolumeFs, Volumes};
 
 /// A store, mounted or not, as a program gets at it.
-struct World {
-    volumes: Arc<dyn Volumes>,
-    mount: Option<Mount>,
-    dir: TestDir,
+pub struct World {
+    /// The volumes of the store.
+    pub volumes: Arc<dyn Volumes>,
+    /// Its mount, if it has one.
+    pub mount: Option<Mount>,
+    /// For further things.
+    pub dir: TestDir,
 }
 
 impl World {
-    fn offline() -> Self {
+    /// A store that only this process has.
+    pub fn offline() -> Self {
         let dir = TestDir::new();
         Self {
             volumes: volfs::open(dir.join("store")).unwrap(),
@@ -36,7 +39,8 @@ impl World {
         }
     }
 
-    fn mounted() -> Self {
+    /// A store with a daemon.
+    pub fn mounted() -> Self {
         let mount = Mount::new();
         Self {
             volumes: volfs::open(mount.store()).unwrap(),
@@ -46,16 +50,18 @@ impl World {
     }
 
     /// The volume's directory, as others see it.
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         Volume::get(&self.volumes, name).unwrap().path().unwrap()
     }
 }
 
-fn name(text: &str) -> VolumeName {
+/// A name that is one.
+pub fn name(text: &str) -> VolumeName {
     text.parse().unwrap()
 }
 
-fn both(test: impl Fn(&World)) {
+/// Runs a test on a store with a daemon, and on one without.
+pub fn both(test: impl Fn(&World)) {
     test(&World::offline());
     test(&World::mounted());
 }
@@ -329,199 +335,6 @@ fn offline_usage_is_there_for_the_next_who_opens_the_store() {
             .join("data/late")
             .exists()
     );
-}
-
-#[test]
-fn nothing_leads_out() {
-    both(|world| {
-        let outside = world
-            .dir
-            .mkdir(if world.mount.is_some() { "m" } else { "o" });
-        fs::write(outside.join("secret"), "secret").unwrap();
-        let volume = Volume::builder("v").create(&world.volumes).unwrap();
-        let other = Volume::builder("other").create(&world.volumes).unwrap();
-        other.fs().unwrap().write("theirs", "theirs").unwrap();
-        let inside = world.path("v");
-        let files = volume.fs().unwrap();
-        files.mkdir("real").unwrap();
-        files.write("real/f", "inside").unwrap();
-        symlink(&outside, inside.join("abs")).unwrap();
-        symlink("/etc/passwd", inside.join("passwd")).unwrap();
-        symlink("../other", inside.join("up")).unwrap();
-        symlink("../../../../../../../../..", inside.join("far")).unwrap();
-        symlink("real/../../other/theirs", inside.join("winding")).unwrap();
-        symlink("nowhere", inside.join("dangling")).unwrap();
-        symlink(outside.join("new"), inside.join("dangling-out")).unwrap();
-        symlink("real", inside.join("near")).unwrap();
-        symlink("/proc/self/root", inside.join("magic")).unwrap();
-
-        let out = |error: Error, what: &str| {
-            assert!(matches!(error, Error::Outside { .. }), "{what}: {error:?}");
-        };
-        for path in [
-            "..",
-            "../other/theirs",
-            "/../other",
-            "real/../../other",
-            "abs/secret",
-            "passwd",
-            "up/theirs",
-            "far/etc/passwd",
-            "winding",
-            "magic/etc/passwd",
-            "dangling-out",
-        ] {
-            out(files.read(path).unwrap_err(), path);
-            out(files.write(path, "x").unwrap_err(), path);
-            out(files.stat(path).unwrap_err(), path);
-            out(files.exists(path).unwrap_err(), path);
-            out(files.list(path).unwrap_err(), path);
-            out(files.copy("real/f", path).unwrap_err(), path);
-            out(files.copy(path, "real/g").unwrap_err(), path);
-            out(files.mkdir(format!("{path}/x")).unwrap_err(), path);
-            out(files.remove(format!("{path}/x")).unwrap_err(), path);
-            out(files.remove_dir(format!("{path}/x")).unwrap_err(), path);
-            out(
-                files.rename("real/f", format!("{path}/x")).unwrap_err(),
-                path,
-            );
-            out(
-                files.rename(format!("{path}/x"), "real/h").unwrap_err(),
-                path,
-            );
-        }
-        // Refused before anything is made on the way.
-        out(files.write("nope/../../escaped", "x").unwrap_err(), "nope");
-        out(files.mkdir("nope/../../escaped").unwrap_err(), "nope");
-        assert!(!inside.join("nope").exists());
-        assert!(!world.path("v").join("../escaped").exists());
-
-        // What stays inside is followed, as everywhere.
-        assert_eq!(files.read_to_string("near/f").unwrap(), "inside");
-        files.write("dangling", "made through a link").unwrap();
-        assert_eq!(
-            files.read_to_string("nowhere").unwrap(),
-            "made through a link"
-        );
-        // A link itself is a name like any other.
-        files.rename("abs", "real/abs").unwrap();
-        files.remove("real/abs").unwrap();
-        files.remove("passwd").unwrap();
-        files.remove_dir("real").unwrap();
-        files.remove_dir("near").unwrap_err();
-        assert_eq!(
-            fs::read_to_string(outside.join("secret")).unwrap(),
-            "secret"
-        );
-        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
-        assert_eq!(other.fs().unwrap().list("").unwrap().len(), 1);
-        // A fifo does not hang it, a device does nothing.
-        support::run(std::process::Command::new("mkfifo").arg(inside.join("fifo")));
-        for error in [
-            files.read("fifo").unwrap_err(),
-            files.write("fifo", "x").unwrap_err(),
-        ] {
-            assert!(
-                matches!(
-                    error,
-                    Error::Io {
-                        errno: libc::EOPNOTSUPP,
-                        ..
-                    }
-                ),
-                "{error:?}"
-            );
-        }
-    });
-}
-
-/// A directory and a symbolic link out of the volume change places all the
-/// time. Offline it is 100,000 tries, in a few seconds.
-#[test]
-fn a_directory_that_is_swapped_for_a_link() {
-    race(&World::offline(), 100_000);
-    let long = std::env::var_os("VOLFS_LONG").is_some();
-    race(&World::mounted(), if long { 100_000 } else { 5_000 });
-}
-
-fn race(world: &World, tries: usize) {
-    let outside = world.dir.mkdir("outside");
-    fs::write(outside.join("f"), "untouched").unwrap();
-    fs::create_dir(outside.join("sub")).unwrap();
-    fs::set_permissions(&outside, fs::Permissions::from_mode(0o777)).unwrap();
-    let volume = Volume::builder("v").create(&world.volumes).unwrap();
-    let inside = world.path("v");
-    let files = volume.fs().unwrap();
-    files.mkdir("dir/sub").unwrap();
-    files.mkdir("aside").unwrap();
-    symlink(&outside, inside.join("link")).unwrap();
-    // Offline, nobody has seen the link being made.
-    world.volumes.verify(&name("v"), true).unwrap();
-    let stop = AtomicBool::new(false);
-    let (mut done, mut refused) = (0, 0);
-    std::thread::scope(|scope| {
-        let swapper = scope.spawn(|| {
-            let mut swaps = 0_u64;
-            while !stop.load(Ordering::Relaxed) {
-                let (a, b) = (inside.join("dir"), inside.join("link"));
-                renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).unwrap();
-                swaps += 1;
-            }
-            swaps
-        });
-        for i in 0..tries {
-            let result = attempt(&files, i);
-            match result {
-                Ok(()) => done += 1,
-                Err(Error::Outside { .. }) => refused += 1,
-                // What is asked for may be where the other is just now.
-                Err(error)
-                    if matches!(
-                        error.io_kind(),
-                        Some(
-                            std::io::ErrorKind::NotFound
-                                | std::io::ErrorKind::NotADirectory
-                                | std::io::ErrorKind::IsADirectory
-                                | std::io::ErrorKind::DirectoryNotEmpty
-                        )
-                    ) => {}
-                Err(error) => panic!("{error:?}"),
-            }
-        }
-        stop.store(true, Ordering::Relaxed);
-        let swaps = swapper.join().unwrap();
-        assert!(swaps > 100, "{swaps} swaps");
-    });
-    assert!(done > 0 && refused > 0, "{done} done, {refused} refused");
-    assert_eq!(fs::read_to_string(outside.join("f")).unwrap(), "untouched");
-    let left: Vec<_> = fs::read_dir(&outside)
-        .unwrap()
-        .map(|it| it.unwrap().file_name())
-        .collect();
-    assert_eq!(left.len(), 2, "{left:?}");
-    assert!(fs::read_dir(outside.join("sub")).unwrap().next().is_none());
-    println!("{tries} tries: {done} done inside, {refused} refused");
-    drop(files);
-    let verified = world.volumes.verify(&name("v"), false).unwrap();
-    assert_eq!(verified.accounted, verified.found);
-}
-
-fn attempt(files: &VolumeFs, i: usize) -> Result<(), Error> {
-    match i % 8 {
-        0 => files.write("dir/new", "escaped"),
-        1 => files.write_stream("dir/f").map(drop),
-        2 => files.mkdir("dir/sub/made"),
-        3 => files.remove("dir/f"),
-        4 => files.copy("dir/new", "dir/sub/copy").map(drop),
-        5 => files
-            .rename("dir/sub", "aside/sub")
-            .and_then(|()| files.rename("aside/sub", "dir/sub")),
-        6 => files.remove_dir("dir/sub/made"),
-        _ => match files.read("dir/f") {
-            Ok(read) if read == b"untouched" => panic!("it read outside"),
-            other => other.map(drop),
-        },
-    }
 }
 
 #[test]
