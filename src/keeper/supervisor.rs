@@ -25,7 +25,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 
 use self::manager::Manager;
-use self::patience::{Patience, Verdict};
+use self::patience::{Death, Patience, Verdict};
 use super::client;
 use super::protocol::{HANDED_OVER, Inbox, Kind, MOST_KEPT, Message, PATH_BYTES, Verb};
 
@@ -235,7 +235,7 @@ impl Supervisor {
                 && let Err(error) = self.start()
             {
                 log::error!("cannot start another process: {error}");
-                if self.patience.failed() == Verdict::GiveUp {
+                if self.patience.failed(Death::Own) == Verdict::GiveUp {
                     return Ok(self.give_up());
                 }
             }
@@ -389,7 +389,11 @@ impl Supervisor {
             _ => {}
         }
         log::error!("process {pid} that served the mount has died ({status}) after {lived:?}");
-        match self.patience.failed() {
+        let death = match status.signal() {
+            Some(libc::SIGKILL) => Death::Killed,
+            _ => Death::Own,
+        };
+        match self.patience.failed(death) {
             Verdict::Again(pause) => {
                 log::info!("another is started in {pause:?}");
                 Next::Another

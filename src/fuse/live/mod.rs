@@ -61,8 +61,11 @@ impl Drop for KeptHere {
     }
 }
 
-/// So many processes may die while they serve one request.
-const MOST_DEATHS: u64 = 3;
+/// So many processes may die while they serve one request, by whatever: fewer
+/// than the supervisor takes for a crash loop.
+const MOST_DEATHS: u64 = 10;
+/// A panic while it is served counts as so many of them.
+const PANIC: u64 = 4;
 
 /// Handles of one process: of the next they begin with another number.
 const HANDLE_BITS: u32 = 40;
@@ -190,7 +193,7 @@ impl Live {
         journal::set_again(again);
         if deaths >= MOST_DEATHS {
             log::error!(
-                "{deaths} processes have died of one {}: it is refused",
+                "one {} has been the death of several processes: it is refused",
                 op.name()
             );
         }
@@ -207,6 +210,15 @@ impl Live {
         }
         if !self.works.load(Relaxed) && !self.works.swap(true, Relaxed) {
             live.keeper.works();
+        }
+    }
+
+    /// This thread has panicked while it served a request: the process is about
+    /// to die of that.
+    pub(super) fn panicked(&self) {
+        if self.shared.is_some() {
+            // One is counted for each process that dies.
+            journal::count_deaths(PANIC - 1);
         }
     }
 
