@@ -107,6 +107,12 @@ enum Next {
     Another,
 }
 
+/// Whether this process has supervised the mount before, as another program.
+#[must_use]
+pub fn is_continued() -> bool {
+    std::env::var_os(manager::PASSED).is_some()
+}
+
 /// Supervises until the end; returns the exit code.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ pub mod dir;
 pub mod ext4;
 pub mod handle;
 pub mod loopdev;
+pub mod memory;
 pub mod mount;
 pub mod node;
 pub mod process;

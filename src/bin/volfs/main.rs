@@ -48,6 +48,9 @@ struct Cli {
     command: Command,
 }
 
+#[global_allocator]
+static ALLOCATOR: volfs::sys::memory::Allocator = volfs::sys::memory::Allocator;
+
 fn main() -> ExitCode {
     let mut argv: Vec<OsString> = std::env::args_os().collect();
     let role = match Role::take_from(&mut argv) {

@@ -48,12 +48,13 @@ fn act(mut caught: Caught, mounted: &Mounted, tell: &mpsc::Sender<End>) {
     let mut asked_before = false;
     for signal in caught.forever() {
         if signal == SIGHUP {
+            super::log_file::reopen();
+            log::info!("SIGHUP: the log goes on here");
             if mounted.has_successor() {
                 log::info!("SIGHUP: handing over to the program that is installed now");
                 mounted.hand_over();
                 std::process::exit(volfs::keeper::HANDED_OVER);
             }
-            log::warn!("SIGHUP is ignored: no other process could go on with this mount");
             continue;
         }
         let name = if signal == SIGINT {

@@ -37,6 +37,10 @@ pub fn supervise(plan: &MountPlan, argv: &[OsString], background: bool) -> Outco
             }
         }
     };
+    if supervisor::is_continued() {
+        // Its log is open, maybe under another name.
+        serving();
+    }
     let code = supervisor::run(Supervised {
         arguments: arguments.clone(),
         command: arguments,
