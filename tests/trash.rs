@@ -213,6 +213,40 @@ fn count(dir: &Path) -> usize {
     found
 }
 
+#[test]
+fn a_deletion_without_a_daemon_can_be_interrupted() {
+    use nix::sys::signal::{Signal, kill};
+
+    let dir = TestDir::new();
+    let volfs = Volfs::new(&dir.join("store"));
+    volfs.ok(&["create", "large", "keep"]);
+    many_files(&volfs, "large", 30_000);
+    let before = count(volfs.store());
+    let rm = volfs
+        .command(&["rm", "--purge", "large"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("it deletes", || count(volfs.store()) < before - 100);
+    kill(
+        nix::unistd::Pid::from_raw(rm.id().cast_signed()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+    let out = rm.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the rest is deleted when the store is next used"),
+        "{said}"
+    );
+    assert_eq!(directories(volfs.store()), 1);
+    assert_eq!(volfs.names(), ["keep"]);
+    volfs.ok(&["trash", "empty"]);
+    assert_eq!(directories(volfs.store()), 0);
+}
+
 /// Killed before the N-th file of a deletion, the next start goes on with it,
 /// and touches nothing else.
 #[test]

@@ -47,6 +47,7 @@ mod view;
 mod volume_stats;
 
 pub use image_file::path_below as image_below;
+pub use live::why_not_outlives;
 pub use options::{MountOptions, RmdirPolicy};
 pub use session::{MountError, Mounted, UnmountError};
 pub use successor::Inherited;

@@ -4,6 +4,7 @@
 //! Must not die itself, so it does little: one thread, no files, no data base,
 //! and no memory is taken while it waits.
 
+mod execute;
 mod manager;
 mod patience;
 
@@ -24,7 +25,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 
 use self::manager::Manager;
-use self::patience::{Patience, Verdict};
+use self::patience::{Death, Patience, Verdict};
 use super::client;
 use super::protocol::{HANDED_OVER, Inbox, Kind, MOST_KEPT, Message, PATH_BYTES, Verb};
 
@@ -234,7 +235,7 @@ impl Supervisor {
                 && let Err(error) = self.start()
             {
                 log::error!("cannot start another process: {error}");
-                if self.patience.failed() == Verdict::GiveUp {
+                if self.patience.failed(Death::Own) == Verdict::GiveUp {
                     return Ok(self.give_up());
                 }
             }
@@ -268,7 +269,13 @@ impl Supervisor {
     }
 
     fn pass_on(&mut self, signal: Signal) {
-        self.upgrading |= signal == Signal::SIGHUP;
+        if signal == Signal::SIGHUP {
+            if let Err(why) = execute::check(&self.program) {
+                log::error!("no upgrade: {} is not volfs: {why}", self.program.display());
+                return;
+            }
+            self.upgrading = true;
+        }
         match &self.working {
             Some(working) => working.send(signal),
             None => self.owed = Some(signal),
@@ -382,7 +389,11 @@ impl Supervisor {
             _ => {}
         }
         log::error!("process {pid} that served the mount has died ({status}) after {lived:?}");
-        match self.patience.failed() {
+        let death = match status.signal() {
+            Some(libc::SIGKILL) => Death::Killed,
+            _ => Death::Own,
+        };
+        match self.patience.failed(death) {
             Verdict::Again(pause) => {
                 log::info!("another is started in {pause:?}");
                 Next::Another
@@ -469,20 +480,12 @@ impl Supervisor {
         }
         let error = match manager::pass(&self.kept) {
             Ok((variable, value)) => {
-                let (name, rest) = match self.supervised.command.split_first() {
-                    Some((name, rest)) => (name.as_os_str(), rest),
-                    None => (program.as_os_str(), &[][..]),
-                };
-                let mut command = Command::new(program);
-                // What a test has told this program of itself.
-                #[cfg(feature = "failpoints")]
-                command.env_remove("VOLFS_TEST_LAYOUT");
-                command
-                    .arg0(name)
-                    .args(rest)
-                    .env(variable, value)
-                    .env(PROGRAM, &self.program)
-                    .exec()
+                let set = [(variable, value), (PROGRAM, self.program.clone().into())];
+                let arguments = &self.supervised.command;
+                match execute::become_program(program, arguments, set) {
+                    Ok(never) => match never {},
+                    Err(errno) => errno.into(),
+                }
             }
             Err(errno) => errno.into(),
         };

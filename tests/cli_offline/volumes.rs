@@ -98,7 +98,7 @@ fn inspect_shows_everything() {
         "Name:       a",
         "Kind:       directory",
         "Quota:      1 GiB (1073741824 bytes)",
-        "Inodes:     no limit",
+        "Inodes:     at most 262144, by the quota",
         "Labels:     k=v",
         "Pinned:     no",
     ] {

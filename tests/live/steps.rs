@@ -28,10 +28,9 @@ impl World {
         let arm = armed.join("armed");
         builder = builder.env("VOLFS_FAILPOINT_FILE", arm.to_str().unwrap());
         let mount = builder.start();
-        let dir = mount.volume("v");
-        if limited {
-            mount.volfs().ok(&["set", "v", "--quota", "64M"]);
-        }
+        let limit: &[&str] = if limited { &["--quota", "64M"] } else { &[] };
+        mount.volfs().ok(&[&["create", "v"], limit].concat());
+        let dir = mount.join("v");
         let host = mount.host_path("v");
         Self {
             mount,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use crate::support::{Mount, tree, wait_for};
+use crate::support::{Mount, proc, tree, wait_for};
 
 /// A generator that needs no crate and repeats with its seed.
 struct Random(u64);
@@ -275,12 +275,14 @@ pub fn killing(mount: &Mount, times: usize, stop: &AtomicBool) {
         .unwrap()
         .as_nanos() as u64;
     let mut random = Random(seed | 1);
-    for _ in 0..times {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
+    let mut killed = 0;
+    while killed < times && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_micros(20_000 + random.next(150_000) as u64));
-        mount.kill_serving();
+        // Whatever it does now, and be it its start.
+        if let Some(pid) = mount.serving_pid() {
+            proc::kill(pid);
+            killed += 1;
+        }
     }
     stop.store(true, Ordering::Relaxed);
 }
@@ -369,8 +371,7 @@ pub fn check_usage(mount: &Mount, volume: &str) {
 fn with_passthrough_and_with_a_quota() {
     let mount = Mount::builder().supervised().start();
     mount.volume("plain");
-    mount.volume("limited");
-    mount.volfs().ok(&["set", "limited", "--quota", "512M"]);
+    mount.volfs().ok(&["create", "limited", "--quota", "512M"]);
     storm(&mount, "plain", true);
     storm(&mount, "limited", true);
 }

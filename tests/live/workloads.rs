@@ -62,12 +62,11 @@ fn under_kills(mount: &Mount, few: usize, work: impl Fn(usize) + Send + Sync) {
 fn volumes(mount: &Mount) -> Vec<(&'static str, PathBuf)> {
     let volfs = mount.volfs();
     let plain = mount.volume("plain");
-    let limited = mount.volume("limited");
-    volfs.ok(&["set", "limited", "--quota", "2G"]);
+    volfs.ok(&["create", "limited", "--quota", "2G"]);
     volfs.ok(&["create", "disk", "--disk", "--size", "512M"]);
     vec![
         ("plain", plain),
-        ("limited", limited),
+        ("limited", mount.join("limited")),
         ("disk", mount.join("disk")),
     ]
 }

@@ -14,7 +14,11 @@ use super::support::{TestDir, Volfs};
 const WITHOUT_JSON: [&str; 1] = ["completions"];
 
 /// Messages that nothing brings about at will and in no time, and why.
-const UNTESTED: [(&str, &str); 3] = [
+const UNTESTED: [(&str, &str); 4] = [
+    (
+        "no other process has come within {} seconds; the log is daemon.log in the store",
+        "a program that was installed and hangs when it is started",
+    ),
     (
         "{} is unmounted, but its daemon has not ended within {} seconds; its log is daemon.log in the store",
         "a daemon that hangs just then",

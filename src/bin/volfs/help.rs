@@ -5,10 +5,16 @@ pub const MAIN: &str = "\
 Examples:
   volfs mount /mnt/vol              mount the store; mkdir /mnt/vol/cache makes a volume
   volfs create cache --quota 10G    the same by command, with a limit
+  volfs set cache --quota 20G       more; 'none' lifts the limit
   volfs ls                          all volumes, newest first
+  volfs inspect cache               all there is to know, and who uses it
+  volfs clone cache cache-2         a second one with the same contents
   volfs rm cache                    to the trash; 'volfs trash restore cache' brings it back
   volfs umount /mnt/vol
   volfs doctor                      what this machine can do, and what it lacks
+
+Volumes live in a store, a directory that the first 'create' or 'mount' makes.
+Sizes are bytes, or with a unit: 512M, 1.5GiB, 10g (powers of 1024).
 
 Exit codes: 0 done, 1 failed, 2 the command line makes no sense.";
 
@@ -22,6 +28,20 @@ Examples:
 
 In /etc/fstab:
   /srv/volumes  /mnt/vol  fuse.volfs  defaults,rmdir=trash  0  0
+
+Options of -o:
+  ro, rw                            refuse every change, or not
+  dev, nodev, suid, nosuid, exec, noexec, atime, noatime
+                                    as for every mount; dev is off, and suid without root
+  allow_other                       let other users in, when mounted without root
+  rmdir=empty|trash, root_mode=OCTAL, default_quota=SIZE|none,
+  default_quota_inodes=N|none, default_kind=directory|disk, default_size=SIZE,
+  trash_retention=AGE|none, trust_guest_images, passthrough, nopassthrough,
+  supervisor, nosupervisor, threads=N, log=file|journal
+                                    as the options above
+  store=DIR                         as --store
+  defaults, auto, noauto, nofail, _netdev, user, x-...
+                                    for mount(8) and systemd; let pass
 
 The command returns when the mount can be used, or with the reason why not.
 The daemon writes its log to daemon.log in the store.";
@@ -185,7 +205,11 @@ Examples:
   volfs set cache --quota none --quota-inodes none
   volfs set cache --label team=build --unset-label old
   volfs set db --size 20G           a disk volume grows
-  volfs set cache --pin             as 'volfs pin cache'";
+  volfs set cache --pin             as 'volfs pin cache'
+
+Limits hold at once, also for files that are open. Below what a volume holds
+already, nothing is lost: it grows again when it holds less. With a limit of
+bytes alone it may hold one inode for each 4 KiB of that, at least 1024.";
 
 /// `volfs trash --help`.
 pub const TRASH: &str = "\

@@ -80,14 +80,23 @@ impl Adapter {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 self.fs.explain(NodeId::from_raw(node.0), &error);
-                log::trace!("{} of {:?}: {error}", op.name(), NodeId::from_raw(node.0));
-                Err(fuser::Errno::from_i32(error.errno() as i32))
+                let errno = error.errno();
+                // Never what a caller did.
+                let level = if errno == nix::errno::Errno::EIO {
+                    log::Level::Warn
+                } else {
+                    log::Level::Trace
+                };
+                let node = NodeId::from_raw(node.0);
+                log::log!(level, "{} of {node:?}: {error}", op.name());
+                Err(fuser::Errno::from_i32(errno as i32))
             }
             Err(_) => {
                 log::error!("panic in {} of {:?}", op.name(), NodeId::from_raw(node.0));
                 if self.fs.live.has_successor() {
                     // What it left half done is settled by the next process,
                     // which gets the request again.
+                    self.fs.live.panicked();
                     crate::sys::process::die();
                 }
                 Err(fuser::Errno::EIO)

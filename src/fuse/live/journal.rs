@@ -176,6 +176,13 @@ pub(super) fn begin(state: &Arc<State>, unique: u64, op: Op) -> bool {
     })
 }
 
+/// The request that this thread serves is the death of this process.
+pub(super) fn count_deaths(more: u64) {
+    with(|active| {
+        active.record()[at::DEATHS].fetch_add(more, Release);
+    });
+}
+
 /// What an earlier process knew of the request that this thread serves.
 pub(super) fn set_again(again: Again) {
     with(|active| {

@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 
 use super::fs::FileSystem;
 use super::handshake::Negotiated;
+use super::host::Host;
 use super::node::NodeId;
 use super::stats::Op;
 use super::successor::Inherited;
@@ -60,8 +61,11 @@ impl Drop for KeptHere {
     }
 }
 
-/// So many processes may die while they serve one request.
-const MOST_DEATHS: u64 = 3;
+/// So many processes may die while they serve one request, by whatever: fewer
+/// than the supervisor takes for a crash loop.
+const MOST_DEATHS: u64 = 10;
+/// A panic while it is served counts as so many of them.
+const PANIC: u64 = 4;
 
 /// Handles of one process: of the next they begin with another number.
 const HANDLE_BITS: u32 = 40;
@@ -189,7 +193,7 @@ impl Live {
         journal::set_again(again);
         if deaths >= MOST_DEATHS {
             log::error!(
-                "{deaths} processes have died of one {}: it is refused",
+                "one {} has been the death of several processes: it is refused",
                 op.name()
             );
         }
@@ -206,6 +210,15 @@ impl Live {
         }
         if !self.works.load(Relaxed) && !self.works.swap(true, Relaxed) {
             live.keeper.works();
+        }
+    }
+
+    /// This thread has panicked while it served a request: the process is about
+    /// to die of that.
+    pub(super) fn panicked(&self) {
+        if self.shared.is_some() {
+            // One is counted for each process that dies.
+            journal::count_deaths(PANIC - 1);
         }
     }
 
@@ -359,22 +372,41 @@ impl Live {
     }
 }
 
-/// Why no other process could go on with the mount; `None` when one could.
-fn why_not(fs: &FileSystem, negotiated: &Negotiated) -> Option<&'static str> {
-    if !negotiated.can_resend() {
-        return Some("this kernel does not send requests again (FUSE_HAS_RESEND, Linux 6.9)");
-    }
-    if !fs.host().has_handles() {
+/// Whether a mount of a store in or below `dir` could outlive the process that
+/// serves it, as far as that depends on files.
+///
+/// # Errors
+/// Why not, in words.
+pub fn why_not_outlives(dir: &Path) -> Result<(), String> {
+    use nix::fcntl::OFlag;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let host = nix::fcntl::open(dir, flags, nix::sys::stat::Mode::empty())
+        .and_then(Host::probe)
+        .map_err(|errno| format!("{}: {}", dir.display(), errno.desc()))?;
+    why_not_found(&host).map_or(Ok(()), |why| Err(why.to_owned()))
+}
+
+/// Why no other process could find the files of `host` again.
+fn why_not_found(host: &Host) -> Option<&'static str> {
+    if !host.has_handles() {
         return Some(
             "files cannot be found again: the store's file system has no handles, or they may not be opened (CAP_DAC_READ_SEARCH)",
         );
     }
-    if !fs.host().makes_handles() {
+    if !host.makes_handles() {
         return Some(
             "files cannot be found again: handles of the store's file system cannot be made up",
         );
     }
     None
+}
+
+/// Why no other process could go on with the mount; `None` when one could.
+fn why_not(fs: &FileSystem, negotiated: &Negotiated) -> Option<&'static str> {
+    if !negotiated.can_resend() {
+        return Some("this kernel does not send requests again (FUSE_HAS_RESEND, Linux 6.9)");
+    }
+    why_not_found(fs.host())
 }
 
 fn no_memory(error: &io::Error) {

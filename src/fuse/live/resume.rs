@@ -58,7 +58,8 @@ fn merge(records: &[&[AtomicU64]], to: &[AtomicU64]) {
         to[charge.start].store(0, Relaxed);
     }
     to[at::INHERITED].store(1, Relaxed);
-    let died = u64::from(is(last, Stage::Begun));
+    // Not of a process that had not come to it.
+    let died = u64::from(!older(&last) && is(last, Stage::Begun));
     let deaths = records.iter().map(|record| word(record, at::DEATHS)).max();
     to[at::DEATHS].store(deaths.unwrap_or(0) + died, Relaxed);
     let stage = if records.iter().any(|record| is(record, Stage::Done)) {

@@ -7,9 +7,22 @@ use nix::poll::PollTimeout;
 /// So many deaths in a row, of processes that have served no request, are too
 /// many.
 const MOST_DEATHS: u32 = 12;
+/// So many that were killed (SIGKILL) are: by somebody, or for lack of memory,
+/// and not by what is in their way.
+const MOST_KILLED: u32 = 100;
 /// The pause after the third; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE_KILLED: Duration = Duration::from_millis(100);
+
+/// How a process has ended that was not to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Death {
+    /// It was killed.
+    Killed,
+    /// By its own doing, or it could not be started.
+    Own,
+}
 
 /// What is done after a death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +37,7 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     deaths: u32,
+    killed: u32,
     due: Option<Instant>,
 }
 
@@ -32,17 +46,24 @@ impl Patience {
     /// serves it is refused after a while, by the process itself.
     pub(super) fn works(&mut self) {
         self.deaths = 0;
+        self.killed = 0;
     }
 
     /// A process has died, or could not be started.
-    pub(super) fn failed(&mut self) -> Verdict {
-        self.deaths += 1;
-        if self.deaths > MOST_DEATHS {
+    pub(super) fn failed(&mut self, death: Death) -> Verdict {
+        let (deaths, most, longest) = match death {
+            Death::Killed => (&mut self.killed, MOST_KILLED, LONGEST_PAUSE_KILLED),
+            Death::Own => (&mut self.deaths, MOST_DEATHS, LONGEST_PAUSE),
+        };
+        *deaths += 1;
+        if *deaths > most {
             return Verdict::GiveUp;
         }
-        let pause = match self.deaths {
+        let pause = match *deaths {
             1 | 2 => Duration::ZERO,
-            more => (FIRST_PAUSE * (1 << (more - 3))).min(LONGEST_PAUSE),
+            more => FIRST_PAUSE
+                .saturating_mul(1 << (more - 3).min(16))
+                .min(longest),
         };
         self.due = Some(Instant::now() + pause);
         Verdict::Again(pause)
@@ -55,7 +76,7 @@ impl Patience {
 
     /// Deaths in a row.
     pub(super) fn deaths(&self) -> u32 {
-        self.deaths
+        self.deaths + self.killed
     }
 
     /// Whether the next may be started now.
@@ -83,25 +104,32 @@ mod tests {
         let mut patience = Patience::default();
         let mut last = Duration::ZERO;
         for n in 1..=MOST_DEATHS {
-            let Verdict::Again(pause) = patience.failed() else {
+            let Verdict::Again(pause) = patience.failed(Death::Own) else {
                 panic!("gave up after {n}");
             };
             assert!(pause >= last && pause <= LONGEST_PAUSE);
             last = pause;
         }
-        assert_eq!(patience.failed(), Verdict::GiveUp);
+        assert_eq!(patience.failed(Death::Own), Verdict::GiveUp);
         patience.reset();
-        assert_eq!(patience.failed(), Verdict::Again(Duration::ZERO));
+        assert_eq!(patience.failed(Death::Own), Verdict::Again(Duration::ZERO));
+        for _ in 0..MOST_KILLED {
+            let Verdict::Again(pause) = patience.failed(Death::Killed) else {
+                panic!("those that were killed are not to blame");
+            };
+            assert!(pause <= LONGEST_PAUSE_KILLED);
+        }
+        assert_eq!(patience.failed(Death::Killed), Verdict::GiveUp);
     }
 
     #[test]
     fn one_that_works_makes_up_for_those_that_did_not() {
         let mut patience = Patience::default();
         for _ in 0..5 {
-            patience.failed();
+            patience.failed(Death::Own);
         }
         patience.works();
-        assert_eq!(patience.failed(), Verdict::Again(Duration::ZERO));
+        assert_eq!(patience.failed(Death::Own), Verdict::Again(Duration::ZERO));
         assert!(patience.is_due());
     }
 }

@@ -107,8 +107,12 @@ fn text(inspected: &Inspected) -> String {
     );
     let bytes = info.limits.bytes.map(|b| format!("{b} ({} bytes)", b.0));
     line("Quota:", &bytes.as_deref().unwrap_or("none"));
-    let inodes = info.limits.inodes.map(|inodes| inodes.to_string());
-    line("Inodes:", &inodes.as_deref().unwrap_or("no limit"));
+    let inodes = match (info.limits.inodes, info.limits.inodes_in_force()) {
+        (Some(inodes), _) => format!("at most {inodes}"),
+        (None, Some(implied)) => format!("at most {implied}, by the quota"),
+        (None, None) => "no limit".to_owned(),
+    };
+    line("Inodes:", &inodes);
     line("Pinned:", &if info.pinned { "yes" } else { "no" });
     for (index, (key, value)) in info.labels.iter().enumerate() {
         let head = if index == 0 { "Labels:" } else { "" };

@@ -63,6 +63,12 @@ impl Face {
                 "the store's file system has none, or the daemon lacks CAP_DAC_READ_SEARCH",
             ),
             feature(
+                "outlives its process",
+                self.mounted.has_successor(),
+                "when the process that serves the mount dies, another goes on",
+                "there is no supervisor, or no other process could go on; 'volfs doctor' says why",
+            ),
+            feature(
                 "acting for callers",
                 creds::can_switch(),
                 "every operation is done with its caller's ids",

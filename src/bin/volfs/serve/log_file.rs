@@ -60,9 +60,8 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Opens the log anew, for those who move it aside themselves. Does nothing
-/// when standard error is no log.
-pub fn reopen() {
+/// Opens the log anew. Does nothing when standard error is no log.
+fn reopen() {
     if let Some(path) = OPEN.get()
         && let Ok(log) = open(path)
     {

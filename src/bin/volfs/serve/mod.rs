@@ -53,7 +53,11 @@ pub fn in_foreground(plan: &MountPlan, output: Output, inherited: Option<Inherit
 /// Serves until unmounted, in a session of its own; the log is a file.
 pub fn in_background(plan: &MountPlan, ready: Ready, inherited: Option<Inherited>) -> Outcome {
     if is_successor(inherited.as_ref()) {
-        // Its log is open, and nobody waits for its word.
+        // Nobody waits for its word. The log that it was given may have been
+        // moved aside by the process before.
+        if plan.log == LogTo::File {
+            log_file::redirect_or_drop(&plan.store);
+        }
         leave_the_session();
         return Running::start(plan, inherited, || {})?.run();
     }

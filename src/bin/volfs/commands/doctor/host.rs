@@ -12,6 +12,8 @@ use super::Check;
 const OLDEST_KERNEL: (u32, u32) = (5, 6);
 /// FUSE_PASSTHROUGH.
 const PASSTHROUGH_KERNEL: (u32, u32) = (6, 9);
+/// FUSE_NOTIFY_RESEND.
+const RESEND_KERNEL: (u32, u32) = (6, 9);
 
 /// All of them.
 pub fn checks() -> Vec<Check> {
@@ -39,6 +41,35 @@ fn kernel() -> Check {
             "use Linux 6.9 or later",
         ),
         _ => Check::ok(NAME, found),
+    }
+}
+
+/// Whether the mount of the store outlives the process that serves it.
+pub fn outlives(store: &Path) -> Check {
+    const NAME: &str = "outlives its daemon";
+    const MEANS: &str = "when the process that serves the mount dies, whoever uses the mount gets errors until it is mounted again";
+    let release = nix::sys::utsname::uname()
+        .map(|uname| uname.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    if version(&release).is_some_and(|version| version < RESEND_KERNEL) {
+        return Check::degraded(
+            NAME,
+            "no: this kernel does not send requests again",
+            MEANS,
+            "use Linux 6.9 or later",
+        );
+    }
+    // A store that is made later is on the file system of what is there now.
+    let there = store.ancestors().find(|dir| dir.exists());
+    match there.map(volfs::fuse::why_not_outlives) {
+        Some(Ok(())) => Check::ok(NAME, "yes: another process goes on"),
+        Some(Err(why)) => Check::degraded(
+            NAME,
+            format!("no: {why}"),
+            MEANS,
+            "mount as root, with the store on ext4, XFS, btrfs or tmpfs",
+        ),
+        None => Check::ok(NAME, "the store is not there"),
     }
 }
 

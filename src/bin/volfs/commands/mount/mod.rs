@@ -100,11 +100,12 @@ impl MountArgs {
         let log = self
             .log
             .unwrap_or_else(|| options::log_to_in(&self.options));
-        match (role.is_daemon(), self.foreground) {
-            (true, _) => Who::Background {
+        match (self.foreground, role.is_daemon()) {
+            // Also where it has a supervisor, which then is in the foreground.
+            (true, _) => Who::Foreground,
+            (false, true) => Who::Background {
                 journal: log == LogTo::Journal,
             },
-            (false, true) => Who::Foreground,
             (false, false) => Who::Command,
         }
     }
