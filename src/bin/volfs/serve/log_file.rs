@@ -61,7 +61,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Opens the log anew. Does nothing when standard error is no log.
-fn reopen() {
+pub fn reopen() {
     if let Some(path) = OPEN.get()
         && let Ok(log) = open(path)
     {
