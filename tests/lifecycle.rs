@@ -346,3 +346,50 @@ fn a_mount_with_many_threads_at_work_is_unmounted_cleanly() {
     mount.remount();
     assert_eq!(fs::read_dir(&volume).unwrap().count(), 400);
 }
+
+#[test]
+fn a_store_where_two_files_may_have_one_number_is_refused() {
+    let dir = TestDir::new();
+    let (tmpfs, lower, merged, mnt) = (
+        dir.mkdir("tmpfs"),
+        dir.mkdir("lower"),
+        dir.mkdir("merged"),
+        dir.mkdir("mnt"),
+    );
+    let detach = |path: &Path| {
+        let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
+    };
+    let _tmpfs = scopeguard(|| detach(&tmpfs));
+    run(Command::new("mount")
+        .args(["-t", "tmpfs", "volfs-test"])
+        .arg(&tmpfs));
+    for upper in ["upper", "work"] {
+        fs::create_dir(tmpfs.join(upper)).unwrap();
+    }
+    let _merged = scopeguard(|| detach(&merged));
+    let layers = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        tmpfs.join("upper").display(),
+        tmpfs.join("work").display()
+    );
+    run(Command::new("mount")
+        .args(["-t", "overlay", "volfs-test", "-o", &layers])
+        .arg(&merged));
+    let volfs = Volfs::new(&merged.join("store"));
+    volfs.ok(&["create", "v"]);
+    let complaint = volfs.fails(1, &["mount", mnt.to_str().unwrap()]);
+    assert!(complaint.contains("overlay"), "{complaint}");
+    assert_eq!(proc::mount_on(&mnt), None);
+}
+
+/// Runs `undo` at the end of a test, also when it fails.
+fn scopeguard(undo: impl FnMut()) -> impl Drop {
+    struct Guard<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(undo)
+}

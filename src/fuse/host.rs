@@ -4,6 +4,8 @@
 //! Knows handles and how they are made up; knows no names above a node.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -213,6 +215,18 @@ impl Host {
             opened => Ok(opened?),
         }
     }
+}
+
+/// Whether files in `dir` have its device number. An overlay with layers on
+/// several file systems gives files those of their layers, and inode numbers
+/// that differ only within one (Documentation/filesystems/overlayfs.rst, "Inode
+/// properties"): two files would be one node.
+///
+/// # Errors
+/// A file cannot be made there to look at.
+pub(super) fn has_one_device(dir: &Path) -> std::io::Result<bool> {
+    let file = tempfile::tempfile_in(dir)?.metadata()?;
+    Ok(file.dev() == dir.metadata()?.dev())
 }
 
 /// FNV-1a: a generation for handles that do not show theirs.

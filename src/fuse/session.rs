@@ -17,7 +17,7 @@ use super::live::{Live, Past, Terms};
 use super::observer::MountObserver;
 use super::options::MountOptions;
 use super::successor::Inherited;
-use super::{handshake, holders, mount, mountinfo};
+use super::{handshake, holders, host, mount, mountinfo};
 use crate::volume::{Holder, Store, Volumes};
 
 /// Why a mount did not come about.
@@ -128,6 +128,7 @@ impl Mounted {
         if let Some(past) = past {
             return Self::serve_on(&fs, past, &mountpoint, options);
         }
+        check_device_numbers(&source)?;
         let device = mount::mount(&source, &mountpoint, options)?;
         // From here on whoever uses the mountpoint waits for us: what fails
         // must take the mount away again.
@@ -316,6 +317,21 @@ impl Mounted {
             log::error!("cannot save the usage of volumes, they will be counted: {error}");
         }
         result
+    }
+}
+
+/// Refuses a store on a file system that would make two files one. Where that
+/// cannot be found out, for lack of space or rights, it is not.
+fn check_device_numbers(store: &Path) -> Result<(), MountError> {
+    match host::has_one_device(&store.join("tmp")) {
+        Ok(false) => Err(MountError::Store {
+            path: store.to_owned(),
+            why: "its files have other device numbers than its directories, as on an overlay with \
+                  layers on several file systems: choose a store on one file system, for instance a \
+                  volume of the container"
+                .into(),
+        }),
+        Ok(true) | Err(_) => Ok(()),
     }
 }
 
