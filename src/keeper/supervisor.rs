@@ -4,6 +4,7 @@
 //! Must not die itself, so it does little: one thread, no files, no data base,
 //! and no memory is taken while it waits.
 
+mod another;
 mod execute;
 mod manager;
 mod patience;
@@ -27,7 +28,7 @@ use nix::unistd::Pid;
 use self::manager::Manager;
 use self::patience::{Death, Patience, Verdict};
 use super::client;
-use super::protocol::{HANDED_OVER, Inbox, Kind, MOST_KEPT, Message, PATH_BYTES, Verb};
+use super::protocol::{HANDED_OVER, Inbox, MOST_KEPT, Message, PATH_BYTES, Verb};
 
 /// Where the program is that an upgrade takes, for those that follow.
 const PROGRAM: &str = "VOLFS_PROGRAM";
@@ -405,111 +406,6 @@ impl Supervisor {
                 Next::Another
             }
             Verdict::GiveUp => Next::End(self.give_up()),
-        }
-    }
-
-    /// Takes what was kept for it: by a service manager, or by another program
-    /// in this process.
-    fn inherit(&mut self) {
-        let (kept, highest) = manager::passed().unwrap_or_else(manager::given_back);
-        if let Some(manager) = &mut self.manager {
-            manager.begin_after(highest);
-        }
-        for (place, kept) in kept {
-            let index = place as usize;
-            if place >= MOST_KEPT {
-                continue;
-            }
-            if kept.kind == Kind::Program as u32 {
-                self.before = Some(kept.fd);
-                continue;
-            }
-            if self.kept.len() <= index {
-                self.kept.resize_with(index + 1, || None);
-            }
-            // A mount that is there is served, or nobody can be told.
-            self.serves |= kept.kind == Kind::Device as u32;
-            self.kept[index] = Some(kept);
-        }
-        if let Some(program) = std::env::var_os(PROGRAM) {
-            self.program = program.into();
-        }
-    }
-
-    /// Goes on as the program that is now where this one was. Returns when that
-    /// cannot be executed.
-    fn upgrade(&mut self) {
-        let program = self.program.clone();
-        match nix::fcntl::open(
-            SELF,
-            nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
-            nix::sys::stat::Mode::empty(),
-        ) {
-            Ok(before) => self.before = Some(before),
-            Err(errno) => {
-                log::error!(
-                    "no upgrade, as there would be no way back: {}",
-                    errno.desc()
-                );
-                return;
-            }
-        }
-        let error = self.execute(&program);
-        log::error!("cannot execute {}: {error}", program.display());
-        self.before = None;
-    }
-
-    /// Goes on as the program before the upgrade.
-    fn go_back(&mut self) {
-        log::error!(
-            "the new program cannot go on with this mount; the one before does. Unmount and \
-             mount again for the new one"
-        );
-        self.patience.reset();
-        if let Some(before) = self.before.take() {
-            let path = PathBuf::from(format!("/proc/self/fd/{}", before.as_raw_fd()));
-            let error = self.execute(&path);
-            log::error!("cannot execute the program before: {error}");
-        }
-    }
-
-    /// Becomes another program, with all that is kept.
-    fn execute(&mut self, program: &Path) -> io::Error {
-        let last = self.kept.len();
-        if let Some(before) = self.before.take() {
-            self.kept.push(Some(KeptFd {
-                kind: Kind::Program as u32,
-                key: 0,
-                fd: before,
-                stored: 0,
-            }));
-        }
-        let error = match manager::pass(&self.kept) {
-            Ok((variable, value)) => {
-                let set = [(variable, value), (PROGRAM, self.program.clone().into())];
-                let arguments = &self.supervised.command;
-                match execute::become_program(program, arguments, set) {
-                    Ok(never) => match never {},
-                    Err(errno) => errno.into(),
-                }
-            }
-            Err(errno) => errno.into(),
-        };
-        manager::keep_passed(&self.kept);
-        if let Some(before) = self.kept.drain(last..).next().flatten() {
-            self.before = Some(before.fd);
-        }
-        error
-    }
-
-    /// The mount is gone: nobody is to keep anything.
-    fn forget_all(&mut self) {
-        if let Some(manager) = &mut self.manager {
-            for (place, kept) in (0..).zip(&self.kept) {
-                if let Some(kept) = kept {
-                    manager.remove(place, kept);
-                }
-            }
         }
     }
 
