@@ -120,10 +120,10 @@ impl FileSystem {
     pub(super) fn sizing<'a>(&'a self, at: &'a Located, file: impl AsFd) -> OpResult<Sizing<'a>> {
         self.about_to_change(&at.volume)?;
         let lock = self.size_locks.exclusive(at.node);
-        let stat = node::stat(file)?;
-        let size = stat.st_size.unsigned_abs();
+        let shape = node::shape(file)?;
+        let size = shape.size;
         let inode = self.handles.inode(at.node);
-        if stat.st_nlink == 0 && inode.is_none() {
+        if shape.links == 0 && inode.is_none() {
             // Removed while this was on its way, and its charge given back:
             // the kernel does not lock an inode for an open with O_TRUNC.
             return Err(nix::errno::Errno::ESTALE.into());
@@ -139,7 +139,7 @@ impl FileSystem {
         Ok(Sizing {
             volume: &at.volume,
             old,
-            mode: stat.st_mode,
+            mode: shape.mode,
             inode,
             charging,
             _lock: lock,
@@ -163,8 +163,8 @@ impl FileSystem {
     /// last time.
     pub(super) fn charging_closed(&self, at: &Located, handle: &Handle) -> Charging {
         let size = handle.inode.charged_size().unwrap_or_else(|| {
-            let stat = handle.file.as_ref().and_then(|file| node::stat(file).ok());
-            stat.map_or(0, |stat| stat.st_size.unsigned_abs())
+            let shape = handle.file.as_ref().and_then(|file| node::shape(file).ok());
+            shape.map_or(0, |shape| shape.size)
         });
         let identity = Some((at.node, self.generation_of(at.node)));
         let known = charge(Inode::File { size });
@@ -310,11 +310,10 @@ impl Sizing<'_> {
     /// has moved.
     pub(super) fn settle(&self, reserved: Option<Reservation<'_>>, file: impl AsFd) {
         let account = self.volume.account();
-        let Ok(stat) = node::stat(file) else {
+        let Ok(node::Shape { size: new, .. }) = node::shape(file) else {
             account.distrust();
             return;
         };
-        let new = stat.st_size.unsigned_abs();
         let (before, after) = (round_up(self.old), round_up(new));
         if before == after {
             drop(reserved);

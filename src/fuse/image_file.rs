@@ -242,7 +242,7 @@ fn try_open(
                 .register_image(&file, register)
                 .map_or(DataPath::Direct(None), DataPath::Passthrough),
         };
-        let size = node::stat(&file)?.st_size.unsigned_abs();
+        let size = node::shape(&file)?.size;
         let ground = Arc::clone(fs.store_ground());
         let own = match path {
             DataPath::Passthrough(_) => None,
@@ -279,7 +279,7 @@ pub(super) fn restore(fs: &FileSystem, past: &PastHandle, path: &DataPath) -> Op
     };
     let access = past.flags & (OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC);
     let file = open_image(fs, &volume, access)?;
-    let size = node::stat(&file)?.st_size.unsigned_abs();
+    let size = node::shape(&file)?.size;
     fs.go_on_with_image(&volume, user, size);
     let own = match path {
         DataPath::Passthrough(_) => None,
@@ -349,7 +349,7 @@ pub(super) fn read(fs: &FileSystem, fh: Fh, offset: u64, buffer: &mut [u8]) -> O
 /// Writes within the image: it does not grow by being written to.
 pub(super) fn write(fs: &FileSystem, fh: Fh, offset: u64, data: &[u8]) -> OpResult<usize> {
     with_file(fs, fh, |file| {
-        let size = node::stat(file)?.st_size.unsigned_abs();
+        let size = node::shape(file)?.size;
         let fits = size.saturating_sub(offset).min(data.len() as u64) as usize;
         if fits == 0 && !data.is_empty() {
             return Err(Errno::ENOSPC);
@@ -387,7 +387,7 @@ pub(super) fn fsync(fs: &FileSystem, fh: Fh, data_only: bool) -> OpResult<()> {
 pub(super) fn fallocate(fs: &FileSystem, fh: Fh, offset: u64, len: u64, mode: i32) -> OpResult<()> {
     let moves = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
     with_file(fs, fh, |file| {
-        let size = node::stat(file)?.st_size.unsigned_abs();
+        let size = node::shape(file)?.size;
         if mode & moves != 0 || offset.saturating_add(len) > size {
             return Err(Errno::EOPNOTSUPP);
         }

@@ -216,6 +216,45 @@ pub fn seek(fd: impl AsFd, offset: i64, whence: i32) -> Result<i64> {
     check(unsafe { libc::lseek64(fd.as_fd().as_raw_fd(), offset, whence) })
 }
 
+/// An inode without its times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Names that it has.
+    pub links: u32,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Looks at an inode without asking for its times. Those that were asked for
+/// are followed by finer ones with the next change (`inode_set_ctime_current`,
+/// fs/inode.c, since Linux 6.13): every write then changes the inode, and every
+/// fsync waits for a transaction of the journal.
+///
+/// # Errors
+/// As `statx(2)`.
+pub fn shape(fd: impl AsFd) -> Result<Shape> {
+    // SAFETY: all-zero bytes are a valid `statx` buffer.
+    let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, the path is a C string and the buffer is
+    // live.
+    check(unsafe {
+        libc::statx(
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_NLINK | libc::STATX_SIZE,
+            &raw mut buffer,
+        )
+    })?;
+    Ok(Shape {
+        mode: u32::from(buffer.stx_mode),
+        links: buffer.stx_nlink,
+        size: buffer.stx_size,
+    })
+}
+
 /// The device and inode number of what `path` leads to, as the kernel has them
 /// cached: asking our own mount would wait for ourselves. `None` when it cannot
 /// be had.

@@ -6,6 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 use super::{BlockUse, CLOSE_GRACE, Disk, Face, ImageUser};
 use crate::diskimg::{ROOT_INODE, wait_until_free};
@@ -15,6 +17,7 @@ use crate::fuse::node::{HostIno, NodeId};
 use crate::fuse::{holders, image_file};
 use crate::model::Slot;
 use crate::sys::creds::Acting;
+use crate::sys::node;
 use crate::volume::{Hold, Holder, ImageGuard, Volume};
 
 impl FileSystem {
@@ -127,7 +130,9 @@ impl FileSystem {
     fn cut(&self, volume: &Volume, length: u64) -> bool {
         let _as = Acting::daemon();
         let path = self.store.image_path(volume);
-        if !path.metadata().is_ok_and(|found| found.len() > length) {
+        let found = nix::fcntl::open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+            .and_then(node::shape);
+        if !found.is_ok_and(|found| found.size > length) {
             return false;
         }
         let cut = OpenOptions::new()

@@ -121,10 +121,10 @@ impl FileSystem {
             return Ok(opened);
         }
         let _lock = self.size_locks.exclusive(at.node);
-        let stat = node::stat(file.fd())?;
+        let shape = node::shape(file.fd())?;
         let opening = self.handles.opening(at.node);
         let mode = opening.mode();
-        if stat.st_nlink == 0 && matches!(mode, InodeMode::Closed) {
+        if shape.links == 0 && matches!(mode, InodeMode::Closed) {
             // Its last name went while this was on its way, and its charge
             // with it.
             return Err(Errno::ESTALE.into());
@@ -132,7 +132,7 @@ impl FileSystem {
         // Asked again with the inode locked: a limit may just have been set.
         // A write to a file with such a bit clears it or not by what the
         // caller may, which the kernel's own use of the file cannot tell.
-        let has_set_id = stat.st_mode & (libc::S_ISUID | libc::S_ISGID) != 0;
+        let has_set_id = shape.mode & (libc::S_ISUID | libc::S_ISGID) != 0;
         let passes = self.passes_through(at) && !has_set_id;
         let cached = DataPath::Cached {
             keep: self.keeps_cache(at.volume.slot),
@@ -154,7 +154,7 @@ impl FileSystem {
             (_, HostOpen::Path(path)) => Some(node::reopen(path, host_flags(flags))?),
         };
         let volume = Arc::clone(&at.volume);
-        let size = stat.st_size.unsigned_abs();
+        let size = shape.size;
         let ground = Arc::clone(&at.ground);
         let new = NewHandle {
             volume,
