@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
@@ -20,6 +20,8 @@ use crate::volume::{
 
 /// How long a daemon may take to read a request; it is short.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the next process may take to go on with a mount.
+const SUCCESSION: Duration = Duration::from_secs(2);
 
 /// A running daemon, as others talk to it.
 #[derive(Clone, Debug)]
@@ -140,10 +142,27 @@ impl Client {
         }
     }
 
-    /// Sends a request and waits for the reply line. There is no time-out on
-    /// the reply: to delete a large volume takes its time. A daemon that dies
-    /// closes the connection.
+    /// Sends a request and waits for the reply line. Where the daemon ends
+    /// meanwhile another process may go on with its mount: what changes nothing
+    /// is asked again.
     fn exchange(&self, request: &Request) -> Result<Vec<u8>> {
+        let mut result = self.exchange_once(request);
+        let deadline = Instant::now() + SUCCESSION;
+        while request.call.only_looks()
+            && matches!(result, Err(Error::Daemon { .. }))
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(SUCCESSION / 100);
+            if self.open().is_ok() {
+                result = self.exchange_once(request);
+            }
+        }
+        result
+    }
+
+    /// There is no time-out on the reply: to delete a large volume takes its
+    /// time. A daemon that dies closes the connection.
+    fn exchange_once(&self, request: &Request) -> Result<Vec<u8>> {
         let mut stream = self.open().map_err(|error| self.lost(&error))?;
         let mut line = serde_json::to_vec(request)
             .map_err(|error| self.unusable(&format!("the request is not JSON: {error}")))?;

@@ -131,6 +131,25 @@ pub enum Call {
     Stats,
 }
 
+impl Call {
+    /// Whether it changes nothing, so that it can be made twice.
+    #[must_use]
+    pub const fn only_looks(&self) -> bool {
+        matches!(
+            self,
+            Self::Get { .. }
+                | Self::List
+                | Self::Holders { .. }
+                | Self::Events
+                | Self::Trash
+                | Self::Purges
+                | Self::Settings
+                | Self::Status
+                | Self::Stats
+        )
+    }
+}
+
 /// What a daemon says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {

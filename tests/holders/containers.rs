@@ -35,6 +35,7 @@ fn without_hybrid(command: &str) -> Command {
 
 #[test]
 fn a_podman_container() {
+    let _in_turn = super::NAMESPACES.read();
     let mount = Mount::new();
     let volume = mount.volume("v");
     let root = mount.dir().mkdir("rootfs");
@@ -83,6 +84,7 @@ fn a_podman_container() {
 
 #[test]
 fn a_crun_container() {
+    let _in_turn = super::NAMESPACES.read();
     let mount = Mount::new();
     let volume = mount.volume("v");
     let bundle = mount.dir().mkdir("bundle");

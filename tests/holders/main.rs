@@ -15,6 +15,10 @@ use serde_json::Value;
 use support::map::{Map, Sharing};
 use support::{Mount, run, wait_for};
 
+/// A mount namespace is made with what is mounted at that moment, and holds on
+/// to it: what makes one waits for what takes mounts away, and the other way.
+static NAMESPACES: parking_lot::RwLock<()> = parking_lot::RwLock::new(());
+
 /// A process that is ended with the test.
 pub struct Guest(Child);
 
@@ -162,6 +166,7 @@ fn an_open_file_a_mapped_one_and_a_process_that_has_exited() {
 
 #[test]
 fn a_sandbox_that_has_the_volume_bound() {
+    let _in_turn = NAMESPACES.read();
     let mount = Mount::new();
     let volume = mount.volume("v");
     let mut bwrap = Command::new("bwrap");
@@ -229,6 +234,7 @@ fn a_sandbox_that_has_the_volume_bound() {
 
 #[test]
 fn an_overlay_on_a_volume() {
+    let _in_turn = NAMESPACES.write();
     let mount = Mount::new();
     for (name, layer) in [("upper", "up"), ("lower", "low")] {
         let volume = mount.volume(name);
@@ -281,6 +287,7 @@ impl Drop for Unmount<'_> {
 
 #[test]
 fn force_detaches_what_nobody_uses_and_says_so() {
+    let _in_turn = NAMESPACES.write();
     let mount = Mount::new();
     let volfs = mount.volfs();
     let volume = mount.volume("v");
