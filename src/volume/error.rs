@@ -236,7 +236,18 @@ fn errno(error: &io::Error) -> i32 {
             None => error.source(),
         };
     }
-    libc::EIO
+    // Some wrap an error and keep its kind alone.
+    match error.kind() {
+        io::ErrorKind::NotFound => libc::ENOENT,
+        io::ErrorKind::PermissionDenied => libc::EACCES,
+        io::ErrorKind::AlreadyExists => libc::EEXIST,
+        io::ErrorKind::NotADirectory => libc::ENOTDIR,
+        io::ErrorKind::IsADirectory => libc::EISDIR,
+        io::ErrorKind::StorageFull => libc::ENOSPC,
+        io::ErrorKind::QuotaExceeded => libc::EDQUOT,
+        io::ErrorKind::ReadOnlyFilesystem => libc::EROFS,
+        _ => libc::EIO,
+    }
 }
 
 fn errno_text(errno: i32) -> String {
