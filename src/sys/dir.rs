@@ -1,6 +1,6 @@
 //! Reading a directory: `getdents64(2)` into a buffer of the caller's.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -40,6 +40,29 @@ pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<Entries<'_>> {
     Ok(Entries {
         rest: &buffer[..filled.unsigned_abs() as usize],
     })
+}
+
+/// Bytes that are asked for at a time.
+const BUFFER: usize = 32 << 10;
+
+/// The names in a directory that was just opened for reading, without `.` and
+/// `..`.
+///
+/// # Errors
+/// As `getdents64(2)`.
+pub fn names(fd: impl AsFd) -> Result<Vec<CString>> {
+    let mut buffer = vec![0; BUFFER];
+    let mut names = Vec::new();
+    loop {
+        let mut entries = read(fd.as_fd(), &mut buffer)?.peekable();
+        if entries.peek().is_none() {
+            return Ok(names);
+        }
+        let named = entries.map(|entry| entry.name.as_bytes());
+        let named = named.filter(|name| !matches!(*name, b"." | b".."));
+        // OK to drop: a name ends at its first NUL.
+        names.extend(named.filter_map(|name| CString::new(name).ok()));
+    }
 }
 
 /// The entries in a filled buffer.

@@ -9,12 +9,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 
-use crate::sys::node;
+use crate::sys::{dir, node};
 use crate::volume::{Error, Result};
 
 const PATH: OFlag = OFlag::O_PATH
@@ -74,16 +73,7 @@ struct Level {
 impl Level {
     fn open(fd: OwnedFd, stat: FileStat) -> nix::Result<Self> {
         let dir = openat(&fd, ".", LIST, Mode::empty())?;
-        let copy = dir
-            .try_clone()
-            .map_err(|e| Errno::try_from(e).unwrap_or(Errno::EMFILE))?;
-        let mut left = Vec::new();
-        for entry in Dir::from_fd(copy)?.iter() {
-            let entry = entry?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                left.push(entry.file_name().to_owned());
-            }
-        }
+        let mut left = dir::names(&dir)?;
         // By name, whatever order the file system has; taken from the end.
         left.sort_unstable_by(|a, b| b.cmp(a));
         Ok(Self {

@@ -4,7 +4,6 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
@@ -12,6 +11,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::ledger::Change;
 use super::name::Inside;
+use crate::sys::dir;
 use crate::volume::error::Result;
 
 const OPEN_DIR: OFlag = OFlag::O_RDONLY
@@ -48,16 +48,7 @@ impl Level {
         own: CString,
     ) -> nix::Result<Self> {
         let dir = openat(parent, name, OPEN_DIR, Mode::empty())?;
-        let copy = dir
-            .try_clone()
-            .map_err(|e| Errno::try_from(e).unwrap_or(Errno::EMFILE))?;
-        let mut left = Vec::new();
-        for entry in Dir::from_fd(copy)?.iter() {
-            let entry = entry?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                left.push(entry.file_name().to_owned());
-            }
-        }
+        let left = dir::names(&dir)?;
         Ok(Self {
             dir,
             name: own,
