@@ -343,11 +343,12 @@ const BUSY_GRACE: Duration = Duration::from_secs(1);
 /// that waits for the disk must not keep others waiting.
 ///
 /// All wait on the one device, and the kernel wakes them in turn. Measured on two
-/// otherwise idle virtual processors, operations a second by one client with 1,
-/// 2, 4, 8, 16 and 64 threads: rename 7,900, 9,500, 10,500, 11,300, 12,800 and
-/// 12,600; unlink 11,000, 11,600, 13,400, 14,800, 16,700 and 16,000. What costs is
-/// the interrupt that wakes a sleeping processor, and with several threads the
-/// one that has just replied often reads the next request without one. A device
-/// descriptor per thread (FUSE_DEV_IOC_CLONE) changes nothing in that: they share
-/// the queue of waiting threads.
+/// otherwise idle virtual processors, operations a second by one client while 1,
+/// 2, 4, 8 and 16 threads waited, medians of 12 rounds in turn: rename 6,900,
+/// 7,100, 10,500, 11,300 and 12,800; unlink 11,000, 11,600, 13,400, 14,800 and
+/// 16,700; 64 threads were as 16. What costs is the interrupt that wakes a
+/// sleeping processor, and with several threads the one that has just replied
+/// often reads the next request without one. With both processors busy fewer
+/// threads are faster. A descriptor per thread (FUSE_DEV_IOC_CLONE) would change
+/// nothing in that: the queue of waiting threads is the connection's.
 const DEFAULT_THREADS: usize = 16;
