@@ -9,7 +9,7 @@ use super::files::{Ledger, VolumeFs};
 use super::in_memory::Volume;
 use super::source::Source;
 use super::store::Store;
-use crate::diskimg::{Access, Attached};
+use crate::diskimg::{MountedImage, Ways};
 use crate::model::{Kind, VolumeName};
 
 impl Store {
@@ -43,7 +43,7 @@ impl Store {
         Ledger::new(volume, &self.files_gate, dir, self.is_read_only())
     }
 
-    fn attach(&self, volume: &Volume) -> Result<Arc<Attached>> {
+    fn attach(&self, volume: &Volume) -> Result<Arc<MountedImage>> {
         let mut attached = volume.attached.lock();
         if let Some(image) = attached.upgrade() {
             return Ok(image);
@@ -58,12 +58,8 @@ impl Store {
                 path,
             });
         }
-        let access = if self.is_read_only() {
-            Access::None
-        } else {
-            Access::Files
-        };
-        let image = Attached::new(&path, access).map_err(|error| Error::Image {
+        let mounted = Ways::probe().mount(&path, self.is_read_only());
+        let image = mounted.map_err(|error| Error::Image {
             path,
             why: error.to_string(),
         })?;

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use super::api::{DiskInfo, TrashedVolume, VolumeInfo};
 use super::image;
 use super::layout::{Layout, Place};
-use crate::diskimg::Attached;
+use crate::diskimg::MountedImage;
 use crate::meta::{Account, State, VolumeRow};
 use crate::model::{Kind, Limits, Serial, Slot, Usage, VolumeId, VolumeName};
 
@@ -40,7 +40,7 @@ pub struct Volume {
     pub(super) changing: Mutex<()>,
     // Its image, while this process has it attached. Locked over attaching, so
     // that it is attached once.
-    pub(super) attached: Mutex<Weak<Attached>>,
+    pub(super) attached: Mutex<Weak<MountedImage>>,
     // Replaced as a whole: a reader has one version of it. Locked inside the
     // index and inside nothing else.
     row: RwLock<Arc<VolumeRow>>,

@@ -25,7 +25,7 @@ use self::name::Inside;
 use super::api::VolumeInfo;
 use super::error::{Error, Result};
 use super::source::check_is;
-use crate::diskimg::Attached;
+use crate::diskimg::MountedImage;
 use crate::meta::Inode;
 use crate::sys::node;
 
@@ -55,7 +55,7 @@ struct Inner {
     root: OwnedFd,
     ledger: Option<Ledger>,
     // Held, never read: attached as long as the files are used.
-    _image: Option<Arc<Attached>>,
+    _image: Option<Arc<MountedImage>>,
 }
 
 impl VolumeFs {
@@ -75,14 +75,14 @@ impl VolumeFs {
     }
 
     /// The files in an attached image: its own file system is the limit.
-    pub(super) fn in_image(image: Arc<Attached>, ledger: Ledger) -> Result<Self> {
+    pub(super) fn in_image(image: Arc<MountedImage>, ledger: Ledger) -> Result<Self> {
         let root = image
             .root()
             .map_err(|e| Error::io("open", "the image's root", &e))?;
         Ok(Self::new(root, Some(ledger), Some(image)))
     }
 
-    fn new(root: OwnedFd, ledger: Option<Ledger>, image: Option<Arc<Attached>>) -> Self {
+    fn new(root: OwnedFd, ledger: Option<Ledger>, image: Option<Arc<MountedImage>>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 root,
