@@ -92,6 +92,12 @@ impl Observer for MountObserver {
         }
     }
 
+    fn renaming(&self, name: &VolumeName, volume: &Volume) {
+        if let Some(fs) = self.0.upgrade() {
+            fs.former_names.note(fs.store(), &fs.live, volume, name);
+        }
+    }
+
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
         if let Some(fs) = self.0.upgrade() {
             fs.volume_stats.appeared(volume.slot, volume.serial);
