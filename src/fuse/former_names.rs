@@ -53,6 +53,12 @@ impl FormerNames {
         }
     }
 
+    /// Whether `volume` has been renamed.
+    pub(super) fn has_any(&self, volume: &Volume) -> bool {
+        let all = self.all.lock();
+        all.iter().any(|former| former.serial == volume.serial)
+    }
+
     /// Whether what was called `name` when it was mounted may be of `volume`.
     pub(super) fn called(&self, store: &Store, volume: &Volume, name: &str) -> Called {
         let (mut had, mut others) = (false, false);

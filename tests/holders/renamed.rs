@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::support::{Mount, proc, run, wait_for};
 use crate::{Guest, NAMESPACES, Unmount, assert_free, assert_refused, how};
 
@@ -18,6 +20,19 @@ fn jail(volume: &Path) -> Guest {
         .args(["/tmp/data", "--unshare-all", "--die-with-parent"])
         .args(["sh", "-c", "read end"]);
     Guest::start(&mut bwrap)
+}
+
+fn tmpfs(place: &Path) {
+    run(Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs"])
+        .arg(place));
+}
+
+fn overlay(low: &Path, place: &Path, empty: &Path) {
+    let options = format!("lowerdir={}:{}", low.display(), empty.display());
+    run(Command::new("mount")
+        .args(["-t", "overlay", "overlay", "-o", &options])
+        .arg(place));
 }
 
 fn bind(mount: &Mount, from: &Path, name: &str) -> PathBuf {
@@ -115,29 +130,54 @@ fn force_detaches_what_is_of_the_volume_and_nothing_else() {
     assert_free(&mount, "a");
 }
 
-/// What cannot be looked at may be of each volume that had the name.
+/// It is the volume's all the same, and comes to light again.
 #[test]
-fn a_mount_below_another_is_of_all_that_had_the_name() {
+fn a_mount_below_another() {
     let _in_turn = NAMESPACES.write();
     let mount = Mount::new();
-    let place = bind(&mount, &mount.volume("a"), "place");
+    let volume = mount.volume("a");
+    let place = bind(&mount, &volume, "place");
     let bound = Unmount(&place);
-    take_its_name(&mount);
-    run(Command::new("mount")
-        .args(["-t", "tmpfs", "tmpfs"])
-        .arg(&place));
+    tmpfs(&place);
     let over = Unmount(&place);
-    mount.volume("never-called-so");
-    for name in ["a", "b"] {
-        let word = format!("a bind mount on {}", place.display());
-        assert_refused(&mount, name, &[&word]);
-    }
+    let on = format!("a bind mount on {}", place.display());
+    take_its_name(&mount);
+    let said = mount.volfs().fails(1, &["rm", "--force", "b"]);
+    assert!(said.contains(&on), "{said}");
+    mount.volfs().ok(&["rm", "--purge", "a"]);
     assert_eq!(proc::mount_on(&place).unwrap().0, "tmpfs");
-    assert_free(&mount, "never-called-so");
     drop(over);
-    assert_free(&mount, "a");
     assert_eq!(proc::mount_on(&place).unwrap().0, "fuse.volfs");
+    let said = mount.volfs().fails(1, &["rm", "--purge", "b"]);
+    assert!(said.contains(&on), "{said}");
     drop(bound);
+    assert_free(&mount, "b");
+}
+
+#[test]
+fn what_is_mounted_in_it_stays_and_so_does_who_works_there() {
+    let _in_turn = NAMESPACES.write();
+    let mount = Mount::new();
+    let volume = mount.volume("a");
+    fs::create_dir(volume.join("in")).unwrap();
+    let place = bind(&mount, &volume, "place");
+    let bound = Unmount(&place);
+    let inner = [volume.join("in"), place.join("in")];
+    inner.iter().for_each(|place| tmpfs(place));
+    let guest = Guest::shell(&format!("cd {}", place.display()));
+    mount.volfs().ok(&["mv", "a", "b"]);
+    let inner = [mount.join("b/in"), place.join("in")];
+    let unmount = inner.each_ref().map(|place| Unmount(place));
+    for place in &unmount {
+        assert_eq!(proc::mount_on(place.0).unwrap().0, "tmpfs", "{:?}", place.0);
+    }
+    let cwd = format!("/proc/{}/cwd", guest.pid());
+    assert_eq!(fs::read_link(cwd).unwrap(), place);
+    assert_eq!(mount.volfs().names(), ["b"]);
+    drop(unmount);
+    guest.end();
+    drop(bound);
+    fs::remove_dir(mount.join("b/in")).unwrap();
     assert_free(&mount, "b");
 }
 
@@ -164,10 +204,7 @@ fn an_overlay_keeps_its_volume() {
         fs::create_dir(volume.join("low")).unwrap();
         let (merged, empty) = (mount.dir().mkdir("merged"), mount.dir().mkdir("empty"));
         let low = volume.join("low");
-        let options = format!("lowerdir={}:{}", low.display(), empty.display());
-        run(Command::new("mount")
-            .args(["-t", "overlay", "overlay", "-o", &options])
-            .arg(&merged));
+        overlay(&low, &merged, &empty);
         let unmount = Unmount(&merged);
         if by_kernel {
             fs::rename(&volume, mount.join("b")).unwrap();
@@ -209,31 +246,147 @@ fn the_image_of_a_disk_in_a_jail() {
     assert_free(&mount, "b");
 }
 
+/// How names change hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Command,
+    Kernel,
+    Exchange,
+}
+
+impl Way {
+    /// The volume `a` ends as `c`, and another one has its name.
+    fn go(self, mount: &Mount, between: impl Fn()) {
+        let to = |from: &str, to: &str| match self {
+            Self::Command => drop(mount.volfs().ok(&["mv", from, to])),
+            _ => fs::rename(mount.join(from), mount.join(to)).unwrap(),
+        };
+        if self == Self::Exchange {
+            mount.volume("c");
+            between();
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            let here = rustix::fs::CWD;
+            rustix::fs::renameat_with(here, mount.join("a"), here, mount.join("c"), flags).unwrap();
+        } else {
+            to("a", "b");
+            between();
+            mount.volume("a");
+            to("b", "c");
+        }
+        between();
+    }
+}
+
+/// A bind mount, an overlay, an open file and a working directory, each by
+/// itself, while names go from hand to hand and processes die.
 #[test]
-fn after_another_process_has_taken_over() {
+fn whatever_becomes_of_the_names() {
     let _in_turn = NAMESPACES.write();
-    let mount = Mount::builder().supervised().start();
+    for way in [Way::Command, Way::Kernel, Way::Exchange] {
+        let mount = Mount::builder().supervised().start();
+        let volfs = mount.volfs();
+        for how_held in ["bind-mount", "overlay", "open-file", "working-directory"] {
+            let volume = mount.volume("a");
+            fs::create_dir(volume.join("low")).unwrap();
+            fs::write(volume.join("f"), how_held).unwrap();
+            let place = mount.dir().mkdir(how_held);
+            let mut unmount = None;
+            let mut guest = None;
+            let shell = |script: String| Some(Guest::shell(&script));
+            match how_held {
+                "bind-mount" => {
+                    run(Command::new("mount").arg("--bind").arg(&volume).arg(&place));
+                    unmount = Some(Unmount(&place));
+                }
+                "overlay" => {
+                    overlay(&volume.join("low"), &place, &mount.dir().mkdir("empty"));
+                    unmount = Some(Unmount(&place));
+                }
+                "open-file" => guest = shell(format!("exec 5< {}/f", volume.display())),
+                _ => guest = shell(format!("cd {}/low", volume.display())),
+            }
+            wait_for("it is held", || !volfs.holders("a").is_empty());
+            way.go(&mount, || take_over(&mount));
+            assert_eq!(how(&volfs.holders("c")), [how_held], "{way:?}");
+            volfs.fails(1, &["rm", "--purge", "c"]);
+            // All that is known of an overlay's layer is a path, from whenever.
+            if how_held == "overlay" {
+                let said = volfs.fails(1, &["rm", "--purge", "a"]);
+                assert!(said.contains("by the name a; volumes have"), "{said}");
+            } else {
+                assert_eq!(how(&volfs.holders("a")), [""; 0], "{way:?}");
+                volfs.ok(&["rm", "--purge", "a"]);
+            }
+            assert_eq!(fs::read_to_string(mount.join("c/f")).unwrap(), how_held);
+            drop(unmount);
+            drop(guest);
+            assert_free(&mount, "c");
+            if how_held == "overlay" {
+                assert_free(&mount, "a");
+            }
+        }
+    }
+}
+
+/// Kills the process that serves, and waits for the next.
+fn take_over(mount: &Mount) {
+    let old = mount.serving_pid();
+    mount.kill_serving();
+    wait_for("another process", || {
+        mount.serving_pid().is_some_and(|pid| Some(pid) != old)
+            && crate::support::mount::answers(mount.path()).is_ok()
+    });
+}
+
+/// Nobody is to blame for what is mounted in the host's mount namespace; in
+/// another, a process that is in it is, if it is the daemon itself.
+#[test]
+fn whose_mount_it_is() {
+    let _in_turn = NAMESPACES.write();
+    let mount = Mount::new();
     let place = bind(&mount, &mount.volume("a"), "place");
     let bound = Unmount(&place);
-    take_its_name(&mount);
-    run(Command::new("mount")
-        .args(["-t", "tmpfs", "tmpfs"])
-        .arg(&place));
-    let over = Unmount(&place);
-    for _ in 0..2 {
-        let old = mount.serving_pid();
-        mount.kill_serving();
-        wait_for("another process", || {
-            mount.serving_pid().is_some_and(|pid| Some(pid) != old)
-                && crate::support::mount::answers(mount.path()).is_ok()
-        });
+    let found = mount.volfs().holders("a");
+    assert_eq!(how(&found), ["bind-mount"]);
+    // Process 1 can have more capabilities than a test may look at; 2 is a
+    // thread of the kernel where the host's processes are seen.
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    if namespace("1").or_else(|| namespace("2")) == namespace("self") {
+        assert_eq!(found.len(), 1);
+        assert!(found[0].get("pid").is_none_or(Value::is_null), "{found:?}");
+        let said = mount.volfs().fails(1, &["rm", "a"]);
+        assert!(
+            said.contains("the host's mount namespace, by a bind"),
+            "{said}"
+        );
     }
-    for name in ["a", "b"] {
-        let said = mount.volfs().fails(1, &["rm", "--purge", name]);
-        assert!(said.contains("a bind mount on"), "{name}: {said}");
-    }
-    drop(over);
-    assert_b_is_held(&mount, &["a bind mount on"]);
     drop(bound);
-    assert_free(&mount, "b");
+    assert_free(&mount, "a");
+
+    let (store, mnt) = (mount.dir().mkdir("store2"), mount.dir().mkdir("mnt2"));
+    let daemon = Guest::start(
+        Command::new("unshare")
+            .args(["--mount", "--propagation", "private"])
+            .arg(crate::support::cli::binary())
+            .arg("--store")
+            .arg(&store)
+            .args(["mount", "--foreground", "--no-supervisor"])
+            .arg(&mnt),
+    );
+    let volfs = crate::support::Volfs::new(&store);
+    wait_for("it serves", || volfs.run(&["stats"]).code == Some(0));
+    volfs.ok(&["create", "a"]);
+    let within = |command: &[&str]| {
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["--target", &daemon.pid().to_string(), "--mount"]);
+        run(nsenter.args(command));
+    };
+    let place = place.to_str().unwrap();
+    within(&["mount", "--bind", mnt.join("a").to_str().unwrap(), place]);
+    let found = volfs.holders("a");
+    assert_eq!(how(&found), ["bind-mount"]);
+    assert_eq!(found[0]["pid"], daemon.pid());
+    let said = volfs.fails(1, &["rm", "a"]);
+    assert!(said.contains("(volfs)") && said.contains("by a bind mount on"), "{said}");
+    assert!(volfs.ok(&["rm", "--force", "a"]).contains(place));
 }
