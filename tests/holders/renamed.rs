@@ -387,6 +387,9 @@ fn whose_mount_it_is() {
     assert_eq!(how(&found), ["bind-mount"]);
     assert_eq!(found[0]["pid"], daemon.pid());
     let said = volfs.fails(1, &["rm", "a"]);
-    assert!(said.contains("(volfs)") && said.contains("by a bind mount on"), "{said}");
+    assert!(
+        said.contains("(volfs)") && said.contains("by a bind mount on"),
+        "{said}"
+    );
     assert!(volfs.ok(&["rm", "--force", "a"]).contains(place));
 }

@@ -48,7 +48,7 @@ pub(super) fn detach(fs: &FileSystem, volume: &Volume) -> Result<Vec<String>, Ve
         is_node: &|node| is_of(volume, node),
         called: &|shown| called(fs, volume, shown),
     };
-    mounts::detach(&wanted).map_err(|holder| vec![holder])
+    mounts::detach(&wanted)
 }
 
 /// Whether a node is the volume's, or its image.
@@ -163,7 +163,6 @@ fn writers_of_a_dead_mount(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
             && nix::sys::statvfs::statvfs(&path) == Err(nix::errno::Errno::ENOTCONN)
     };
     processes()
-        .into_iter()
         .filter(|&pid| {
             std::fs::read_dir(proc_file(pid, "fd"))
                 .is_ok_and(|files| files.flatten().any(|file| is_one(pid, &file.file_name())))
@@ -196,7 +195,7 @@ pub(super) fn of_mount(fs: &FileSystem) -> Vec<Holder> {
         Namespaces::All,
         true,
     );
-    holders.extend(processes().into_iter().filter_map(|pid| {
+    holders.extend(processes().filter_map(|pid| {
         let cwd = cached_identity(&proc_file(pid, "cwd"))?;
         (cwd == (device, root)).then(|| holder(pid, Hold::WorkingDirectory))
     }));

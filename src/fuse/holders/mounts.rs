@@ -218,7 +218,7 @@ fn by_name(shown: Shown, wanted: &Wanted<'_>) -> Option<Option<String>> {
 ///
 /// # Errors
 /// The mount that is in the way, or that cannot be detached.
-pub(super) fn detach(wanted: &Wanted<'_>) -> Result<Vec<String>, Holder> {
+pub(super) fn detach(wanted: &Wanted<'_>) -> Result<Vec<String>, Vec<Holder>> {
     let mut detached = Vec::new();
     let mut view = View::of("self");
     view.in_the_way(wanted)?;
@@ -260,7 +260,7 @@ impl View {
 
     /// Whether all mounts of what is wanted can be detached, and nothing goes
     /// with them.
-    fn in_the_way(&self, wanted: &Wanted<'_>) -> Result<(), Holder> {
+    fn in_the_way(&self, wanted: &Wanted<'_>) -> Result<(), Vec<Holder>> {
         let (mut ours, mut doubtful) = (HashSet::new(), Vec::new());
         for mount in self.mounts.iter().filter(|it| it.device == wanted.device) {
             match self.look(mount) {
@@ -291,12 +291,13 @@ impl View {
 }
 
 /// A mount in this process's mount namespace.
-fn held(mountpoint: &Path, by_name: Option<String>) -> Holder {
-    Holder {
+fn held(mountpoint: &Path, by_name: Option<String>) -> Vec<Holder> {
+    let holder = Holder {
         mountpoint: Some(mountpoint.to_string_lossy().into_owned()),
         by_name,
         ..Holder::unseen(Hold::BindMount)
-    }
+    };
+    vec![holder]
 }
 
 #[cfg(test)]
