@@ -203,7 +203,9 @@ fn an_overlay_keeps_its_volume() {
         let volume = mount.volume("a");
         fs::create_dir(volume.join("low")).unwrap();
         let (merged, empty) = (mount.dir().mkdir("merged"), mount.dir().mkdir("empty"));
-        let low = volume.join("low");
+        let link = mount.dir().join("link");
+        std::os::unix::fs::symlink(&volume, &link).unwrap();
+        let low = if by_kernel { &link } else { &volume }.join("low");
         overlay(&low, &merged, &empty);
         let unmount = Unmount(&merged);
         if by_kernel {

@@ -3,6 +3,7 @@
 
 mod cgroup;
 mod layers;
+mod links;
 mod mounts;
 mod scan;
 

@@ -7,6 +7,7 @@
 //! (something else is mounted over it) is taken for every volume's that ever
 //! had the name that it is listed under.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use nix::mount::{MntFlags, umount2};
 use super::super::former_names::Called;
 use super::super::mountinfo::{self, MountInfo};
 use super::super::node::NodeId;
-use super::layers;
+use super::{layers, links};
 use crate::sys::node::{identity_of, open_cached};
 use crate::volume::{Hold, Holder};
 
@@ -70,6 +71,8 @@ impl Shown {
 pub(super) struct View {
     root: Option<OwnedFd>,
     mounts: Vec<MountInfo>,
+    /// Paths that are no symbolic links.
+    plain: RefCell<HashSet<PathBuf>>,
 }
 
 /// How a mount uses a volume.
@@ -98,6 +101,7 @@ impl View {
             root: root_of(pid),
             mounts: mountinfo::read(&PathBuf::from(format!("/proc/{pid}/mountinfo")))
                 .unwrap_or_default(),
+            plain: RefCell::default(),
         }
     }
 
@@ -156,6 +160,7 @@ impl View {
         mountpoints: &[PathBuf],
     ) -> Option<Option<String>> {
         let of_layer = |layer: PathBuf| {
+            let layer = self.follow(&layer, wanted.device);
             let Some((on, below)) = self.under(&layer, wanted.device) else {
                 return by_name(Shown::by(&layers::below_any(&layer, mountpoints)?)?, wanted);
             };
@@ -171,17 +176,34 @@ impl View {
         all.into_iter().min_by_key(Option::is_some)
     }
 
+    /// Follows the links in the path of a layer, up to the mount of `device`.
+    fn follow(&self, layer: &Path, device: u64) -> PathBuf {
+        let may_look = |path: &Path| {
+            let on = self.on(path);
+            on.is_some_and(|on| on.device != device && links::answers_by_itself(&on.fs_type))
+        };
+        match &self.root {
+            Some(root) if layer.is_absolute() => {
+                links::follow(root, layer, &mut self.plain.borrow_mut(), may_look)
+            }
+            _ => layer.to_owned(),
+        }
+    }
+
     /// Which mount of `device` a path is on, and where; `None` when it is on
     /// another's.
     fn under<'p>(&self, path: &'p Path, device: u64) -> Option<(&MountInfo, &'p Path)> {
-        let on = self
-            .mounts
+        let on = self.on(path).filter(|on| on.device == device)?;
+        Some((on, path.strip_prefix(&on.mountpoint).ok()?))
+    }
+
+    /// The mount that a path is on.
+    fn on(&self, path: &Path) -> Option<&MountInfo> {
+        self.mounts
             .iter()
             .filter(|mount| path.starts_with(&mount.mountpoint))
             // Of several on one mountpoint the last is on top.
             .max_by_key(|mount| mount.mountpoint.components().count())
-            .filter(|on| on.device == device)?;
-        Some((on, path.strip_prefix(&on.mountpoint).ok()?))
     }
 
     fn look(&self, mount: &MountInfo) -> Look {
@@ -321,6 +343,7 @@ mod tests {
     fn by_name_where_nothing_can_be_looked_at() {
         let view = View {
             root: None,
+            plain: RefCell::default(),
             mounts: vec![
                 mount(1, "/", "/", "ext4", "rw"),
                 mount(9, "/", "/mnt/vol", "fuse.volfs", "rw"),

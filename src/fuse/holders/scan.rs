@@ -26,13 +26,14 @@ pub(super) fn scan(wanted: &Wanted<'_>, namespaces: Namespaces, mappings: bool) 
         let maps = std::fs::read_to_string(proc_file(pid, "maps")).unwrap_or_default();
         maps.lines().filter_map(mapped_file).any(is_one)
     };
+    let own = own_pid();
     let mut mounts = Mounts::new(wanted, namespaces);
     let mut found = Vec::new();
     for pid in all_processes() {
         let root = identity_at(&proc_file(pid, "root"));
         // This process has what it serves open, and its mounts may be all that
         // is in its mount namespace.
-        if pid != own_pid() {
+        if pid != own {
             if inside(&proc_file(pid, "cwd")) {
                 found.push(holder(pid, Hold::WorkingDirectory));
             }
@@ -138,7 +139,8 @@ fn own_pid() -> i32 {
 
 /// All other processes.
 pub(super) fn processes() -> impl Iterator<Item = i32> {
-    all_processes().filter(|&pid| pid != own_pid())
+    let own = own_pid();
+    all_processes().filter(move |&pid| pid != own)
 }
 
 /// All processes, in the order of their ids.
