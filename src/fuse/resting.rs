@@ -21,6 +21,14 @@ const MOST_KEPT_BACK: u64 = 4096;
 /// What ext4 allows (`EXT4_NAME_LEN`).
 const NAME_MAX: u32 = 255;
 
+/// The generation of the root of a disk volume that the kernel is told. It must
+/// be the same whoever reads the image: with another the kernel takes the root for
+/// a new directory, and all use of what was reached through it is EIO
+/// (`fuse_make_bad`). fuse2fs does not tell the one on the disk.
+pub(super) fn root_generation(volume: &Volume) -> Generation {
+    Generation::new(volume.serial, 0)
+}
+
 /// The node of the root directory of a disk volume.
 pub(super) fn root_node(slot: Slot) -> OpResult<NodeId> {
     NodeId::new(slot, HostIno(ROOT_INODE)).ok_or(OpError::VolumeGone)
@@ -85,7 +93,7 @@ impl FileSystem {
         self.nodes.remember(node, Way::Generation(inode.generation));
         Some(Entry {
             attr: attr(node, &inode),
-            generation: Generation::new(volume.serial, inode.generation),
+            generation: root_generation(volume),
             keep_attr: !self.is_open_as_image(volume),
         })
     }
@@ -164,7 +172,7 @@ impl FileSystem {
         self.nodes.remember(node, Way::Generation(0));
         Ok(Entry {
             attr: root::missing_attr(node),
-            generation: Generation::new(volume.serial, 0),
+            generation: root_generation(volume),
             keep_attr: false,
         })
     }

@@ -9,6 +9,7 @@ use super::node::{Generation, NodeId};
 use super::nodes::{Place, Way};
 use super::ops::{Listed, ListedPlus};
 use super::options::RmdirPolicy;
+use super::resting::root_generation;
 use super::types::{Attr, Caller, Entry, Found, Time};
 use super::{control_tree, observer};
 use crate::model::{Kind, Owner, Serial, Timestamp, VolumeName, VolumeSpec};
@@ -70,6 +71,10 @@ fn volume_entry(fs: &FileSystem, volume: &Volume, name: &OsStr) -> OpResult<Entr
         fs.entry(volume, &ground, NodeId::ROOT, name, root)
     });
     match found {
+        Ok(entry) if volume.kind == Kind::Disk => Ok(Entry {
+            generation: root_generation(volume),
+            ..entry
+        }),
         Ok(entry) => Ok(entry),
         // An image that cannot be mounted must not hide the other volumes.
         Err(_) if volume.kind == Kind::Disk => fs.unreadable_entry(volume),

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -136,7 +137,16 @@ fn fuse2fs_serves_the_files() {
         .volfs()
         .ok(&["create", "db", "--disk", "--size", "64M"]);
     let dir = sandbox.join("db");
+    // Looked at before it is attached, and while it is: it is one directory.
+    let inside = fs::metadata(&dir)
+        .map(|_| File::open(&dir).unwrap())
+        .unwrap();
     uses(&dir);
+    let list = Command::new("ls").arg("-l").arg(sandbox.join(".")).output();
+    assert!(list.unwrap().status.success());
+    let up = format!("/proc/self/fd/{}/c/up", inside.as_raw_fd());
+    assert_eq!(fs::read_to_string(up).unwrap(), "deep");
+    drop(inside);
     assert_eq!(loop_devices_under(&sandbox.store), [""; 0]);
     let servers = processes_naming(&sandbox.store.join("volumes"));
     assert_eq!(servers.len(), 1, "one fuse2fs");
@@ -214,23 +224,26 @@ fn a_server_that_does_not_answer_keeps_nobody_else_waiting() {
 
     // More than there are threads that serve. The kernel looks for several names
     // in a directory at once, and makes one after the other.
-    let ask = |program: &str, name: String| {
-        let mut command = Command::new(program);
-        command
-            .arg(db.join(name))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+    let ask = |arguments: &[&str], about: PathBuf| {
+        let mut command = Command::new(arguments[0]);
+        command.args(&arguments[1..]).arg(about);
+        let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
+        silent.spawn().unwrap()
     };
-    let mut waiting: Vec<_> = (0..40).map(|i| ask("cat", format!("x{i}"))).collect();
+    let mut waiting: Vec<_> = (0..40)
+        .map(|i| ask(&["cat"], db.join(format!("x{i}"))))
+        .collect();
     wait_for("all of them to wait for an answer", || {
         waiting.iter().all(|child| {
             let wchan = fs::read_to_string(format!("/proc/{}/wchan", child.id()));
             wchan.is_ok_and(|wchan| wchan == "request_wait_answer")
         })
     });
-    waiting.push(ask("mkdir", "made".into()));
-    waiting.push(ask("touch", "touched".into()));
+    waiting.push(ask(&["mkdir"], db.join("made")));
+    waiting.push(ask(&["touch"], db.join("touched")));
+    // The list of all volumes, of which it is one.
+    let whole = sandbox.join(".");
+    waiting.extend((0..20).map(|_| ask(&["ls", "-l"], whole.clone())));
 
     for i in 0..100 {
         let file = honest.join(format!("file{i}"));

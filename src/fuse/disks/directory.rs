@@ -231,6 +231,10 @@ impl FileSystem {
     /// system: what it is about is not of a disk volume, or the kernel has the
     /// image mounted, or it is the image, and is open.
     pub(in crate::fuse) fn answers_at_once(&self, node: NodeId) -> bool {
+        if node == NodeId::ROOT {
+            // A list of all volumes looks at each.
+            return !self.disks.are_served_by_processes();
+        }
         let image = image_file::slot_of(node);
         let slot = image.or_else(|| node.slot());
         let volume = slot.and_then(|slot| self.store.volume_in(slot));

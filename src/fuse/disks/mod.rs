@@ -180,6 +180,15 @@ impl Disks {
         found
     }
 
+    /// Whether images are not mounted by the kernel here, but served by processes
+    /// that may hang. `false` before the first is used.
+    fn are_served_by_processes(&self) -> bool {
+        let known = self.ways.read();
+        known
+            .as_ref()
+            .is_some_and(|here| here.ways.why_not_kernel().is_some())
+    }
+
     /// How many images are attached; not those of which that is being changed.
     pub(in crate::fuse) fn attached(&self) -> usize {
         let is_attached = |disk: &Arc<Disk>| {
