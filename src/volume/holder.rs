@@ -51,8 +51,12 @@ pub enum Hold {
     WorkingDirectory,
     /// Its root directory is inside.
     RootDirectory,
-    /// A command is at work on its image.
+    /// A command is at work on all that it holds: it checks, grows, reads or
+    /// removes it.
     Command,
+    /// A program has its files without a mount
+    /// ([`Volumes::files`](super::Volumes::files)).
+    Library,
     /// A directory of the volume is bind-mounted in its mount namespace.
     BindMount,
     /// A directory of the volume is a layer of an overlay in its mount
@@ -95,7 +99,8 @@ impl std::fmt::Display for Holder {
             Hold::Mapping => "a mapped file",
             Hold::WorkingDirectory => "its working directory",
             Hold::RootDirectory => "its root directory",
-            Hold::Command => "a command that works on its image",
+            Hold::Command => "a command that works on it",
+            Hold::Library => "files that it uses without a mount",
             Hold::BindMount => "a bind mount",
             Hold::Overlay => "an overlay mount",
         };
@@ -112,6 +117,19 @@ impl std::fmt::Display for Holder {
             write!(f, " on {mountpoint}")?;
         }
         Ok(())
+    }
+}
+
+/// What is to be done so that they hold the volume no longer, where that is not
+/// plain.
+pub(super) fn advice(holders: &[Holder]) -> &'static str {
+    let hold = |how| holders.iter().any(|holder| holder.how == how);
+    if hold(Hold::Library) {
+        "; have it close them (drop its VolumeFs, readers and writers) first"
+    } else if hold(Hold::Command) {
+        "; try again when that has ended"
+    } else {
+        ""
     }
 }
 

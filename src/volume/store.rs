@@ -15,10 +15,11 @@ use super::api::{
 use super::error::{Error, Result};
 use super::events::{Event, EventLog};
 use super::files::{Gate, VolumeFs};
-use super::holder::{Hold, Holder};
+use super::holder::Holder;
 use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Place};
+use super::lease::{Lease, Use};
 use super::lock::StoreLock;
 use super::observer::{ImageGuard, Observer};
 use super::purge::{Purge, Purger};
@@ -40,15 +41,23 @@ pub struct StoreOptions {
     pub create: bool,
 }
 
-/// An open store. The lock is held until it is dropped.
+/// An open store. The lock is held until it is dropped, and all that was got of
+/// its volumes' contents is, too.
 ///
-/// Lock order: `life`, `gone`, `catalogue`, `index`.
+/// Lock order: a volume's `changing`, `life`, `gone`, `catalogue`, `settings`,
+/// `index`.
 pub struct Store {
     pub(super) layout: Layout,
-    // Serialises changes of volumes' lives, and is held over SQLite, over the
-    // move of a directory and over the search for holders for that reason:
-    // between the search and the commit nothing else may happen. Lookups,
-    // listings and accounting never take it.
+    // Serialises changes of what the catalogue says of volumes. Held over the
+    // commit and over what follows it in the store's directories (the move of
+    // a removed volume's, a new `volume.json`, the image that an empty
+    // directory volume becomes, which is made in milliseconds), so that these
+    // come in the order of the commits; and over the look for uncounted
+    // writers when a first limit is set, as the limit is in force by then and
+    // taken back if there are any. Whatever else takes long is done before,
+    // under a lease of the one volume: the search for holders, taking an
+    // image, checking and growing it. Lookups, listings, accounting, and
+    // opening a volume's files or contents never take it.
     pub(super) life: Mutex<()>,
     // Deleted volumes whose rows are still to be dropped.
     pub(super) gone: Mutex<Vec<(Serial, Slot)>>,
@@ -61,7 +70,8 @@ pub struct Store {
     pub(super) event_log: EventLog,
     // `None` in a store that is only looked at.
     reserve: Option<Reserve>,
-    // Written with the catalogue locked inside.
+    // Written with the catalogue locked, in the order of the commits. Never
+    // held over anything that waits.
     pub(super) settings: RwLock<Settings>,
     pub(super) purger: Purger,
     // Whether files may still be changed by this process.
@@ -69,7 +79,7 @@ pub struct Store {
     // Whether this process has kept the account of any volume by itself.
     pub(super) keeps_account: AtomicBool,
     // Last, so that the catalogue is closed before another process may come.
-    lock: Option<StoreLock>,
+    lock: Option<Arc<StoreLock>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -103,7 +113,7 @@ impl Store {
             catalogue: catalogue.map(Mutex::new),
             index: RwLock::new(index),
             observer: RwLock::new(None),
-            lock,
+            lock: lock.map(Arc::new),
         }
     }
 
@@ -112,7 +122,7 @@ impl Store {
     #[must_use]
     pub fn lock_descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.catalogue.as_ref()?;
-        self.lock.as_ref().map(StoreLock::descriptor)
+        self.lock.as_ref().map(|lock| lock.descriptor())
     }
 
     /// The store's directory.
@@ -285,25 +295,53 @@ impl Store {
     }
 
     pub(super) fn holders_of(&self, volume: &Volume) -> Vec<Holder> {
-        let mut holders = Vec::new();
-        self.tell(|observer| holders = observer.holders(volume));
-        if volume.users.load(Ordering::Acquire) > 0 {
-            holders.push(this_process());
-        }
+        let mut holders = volume.leases.holders();
+        holders.append(&mut self.seen_by_observer(volume));
         holders
     }
 
-    /// Nobody uses the image of the volume while the result lives; there is
-    /// none to be taken of a directory volume.
-    pub(super) fn take_image(&self, volume: &Volume) -> Result<Option<ImageGuard>> {
+    /// Who uses the volume in a mount.
+    pub(super) fn seen_by_observer(&self, volume: &Volume) -> Vec<Holder> {
+        let mut holders = Vec::new();
+        self.tell(|observer| holders = observer.holders(volume));
+        holders
+    }
+
+    /// Begins to use the volume that has this name. It is not removed before
+    /// the result is dropped.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::InUse`].
+    pub(super) fn lease(&self, name: &VolumeName, what: Use) -> Result<Lease> {
+        loop {
+            let volume = self.index.read().find(name)?;
+            let lease = Lease::take(&volume, what, self.lock.clone()).map_err(|holders| {
+                let name = name.clone();
+                Error::InUse { name, holders }
+            })?;
+            // It may have been removed or renamed while this waited.
+            if self.is_called(name, &volume) {
+                return Ok(lease);
+            }
+        }
+    }
+
+    /// Whether the name leads to this volume.
+    pub(super) fn is_called(&self, name: &VolumeName, volume: &Arc<Volume>) -> bool {
+        let index = self.index.read();
+        index.get(name).is_some_and(|it| Arc::ptr_eq(it, volume))
+    }
+
+    /// Nobody in a mount uses the image of the volume while the result lives;
+    /// there is none to be taken of a directory volume. Nobody in this process
+    /// does for as long as `lease` lives, which is not one of files.
+    ///
+    /// Waits for what is closed just now, and for an image that a daemon has
+    /// left: call it without a lock.
+    pub(super) fn take_image(&self, lease: &Lease) -> Result<Option<ImageGuard>> {
+        let volume = lease.volume();
         if volume.kind != Kind::Disk {
             return Ok(None);
-        }
-        if volume.users.load(Ordering::Acquire) > 0 {
-            return Err(Error::InUse {
-                name: volume.name(),
-                holders: vec![this_process()],
-            });
         }
         let mut taken = None;
         self.tell(|observer| taken = Some(observer.take_image(volume)));
@@ -326,15 +364,6 @@ impl Store {
             store: self,
             name: name.clone(),
         })
-    }
-}
-
-fn this_process() -> Holder {
-    let pid = std::process::id().cast_signed();
-    Holder {
-        pid: Some(pid),
-        command: crate::sys::process::command_of(pid),
-        ..Holder::unseen(Hold::OpenFile)
     }
 }
 

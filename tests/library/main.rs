@@ -8,6 +8,7 @@
 mod support;
 
 mod confined;
+mod together;
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};

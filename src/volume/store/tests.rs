@@ -3,6 +3,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage};
+use crate::volume::Hold;
 use crate::volume::testing::{Scratch, make, name, names};
 
 #[derive(Default)]
@@ -81,7 +82,7 @@ fn a_life() {
     assert!(Arc::ptr_eq(&store.volume(&name("e")).unwrap(), &volume));
 
     store.remove(&name("e"), Removal::Purge).unwrap();
-    store.wait_for_purges();
+    store.purger.wait();
     assert!(!store.layout.home(Place::Trash, volume.id).exists());
     assert!(!store.layout.home(Place::Volumes, volume.id).exists());
     assert_eq!(
