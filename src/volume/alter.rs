@@ -149,14 +149,10 @@ impl Store {
             Growth::FileOnly => return image::lengthen(&path, size),
             Growth::Unmounted { why } => why,
         };
-        let _image = self
-            .take_image(lease)
-            .map_err(|error| match (error, why) {
-                (Error::InUse { name, holders }, Some(why)) => {
-                    Error::NotGrown { name, holders, why }
-                }
-                (error, _) => error,
-            })?;
+        let _image = self.take_image(lease).map_err(|error| match (error, why) {
+            (Error::InUse { name, holders }, Some(why)) => Error::NotGrown { name, holders, why },
+            (error, _) => error,
+        })?;
         image::grow(&path, size)
     }
 

@@ -112,7 +112,11 @@ impl Lease {
         let leases = &volume.leases;
         let mut held = leases.held.lock();
         while held.alone {
-            if leases.given_back.wait_until(&mut held, deadline).timed_out() {
+            if leases
+                .given_back
+                .wait_until(&mut held, deadline)
+                .timed_out()
+            {
                 break;
             }
         }

@@ -4,9 +4,9 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use volfs::model::{Bytes, VolumeName, VolumeSpec};
+use volfs::model::{Bytes, InvalidSpec, VolumeName, VolumeSpec};
 use volfs::transfer::{self, CloneOptions, ExportOptions};
-use volfs::volume::{CheckHow, Error, Removal, Result};
+use volfs::volume::{Change, CheckHow, Error, Removal, Result};
 use volfs::{Kind, SizeExt, Volume, Volumes};
 
 use crate::{World, name};
@@ -17,31 +17,37 @@ enum Work {
     Write,
     Verify,
     Mend,
+    Grow,
+    Quota,
+    Usage,
     Export,
     Clone,
     Remove,
     Rename,
 }
 
-const OF_DIRECTORIES: [Work; 6] = [
+const OF_DIRECTORIES: [Work; 8] = [
     Work::Write,
     Work::Verify,
+    Work::Quota,
+    Work::Usage,
     Work::Export,
     Work::Clone,
     Work::Remove,
     Work::Rename,
 ];
-const OF_DISKS: [Work; 6] = [
+const OF_DISKS: [Work; 8] = [
     Work::Write,
     Work::Mend,
+    Work::Grow,
+    Work::Usage,
     Work::Export,
     Work::Clone,
     Work::Remove,
     Work::Rename,
 ];
 
-/// How often each of two threads does its work, at least; it goes on until the
-/// other has, too.
+/// How often each of two threads does its work.
 const ROUNDS: usize = 5;
 
 /// How often a piece of work may be refused before it must have been done.
@@ -82,6 +88,32 @@ impl Worker<'_> {
                 assert!(found.clean && !found.mended, "{found:?}");
                 Ok(())
             }
+            Work::Grow => {
+                let now = volumes.get(self.volume)?.disk.unwrap().size;
+                let change = Change {
+                    size: Some(Bytes(now.0 + (1 << 20))),
+                    ..Change::default()
+                };
+                match volumes.change(self.volume, &change) {
+                    // The other has made it larger than that since.
+                    Err(Error::InvalidSpec(InvalidSpec::Shrink { .. })) => Ok(()),
+                    changed => changed.map(drop),
+                }
+            }
+            Work::Quota => {
+                let limit = (32 + round as u64).mib();
+                let change = Change {
+                    quota_bytes: Some(Some(limit)),
+                    ..Change::default()
+                };
+                volumes.change(self.volume, &change).map(drop)
+            }
+            Work::Usage => {
+                let info = volumes.get(self.volume)?;
+                // At least what it had before it all began.
+                assert!(info.used.inodes >= 50, "{info:?}");
+                Ok(())
+            }
             Work::Export => {
                 let options = ExportOptions {
                     compress: false,
@@ -110,17 +142,14 @@ impl Worker<'_> {
         }
     }
 
-    /// Works until the work has been done often enough, and that of the other
-    /// thread, too. To be kept out by the other is all that may go wrong.
-    fn run(&self, work: Work, done: &[AtomicUsize; 2]) {
-        let enough = || done.iter().all(|it| it.load(Ordering::Relaxed) >= ROUNDS);
+    /// Works until the work has been done often enough. To be kept out by the
+    /// other is all that may go wrong, and not for ever: it comes to an end.
+    fn run(&self, work: Work) {
+        let mut done = 0;
         let mut refused = 0;
-        for round in 1.. {
-            if enough() {
-                return;
-            }
-            match self.work(work, round % 7) {
-                Ok(()) => drop(done[self.number].fetch_add(1, Ordering::Relaxed)),
+        while done < ROUNDS {
+            match self.work(work, done) {
+                Ok(()) => done += 1,
                 Err(Error::InUse { holders, .. }) => {
                     assert!(!holders.is_empty());
                     refused += 1;
@@ -147,7 +176,7 @@ fn check_is_right(volumes: &dyn Volumes, volume: &VolumeName, kind: Kind) {
     }
 }
 
-fn every_pair(kind: Kind, works: [Work; 6]) {
+fn every_pair(kind: Kind, works: [Work; 8]) {
     let world = World::offline();
     let mut made = Vec::new();
     for (index, first) in works.into_iter().enumerate() {
@@ -167,7 +196,6 @@ fn every_pair(kind: Kind, works: [Work; 6]) {
                 files.write(format!("file-{number}"), "x").unwrap();
             }
             drop(files);
-            let done = [AtomicUsize::new(0), AtomicUsize::new(0)];
             let start = Barrier::new(2);
             std::thread::scope(|scope| {
                 for (number, work) in [first, *second].into_iter().enumerate() {
@@ -176,10 +204,10 @@ fn every_pair(kind: Kind, works: [Work; 6]) {
                         volume: &volume,
                         number,
                     };
-                    let (start, done) = (&start, &done);
+                    let start = &start;
                     scope.spawn(move || {
                         start.wait();
-                        worker.run(work, done);
+                        worker.run(work);
                     });
                 }
             });
@@ -206,63 +234,6 @@ fn disk_volumes() {
     every_pair(Kind::Disk, OF_DISKS);
 }
 
-/// Who has an image in this process, and who not meanwhile.
-#[test]
-fn an_image_is_one_users() {
-    let world = World::offline();
-    let volumes = &world.volumes;
-    Volume::builder("d")
-        .disk()
-        .size(16.mib())
-        .create(volumes)
-        .unwrap();
-    let d = name("d");
-    let larger = volfs::volume::Change {
-        size: Some(Bytes(32 << 20)),
-        ..Default::default()
-    };
-    let refused = |how: &str, result: Result<()>, by: &str| match result {
-        Err(Error::InUse { holders, .. }) => {
-            assert_eq!(holders[0].pid, Some(std::process::id().cast_signed()));
-            assert!(holders[0].to_string().contains(by), "{how}: {}", holders[0]);
-        }
-        other => panic!("{how}: {other:?}"),
-    };
-    let others = |by: &str| {
-        refused("mend", volumes.check(&d, CheckHow::Mend).map(drop), by);
-        refused("look", volumes.check(&d, CheckHow::Look).map(drop), by);
-        refused("grow", volumes.change(&d, &larger).map(drop), by);
-        for how in [Removal::Empty, Removal::Trash, Removal::Purge] {
-            refused("remove", volumes.remove(&d, how), by);
-        }
-        assert!(volumes.holders(&d).unwrap()[0].to_string().contains(by));
-    };
-
-    let source = volumes.source(&d).unwrap();
-    let again = volumes.source(&d).unwrap();
-    refused("files", volumes.files(&d).map(drop), "a command");
-    others("a command");
-    drop(source);
-    refused("files", volumes.files(&d).map(drop), "a command");
-    drop(again);
-
-    let files = volumes.files(&d).unwrap();
-    let more = volumes.files(&d).unwrap();
-    refused("source", volumes.source(&d).map(drop), "the library");
-    others("the library");
-    drop(files);
-    more.write("f", "x").unwrap();
-    let reader = more.read_stream("f").unwrap();
-    drop(more);
-    others("the library");
-    drop(reader);
-
-    assert_eq!(volumes.holders(&d).unwrap(), []);
-    volumes.change(&d, &larger).unwrap();
-    assert!(volumes.check(&d, CheckHow::Mend).unwrap().clean);
-    volumes.remove(&d, Removal::Purge).unwrap();
-}
-
 /// A repair beside a writer, for as long as it takes to be in its way.
 #[test]
 fn a_repair_waits_for_a_writer_and_it_for_the_repair() {
@@ -275,25 +246,28 @@ fn a_repair_waits_for_a_writer_and_it_for_the_repair() {
     for i in 0..500 {
         files.write(format!("there-{i}"), "x").unwrap();
     }
-    let repairs = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for i in 0.. {
-                if repairs.load(Ordering::Relaxed) == 50 {
-                    break;
-                }
-                files.write(format!("f{}", i % 200), vec![1; i % 9000]).unwrap();
-                if i % 3 == 0 {
-                    files.remove(format!("f{}", i % 200)).unwrap();
-                }
-            }
+    let writes = AtomicUsize::new(0);
+    let verified: Vec<_> = std::thread::scope(|scope| {
+        let verifier = scope.spawn(|| {
+            let go_on = |_: &_| writes.load(Ordering::Relaxed) < 3000;
+            std::iter::repeat_with(|| world.volumes.verify(&name("q"), true).unwrap())
+                .take_while(go_on)
+                .collect()
         });
-        for _ in 0..50 {
-            let verified = world.volumes.verify(&name("q"), true).unwrap();
-            repairs.fetch_add(1, Ordering::Relaxed);
-            assert!(verified.was_exact && !verified.repaired, "{verified:?}");
+        for i in 0..3000 {
+            let file = format!("f{}", i % 200);
+            files.write(&file, vec![1; i % 9000]).unwrap();
+            if i % 3 == 0 {
+                files.remove(&file).unwrap();
+            }
+            writes.fetch_add(1, Ordering::Relaxed);
         }
+        verifier.join().unwrap()
     });
+    assert!(!verified.is_empty(), "no repair came to its turn");
+    for one in verified {
+        assert!(one.was_exact && !one.repaired, "{one:?}");
+    }
     check_is_right(&*world.volumes, &name("q"), Kind::Directory);
     drop((files, volume, world.volumes));
     let volumes = volfs::open(world.dir.join("store")).unwrap();
