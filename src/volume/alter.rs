@@ -15,7 +15,7 @@ use super::observer::Growth;
 use super::store::Store;
 use crate::failpoint;
 use crate::meta::VolumeRow;
-use crate::model::{Bytes, InvalidSpec, Kind, Limits, Timestamp, VolumeName};
+use crate::model::{Bytes, InvalidSpec, Kind, Labels, Limits, Timestamp, VolumeName};
 
 impl Store {
     pub(super) fn rename_volume(&self, from: &VolumeName, to: &VolumeName) -> Result<Arc<Volume>> {
@@ -225,9 +225,7 @@ fn changed(row: &VolumeRow, change: &Change) -> Result<VolumeRow> {
         row.labels.unset(key);
     }
     for (key, value) in &change.set_labels {
-        if key.is_empty() {
-            return Err(InvalidSpec::LabelKey.into());
-        }
+        Labels::check(key, value)?;
         row.labels.set(key, value);
     }
     row.pinned = change.pinned.unwrap_or(row.pinned);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Plain;
+
 /// A process that uses a volume, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -83,11 +85,13 @@ impl std::fmt::Display for Within {
         match self {
             // 64 hexadecimal digits are shown as the engines show them.
             Self::Container { engine, id } if id.len() == 64 && id.is_ascii() => {
-                write!(f, "{engine} container {}", &id[..12])
+                write!(f, "{} container {}", Plain(engine), Plain(&id[..12]))
             }
-            Self::Container { engine, id } => write!(f, "{engine} container {id}"),
-            Self::Unit(unit) => write!(f, "unit {unit}"),
-            Self::Cgroup(path) => write!(f, "control group {path}"),
+            Self::Container { engine, id } => {
+                write!(f, "{} container {}", Plain(engine), Plain(id))
+            }
+            Self::Unit(unit) => write!(f, "unit {}", Plain(unit)),
+            Self::Cgroup(path) => write!(f, "control group {}", Plain(path)),
         }
     }
 }
@@ -105,7 +109,9 @@ impl std::fmt::Display for Holder {
             Hold::Overlay => "an overlay mount",
         };
         match (self.pid, &self.command) {
-            (Some(pid), Some(command)) => write!(f, "process {pid} ({command})")?,
+            (Some(pid), Some(command)) => {
+                write!(f, "process {pid} ({})", Plain(command))?;
+            }
             (Some(pid), None) => write!(f, "process {pid}")?,
             (None, _) => f.write_str("a process that cannot be seen from here")?,
         }
@@ -114,7 +120,7 @@ impl std::fmt::Display for Holder {
         }
         write!(f, ", by {how}")?;
         if let Some(mountpoint) = &self.mountpoint {
-            write!(f, " on {mountpoint}")?;
+            write!(f, " on {}", Plain(mountpoint))?;
         }
         Ok(())
     }
