@@ -23,10 +23,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::error::{Error, Result};
 use super::holder::{Hold, Holder};
 use super::in_memory::Volume;
 use super::lock::StoreLock;
-use crate::model::Kind;
+use super::observer::ImageGuard;
+use super::store::Store;
+use crate::diskimg;
+use crate::model::{Kind, VolumeName};
 
 /// How long somebody waits for a volume that another call has alone: that ends
 /// by itself. As long as for an image in a mount.
@@ -107,7 +111,7 @@ impl Lease {
         volume: &Arc<Volume>,
         what: Use,
         store: Option<Arc<StoreLock>>,
-    ) -> Result<Self, Vec<Holder>> {
+    ) -> std::result::Result<Self, Vec<Holder>> {
         let deadline = Instant::now() + PATIENCE;
         let leases = &volume.leases;
         let mut held = leases.held.lock();
@@ -162,6 +166,72 @@ impl Drop for Lease {
         }
         drop(held);
         self.volume.leases.given_back.notify_all();
+    }
+}
+
+impl Store {
+    pub(super) fn holders_of(&self, volume: &Volume) -> Vec<Holder> {
+        let mut holders = volume.leases.holders();
+        holders.append(&mut self.seen_by_observer(volume));
+        holders
+    }
+
+    /// Who uses the volume in a mount.
+    pub(super) fn seen_by_observer(&self, volume: &Volume) -> Vec<Holder> {
+        let mut holders = Vec::new();
+        self.tell(|observer| holders = observer.holders(volume));
+        holders
+    }
+
+    /// Begins to use the volume that has this name. It is not removed before
+    /// the result is dropped.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::InUse`].
+    pub(super) fn lease(&self, name: &VolumeName, what: Use) -> Result<Lease> {
+        loop {
+            let volume = self.index.read().find(name)?;
+            let lease = Lease::take(&volume, what, self.lock.clone()).map_err(|holders| {
+                let name = name.clone();
+                Error::InUse { name, holders }
+            })?;
+            // It may have been removed or renamed while this waited.
+            if self.is_called(name, &volume) {
+                return Ok(lease);
+            }
+        }
+    }
+
+    /// Whether the name leads to this volume.
+    pub(super) fn is_called(&self, name: &VolumeName, volume: &Arc<Volume>) -> bool {
+        let index = self.index.read();
+        index.get(name).is_some_and(|it| Arc::ptr_eq(it, volume))
+    }
+
+    /// Nobody in a mount uses the image of the volume while the result lives;
+    /// there is none to be taken of a directory volume. Nobody in this process
+    /// does for as long as `lease` lives, which is not one of files.
+    ///
+    /// Waits for what is closed just now, and for an image that a daemon has
+    /// left: call it without a lock.
+    pub(super) fn take_image(&self, lease: &Lease) -> Result<Option<ImageGuard>> {
+        let volume = lease.volume();
+        if volume.kind != Kind::Disk {
+            return Ok(None);
+        }
+        let mut taken = None;
+        self.tell(|observer| taken = Some(observer.take_image(volume)));
+        let taken = taken.transpose().map_err(|holders| Error::InUse {
+            name: volume.name(),
+            holders,
+        })?;
+        // Left by a daemon that was killed.
+        let path = self.image_path(volume);
+        diskimg::wait_until_free(&path).map_err(|error| Error::Image {
+            path,
+            why: error.to_string(),
+        })?;
+        Ok(taken)
     }
 }
 

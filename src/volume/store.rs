@@ -19,16 +19,14 @@ use super::holder::Holder;
 use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Place};
-use super::lease::{Lease, Use};
 use super::lock::StoreLock;
-use super::observer::{ImageGuard, Observer};
+use super::observer::Observer;
 use super::purge::{Purge, Purger};
 use super::reconcile::compare_manifest;
 use super::reserve::Reserve;
 use super::settings::{Setting, Settings};
 use super::source::Source;
 use super::staging::Staged;
-use crate::diskimg;
 use crate::meta::{self, Catalogue};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 
@@ -79,7 +77,7 @@ pub struct Store {
     // Whether this process has kept the account of any volume by itself.
     pub(super) keeps_account: AtomicBool,
     // Last, so that the catalogue is closed before another process may come.
-    lock: Option<Arc<StoreLock>>,
+    pub(super) lock: Option<Arc<StoreLock>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -292,70 +290,6 @@ impl Store {
         if let Some(observer) = observer {
             what(&*observer);
         }
-    }
-
-    pub(super) fn holders_of(&self, volume: &Volume) -> Vec<Holder> {
-        let mut holders = volume.leases.holders();
-        holders.append(&mut self.seen_by_observer(volume));
-        holders
-    }
-
-    /// Who uses the volume in a mount.
-    pub(super) fn seen_by_observer(&self, volume: &Volume) -> Vec<Holder> {
-        let mut holders = Vec::new();
-        self.tell(|observer| holders = observer.holders(volume));
-        holders
-    }
-
-    /// Begins to use the volume that has this name. It is not removed before
-    /// the result is dropped.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::InUse`].
-    pub(super) fn lease(&self, name: &VolumeName, what: Use) -> Result<Lease> {
-        loop {
-            let volume = self.index.read().find(name)?;
-            let lease = Lease::take(&volume, what, self.lock.clone()).map_err(|holders| {
-                let name = name.clone();
-                Error::InUse { name, holders }
-            })?;
-            // It may have been removed or renamed while this waited.
-            if self.is_called(name, &volume) {
-                return Ok(lease);
-            }
-        }
-    }
-
-    /// Whether the name leads to this volume.
-    pub(super) fn is_called(&self, name: &VolumeName, volume: &Arc<Volume>) -> bool {
-        let index = self.index.read();
-        index.get(name).is_some_and(|it| Arc::ptr_eq(it, volume))
-    }
-
-    /// Nobody in a mount uses the image of the volume while the result lives;
-    /// there is none to be taken of a directory volume. Nobody in this process
-    /// does for as long as `lease` lives, which is not one of files.
-    ///
-    /// Waits for what is closed just now, and for an image that a daemon has
-    /// left: call it without a lock.
-    pub(super) fn take_image(&self, lease: &Lease) -> Result<Option<ImageGuard>> {
-        let volume = lease.volume();
-        if volume.kind != Kind::Disk {
-            return Ok(None);
-        }
-        let mut taken = None;
-        self.tell(|observer| taken = Some(observer.take_image(volume)));
-        let taken = taken.transpose().map_err(|holders| Error::InUse {
-            name: volume.name(),
-            holders,
-        })?;
-        // Left by a daemon that was killed.
-        let path = self.image_path(volume);
-        diskimg::wait_until_free(&path).map_err(|error| Error::Image {
-            path,
-            why: error.to_string(),
-        })?;
-        Ok(taken)
     }
 
     pub(super) fn claim_name(&self, name: &VolumeName) -> Result<NameClaim<'_>> {

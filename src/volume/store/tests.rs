@@ -3,8 +3,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage};
-use crate::volume::Hold;
 use crate::volume::testing::{Scratch, make, name, names};
+use crate::volume::{Hold, ImageGuard};
 
 #[derive(Default)]
 struct Notes {
