@@ -3,12 +3,14 @@
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use volfs::model::{Bytes, InvalidSpec, VolumeName, VolumeSpec};
 use volfs::transfer::{self, CloneOptions, ExportOptions};
 use volfs::volume::{Change, CheckHow, Error, Removal, Result};
 use volfs::{Kind, SizeExt, Volume, Volumes};
 
+use crate::support::poll;
 use crate::{World, name};
 
 /// What a thread does over and over.
@@ -48,10 +50,11 @@ const OF_DISKS: [Work; 8] = [
 ];
 
 /// How often each of two threads does its work.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
-/// How often a piece of work may be refused before it must have been done.
-const REFUSALS: usize = 100_000;
+/// How long it may be refused before it must have been done: the other comes to
+/// an end long before.
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// One of two threads at a volume.
 struct Worker<'a> {
@@ -145,19 +148,17 @@ impl Worker<'_> {
     /// Works until the work has been done often enough. To be kept out by the
     /// other is all that may go wrong, and not for ever: it comes to an end.
     fn run(&self, work: Work) {
-        let mut done = 0;
-        let mut refused = 0;
-        while done < ROUNDS {
-            match self.work(work, done) {
-                Ok(()) => done += 1,
+        for round in 0..ROUNDS {
+            let done = poll(PATIENCE, || match self.work(work, round) {
+                Ok(()) => Some(()),
                 Err(Error::InUse { holders, .. }) => {
                     assert!(!holders.is_empty());
-                    refused += 1;
+                    None
                 }
-                Err(Error::NotFound { .. } | Error::NotInTrash { .. }) => refused += 1,
+                Err(Error::NotFound { .. } | Error::NotInTrash { .. }) => None,
                 Err(error) => panic!("{work:?}: {error}"),
-            }
-            assert!(refused < REFUSALS, "{work:?} comes never to its turn");
+            });
+            assert!(done.is_some(), "{work:?} comes never to its turn");
         }
     }
 }
