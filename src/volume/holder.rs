@@ -135,7 +135,8 @@ impl std::fmt::Display for Holder {
         if let Some(name) = &self.by_name {
             write!(
                 f,
-                " (by the name {name}; volumes have been renamed, and it may be of any that had it)"
+                " (by the name {}; volumes have been renamed, and it may be of any that had it)",
+                Plain(name)
             )?;
         }
         Ok(())
