@@ -317,6 +317,7 @@ fn cached_statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> Option<Identity>
 /// `EAGAIN` when that does not do; `ENOENT`; `ENOSYS` and `EINVAL` before Linux
 /// 5.12.
 pub fn open_cached(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    const TRIES: usize = 4;
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
         .resolve(
@@ -324,5 +325,12 @@ pub fn open_cached(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
                 | ResolveFlag::RESOLVE_NO_SYMLINKS
                 | ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED),
         );
-    openat2(root, path, how)
+    // Names and mounts that change meanwhile make it EAGAIN as well.
+    for _ in 0..TRIES {
+        match openat2(root.as_fd(), path, how) {
+            Err(Errno::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::EAGAIN)
 }
