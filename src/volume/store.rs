@@ -57,7 +57,9 @@ pub struct Store {
     // image, checking and growing it. Lookups, listings, accounting, and
     // opening a volume's files or contents never take it.
     pub(super) life: Mutex<()>,
-    // Deleted volumes whose rows are still to be dropped.
+    // Deleted volumes whose rows are still to be dropped. Held over the sync and
+    // the commit that drop some: a slot is given up once, and after its row.
+    // Only who deletes waits for it.
     pub(super) gone: Mutex<Vec<(Serial, Slot)>>,
     // One connection, one transaction at a time: held over SQLite because that
     // is what it guards. `None` in a store that is only looked at.
