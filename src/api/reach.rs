@@ -33,7 +33,8 @@ pub enum Access {
 /// The volumes of the store in `dir`, which is made if it is not there.
 ///
 /// As long as no daemon serves the store, it is this process's alone, until
-/// the result is dropped.
+/// the result is dropped, and with it the [files](Volumes::files) and
+/// [contents](Volumes::source) that were got from it.
 ///
 /// # Errors
 /// [`Error::Locked`] after [`PATIENCE`], [`Error::BadStore`],

@@ -166,7 +166,7 @@ fn last(function: &str) -> String {
     if function.is_empty() {
         String::new()
     } else {
-        format!(" (the last in {function})")
+        format!(" (the last in {})", crate::model::Plain(function))
     }
 }
 

@@ -125,7 +125,10 @@ fn change(key: &str, text: Option<&str>) -> OpResult<Change> {
             change.size = Some(size.map_err(|e| OpError::PropertyValue(e.to_string()))?);
         }
         _ => match (key.strip_prefix("label."), text) {
-            (Some(label), Some(text)) => change.set_labels.push((label.into(), text.into())),
+            (Some(label), Some(text)) => {
+                let value = text.strip_suffix('\n').unwrap_or(text);
+                change.set_labels.push((label.into(), value.into()));
+            }
             (Some(label), None) => change.unset_labels.push(label.into()),
             (None, _) => return Err(OpError::FixedProperty),
         },

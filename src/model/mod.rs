@@ -9,6 +9,7 @@ mod name;
 mod retention;
 mod size;
 mod spec;
+mod text;
 mod time;
 
 pub use age::{Age, InvalidAge};
@@ -19,4 +20,5 @@ pub use size::{Bytes, IntoSize, InvalidSize, Mebibytes, SizeExt};
 pub use spec::{
     DiskFormat, DiskFsType, InvalidSpec, Kind, Labels, Limits, Owner, Usage, VolumeSpec,
 };
+pub use text::{Plain, is_plain};
 pub use time::Timestamp;

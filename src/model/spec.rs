@@ -73,6 +73,28 @@ impl Labels {
         }
     }
 
+    /// Whether a volume may get this label. Keys are not empty, and both key
+    /// and value are [plain](super::is_plain): they are shown in tables. That
+    /// is checked wherever a label is given to a volume, and not where one is
+    /// read: a store may have others from earlier versions, which can be
+    /// unset.
+    ///
+    /// # Errors
+    /// [`InvalidSpec::LabelKey`], [`InvalidSpec::LabelCharacter`].
+    pub fn check(key: &str, value: &str) -> Result<(), InvalidSpec> {
+        if key.is_empty() {
+            return Err(InvalidSpec::LabelKey);
+        }
+        let mut all = key.chars().chain(value.chars());
+        match all.find(|&c| !super::is_plain(c)) {
+            Some(found) => Err(InvalidSpec::LabelCharacter {
+                label: format!("{key}={value}"),
+                found,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Removes `key`; says whether it was there.
     pub fn unset(&mut self, key: &str) -> bool {
         let before = self.0.len();
@@ -211,6 +233,16 @@ pub enum InvalidSpec {
     /// A label without a key.
     #[error("a label needs a key; write KEY=VALUE")]
     LabelKey,
+    /// A label with a character that terminals obey instead of showing it.
+    #[error(
+        "the label {label:?} contains {found:?}; labels take no control characters, line breaks or controls of the direction of text"
+    )]
+    LabelCharacter {
+        /// `KEY=VALUE`.
+        label: String,
+        /// The first such character.
+        found: char,
+    },
 }
 
 impl VolumeSpec {
@@ -250,8 +282,8 @@ impl VolumeSpec {
             }
             Kind::Directory | Kind::Disk => {}
         }
-        if self.labels.iter().any(|(key, _)| key.is_empty()) {
-            return Err(InvalidSpec::LabelKey);
+        for (key, value) in self.labels.iter() {
+            Labels::check(key, value)?;
         }
         self.limits.check()
     }
@@ -291,6 +323,23 @@ mod tests {
         spec.limits = Limits::default();
         spec.size = None;
         assert_eq!(spec.check(), Err(InvalidSpec::DiskWithoutSize));
+    }
+
+    #[test]
+    fn labels_are_shown_as_they_are() {
+        let mut spec = VolumeSpec::directory("v".parse().unwrap());
+        spec.labels.set("tëam", "a b=c\u{e9}");
+        assert_eq!(spec.check(), Ok(()));
+        for (key, value, bad) in [("k", "\u{1b}[2J", '\u{1b}'), ("k\n", "v", '\n')] {
+            let mut spec = spec.clone();
+            spec.labels.set(key, value);
+            let Err(InvalidSpec::LabelCharacter { found, .. }) = spec.check() else {
+                panic!("{key:?} {value:?}");
+            };
+            assert_eq!(found, bad);
+        }
+        spec.labels.set("", "v");
+        assert_eq!(spec.check(), Err(InvalidSpec::LabelKey));
     }
 
     #[test]

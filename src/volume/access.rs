@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::error::{Error, Result};
 use super::files::{Ledger, VolumeFs};
 use super::in_memory::Volume;
+use super::lease::Use;
 use super::source::Source;
 use super::store::Store;
 use crate::diskimg::{MountedImage, Ways};
@@ -14,33 +15,27 @@ use crate::model::{Kind, VolumeName};
 
 impl Store {
     pub(super) fn open_files(&self, name: &VolumeName) -> Result<VolumeFs> {
-        // Not removed before it is known to be in use.
-        let _life = self.life.lock();
-        let volume = self.index.read().find(name)?;
+        let lease = self.lease(name, Use::Files)?;
+        let volume = Arc::clone(lease.volume());
         self.check_files(&volume)?;
+        let ledger = Ledger::new(
+            lease,
+            &self.files_gate,
+            self.dir().to_owned(),
+            self.is_read_only(),
+        );
         match volume.kind {
             Kind::Directory => {
                 if !self.is_read_only() {
                     // What the volume may still hold is known by then.
-                    if !volume.usage_is_exact() {
-                        let used = self.recount(&volume)?;
-                        self.set_counted(&volume, used)?;
-                    }
+                    self.count_if_unknown(&volume)?;
                     self.mark_dirty(&volume)?;
                     self.keeps_account.store(true, Ordering::Release);
                 }
-                VolumeFs::in_store(&self.data_dir(&volume), self.ledger(&volume))
+                VolumeFs::in_store(&self.data_dir(&volume), ledger)
             }
-            Kind::Disk => {
-                let image = self.attach(&volume)?;
-                VolumeFs::in_image(image, self.ledger(&volume))
-            }
+            Kind::Disk => VolumeFs::in_image(self.attach(&volume)?, ledger),
         }
-    }
-
-    fn ledger(&self, volume: &Arc<Volume>) -> Ledger {
-        let dir = self.dir().to_owned();
-        Ledger::new(volume, &self.files_gate, dir, self.is_read_only())
     }
 
     fn attach(&self, volume: &Volume) -> Result<Arc<MountedImage>> {
@@ -69,32 +64,28 @@ impl Store {
     }
 
     pub(super) fn open_source(&self, name: &VolumeName) -> Result<Source> {
-        let _life = self.life.lock();
-        let volume = self.index.read().find(name)?;
-        self.check_files(&volume)?;
         // Nobody else gets the image meanwhile; a directory may be changed by
         // who has its files, as in a mount.
-        let image = self.take_image(&volume)?;
-        let ledger = self.ledger(&volume);
-        Ok(Source::new(
-            volume.info(&self.layout),
-            Box::new((image, ledger)),
-        ))
+        let lease = self.lease(name, Use::Contents)?;
+        let volume = Arc::clone(lease.volume());
+        self.check_files(&volume)?;
+        let image = self.take_image(&lease)?;
+        // The image is given back first, as fields are dropped in their order.
+        let guard = Box::new((image, lease));
+        Ok(Source::new(volume.info(&self.layout), guard))
     }
 
     pub(super) fn detach_mounts(&self, name: &VolumeName) -> Result<Vec<String>> {
         let volume = self.index.read().find(name)?;
-        if volume.users.load(Ordering::Acquire) > 0 {
-            return Err(Error::InUse {
-                name: name.clone(),
-                holders: self.holders_of(&volume),
-            });
+        let in_use = |holders| Error::InUse {
+            name: name.clone(),
+            holders,
+        };
+        if !volume.leases.holders().is_empty() {
+            return Err(in_use(self.holders_of(&volume)));
         }
         let mut detached = Ok(Vec::new());
         self.tell(|observer| detached = observer.detach(&volume));
-        detached.map_err(|holders| Error::InUse {
-            name: volume.name(),
-            holders,
-        })
+        detached.map_err(in_use)
     }
 }

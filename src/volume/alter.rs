@@ -3,16 +3,19 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::api::Change;
 use super::error::{Error, Result};
 use super::image;
 use super::in_memory::Volume;
 use super::index::Index;
+use super::lease::{Lease, Use};
 use super::observer::Growth;
 use super::store::Store;
 use crate::failpoint;
 use crate::meta::VolumeRow;
-use crate::model::{Bytes, InvalidSpec, Kind, Limits, Timestamp, VolumeName};
+use crate::model::{Bytes, InvalidSpec, Kind, Labels, Limits, Timestamp, VolumeName};
 
 impl Store {
     pub(super) fn rename_volume(&self, from: &VolumeName, to: &VolumeName) -> Result<Arc<Volume>> {
@@ -79,50 +82,65 @@ impl Store {
 
     pub(super) fn change_volume(&self, name: &VolumeName, change: &Change) -> Result<Arc<Volume>> {
         self.writable()?;
-        let _life = self.life.lock();
-        let volume = self.index.read().find(name)?;
-        if let (Kind::Directory, Some(size)) = (volume.kind, change.size) {
-            if *change
-                != (Change {
-                    size: change.size,
-                    ..Change::default()
-                })
-            {
-                return Err(InvalidSpec::SizeAlone.into());
-            }
-            let holders = self.holders_of(&volume);
-            if !holders.is_empty() {
-                return Err(Error::InUse {
-                    name: name.clone(),
-                    holders,
-                });
-            }
-            return self.become_disk(&volume, size);
+        let Some(size) = change.size else {
+            let life = self.life.lock();
+            let volume = self.index.read().find(name)?;
+            return self.save_change(&life, &volume, change);
+        };
+        // Until the new size is in the catalogue: of several who want to
+        // change it, one comes after the other.
+        let lease = self.lease(name, Use::Alone)?;
+        let volume = lease.volume();
+        if volume.kind == Kind::Disk {
+            changed(&volume.row(), change)?;
+            self.grow(&lease, size)?;
+            return self.save_change(&self.life.lock(), volume, change);
         }
+        let size_alone = Change {
+            size: change.size,
+            ..Change::default()
+        };
+        if *change != size_alone {
+            return Err(InvalidSpec::SizeAlone.into());
+        }
+        let holders = self.seen_by_observer(volume);
+        if !holders.is_empty() {
+            return Err(Error::InUse {
+                name: name.clone(),
+                holders,
+            });
+        }
+        self.become_disk(&self.life.lock(), volume, size)
+    }
+
+    fn save_change(
+        &self,
+        _life: &MutexGuard<'_, ()>,
+        volume: &Arc<Volume>,
+        change: &Change,
+    ) -> Result<Arc<Volume>> {
         let row = changed(&volume.row(), change)?;
-        if let Some(size) = change.size {
-            self.grow(&volume, size)?;
-        }
         let before = volume.limits();
         // In force before it is looked who writes, so that nobody slips by.
         volume.account().set_limits(row.limits);
         let saved = self
-            .check_accounted(&volume, before)
+            .check_accounted(volume, before)
             .and_then(|()| Ok(self.catalogue()?.save_settings(&row)?));
         if let Err(error) = saved {
             volume.account().set_limits(before);
             return Err(error);
         }
         volume.set_row(row);
-        self.renew_manifest(&volume);
-        Ok(volume)
+        self.renew_manifest(volume);
+        Ok(Arc::clone(volume))
     }
 }
 
 impl Store {
     /// Grows the image, before the catalogue has its new size: cut between the
     /// two, the same change can be asked for again.
-    fn grow(&self, volume: &Volume, size: Bytes) -> Result<()> {
+    fn grow(&self, lease: &Lease, size: Bytes) -> Result<()> {
+        let volume = lease.volume();
         let path = self.image_path(volume);
         let bytes = image::check_size(size)?;
         let mut growth = if volume.is_guest_written() {
@@ -136,14 +154,10 @@ impl Store {
             Growth::FileOnly => return image::lengthen(&path, size),
             Growth::Unmounted { why } => why,
         };
-        let _image = self
-            .take_image(volume)
-            .map_err(|error| match (error, why) {
-                (Error::InUse { name, holders }, Some(why)) => {
-                    Error::NotGrown { name, holders, why }
-                }
-                (error, _) => error,
-            })?;
+        let _image = self.take_image(lease).map_err(|error| match (error, why) {
+            (Error::InUse { name, holders }, Some(why)) => Error::NotGrown { name, holders, why },
+            (error, _) => error,
+        })?;
         image::grow(&path, size)
     }
 
@@ -216,9 +230,7 @@ fn changed(row: &VolumeRow, change: &Change) -> Result<VolumeRow> {
         row.labels.unset(key);
     }
     for (key, value) in &change.set_labels {
-        if key.is_empty() {
-            return Err(InvalidSpec::LabelKey.into());
-        }
+        Labels::check(key, value)?;
         row.labels.set(key, value);
     }
     row.pinned = change.pinned.unwrap_or(row.pinned);

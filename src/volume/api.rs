@@ -246,7 +246,8 @@ pub trait Volumes: Send + Sync {
     /// [`NotFound`](super::Error::NotFound), [`InvalidSpec`](super::Error::InvalidSpec).
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo>;
 
-    /// Checks a disk volume that nobody uses.
+    /// Checks a disk volume that nobody uses. Who wants to use it meanwhile
+    /// waits a few seconds, and is refused then.
     ///
     /// # Errors
     /// [`NotFound`](super::Error::NotFound), [`InUse`](super::Error::InUse),
@@ -320,6 +321,11 @@ pub trait Volumes: Send + Sync {
     fn set(&self, setting: &Setting) -> Result<Settings>;
 
     /// The files of a volume. Limits hold for what is written there.
+    ///
+    /// While the result lives, or anything that was got from it, the volume is
+    /// in use: it is not removed, and of a disk volume the image is not read as
+    /// a whole, checked or grown. That is so between the threads of a program
+    /// without a daemon as well as between processes with one.
     ///
     /// # Errors
     /// [`NotFound`](super::Error::NotFound), [`InUse`](super::Error::InUse)

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use super::api::{CheckHow, DiskCheck};
 use super::error::{Error, Result};
+use super::in_memory::Volume;
+use super::lease::Use;
 use super::store::Store;
 use crate::diskimg::{self, CheckError};
 use crate::model::{Kind, VolumeName};
@@ -13,18 +15,14 @@ use crate::model::{Kind, VolumeName};
 impl Store {
     pub(super) fn check_volume(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
         self.writable()?;
-        let volume = self.index.read().find(name)?;
-        if volume.kind != Kind::Disk {
-            return Err(Error::Unsupported {
-                what: format!("checking the directory volume {name:?}"),
-                when: "only the images of disk volumes are checked".to_owned(),
-            });
-        }
-        self.check_files(&volume)?;
-        // Not under the lock of changes: it takes long. Whoever wants to
-        // remove the volume meanwhile does not get the image.
-        let _image = self.take_image(&volume)?;
-        let path = self.image_path(&volume);
+        check_is_disk(&*self.index.read().find(name)?)?;
+        let lease = self.lease(name, Use::Alone)?;
+        let volume = lease.volume();
+        // Another may have got the name meanwhile.
+        check_is_disk(volume)?;
+        self.check_files(volume)?;
+        let _image = self.take_image(&lease)?;
+        let path = self.image_path(volume);
         let image = OpenOptions::new()
             .read(true)
             .write(true)
@@ -41,7 +39,7 @@ impl Store {
             image
                 .sync_all()
                 .map_err(|error| Error::io("sync", &path, &error))?;
-            self.set_guest_written(&volume, false)?;
+            self.set_guest_written(volume, false)?;
         }
         Ok(DiskCheck {
             clean: report.clean,
@@ -49,6 +47,16 @@ impl Store {
             trusted: !volume.is_guest_written(),
             said: report.said,
         })
+    }
+}
+
+fn check_is_disk(volume: &Volume) -> Result<()> {
+    match volume.kind {
+        Kind::Disk => Ok(()),
+        Kind::Directory => Err(Error::Unsupported {
+            what: format!("checking the directory volume {:?}", volume.name()),
+            when: "only the images of disk volumes are checked".to_owned(),
+        }),
     }
 }
 

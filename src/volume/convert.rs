@@ -4,6 +4,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::build::Build;
 use super::error::{Error, Result};
 use super::image;
@@ -18,11 +20,17 @@ use crate::model::{Bytes, InvalidSpec, Kind, Owner, Slot, Timestamp, VolumeSpec}
 
 impl Store {
     /// Makes `old`, an empty directory volume, a disk volume of `size` bytes
-    /// with the same name, labels and owner. Called with `life` locked.
+    /// with the same name, labels and owner. Called by who has `old` alone, with
+    /// `life` locked.
     ///
     /// A file that somebody puts into the directory meanwhile is not lost: the
     /// directory is in the trash with it then.
-    pub(super) fn become_disk(&self, old: &Arc<Volume>, size: Bytes) -> Result<Arc<Volume>> {
+    pub(super) fn become_disk(
+        &self,
+        _life: &MutexGuard<'_, ()>,
+        old: &Arc<Volume>,
+        size: Bytes,
+    ) -> Result<Arc<Volume>> {
         image::check_size(size)?;
         let row = old.row();
         if old.is_limited() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::holder::{Holder, holders_text};
+use super::holder::{Holder, advice, holders_text};
 use crate::model::{InvalidName, InvalidSpec, VolumeName};
 
 /// Why something that was asked of a volume or the store was not done.
@@ -34,7 +34,7 @@ pub enum Error {
         wanted: String,
     },
     /// A volume in use is not removed.
-    #[error("volume {name:?} is in use by {}", holders_text(.holders))]
+    #[error("volume {name:?} is in use by {}{}", holders_text(.holders), advice(.holders))]
     InUse {
         /// The volume.
         name: VolumeName,

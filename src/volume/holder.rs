@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Plain;
+
 /// A process that uses a volume, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -57,8 +59,12 @@ pub enum Hold {
     WorkingDirectory,
     /// Its root directory is inside.
     RootDirectory,
-    /// A command is at work on its image.
+    /// A command is at work on all that it holds: it checks, grows, reads or
+    /// removes it.
     Command,
+    /// A program has its files without a mount
+    /// ([`Volumes::files`](super::Volumes::files)).
+    Library,
     /// A directory of the volume is bind-mounted in its mount namespace.
     BindMount,
     /// A directory of the volume is a layer of an overlay in its mount
@@ -86,11 +92,13 @@ impl std::fmt::Display for Within {
         match self {
             // 64 hexadecimal digits are shown as the engines show them.
             Self::Container { engine, id } if id.len() == 64 && id.is_ascii() => {
-                write!(f, "{engine} container {}", &id[..12])
+                write!(f, "{} container {}", Plain(engine), Plain(&id[..12]))
             }
-            Self::Container { engine, id } => write!(f, "{engine} container {id}"),
-            Self::Unit(unit) => write!(f, "unit {unit}"),
-            Self::Cgroup(path) => write!(f, "control group {path}"),
+            Self::Container { engine, id } => {
+                write!(f, "{} container {}", Plain(engine), Plain(id))
+            }
+            Self::Unit(unit) => write!(f, "unit {}", Plain(unit)),
+            Self::Cgroup(path) => write!(f, "control group {}", Plain(path)),
         }
     }
 }
@@ -102,12 +110,15 @@ impl std::fmt::Display for Holder {
             Hold::Mapping => "a mapped file",
             Hold::WorkingDirectory => "its working directory",
             Hold::RootDirectory => "its root directory",
-            Hold::Command => "a command that works on its image",
+            Hold::Command => "a command that works on it",
+            Hold::Library => "files that it uses without a mount",
             Hold::BindMount => "a bind mount",
             Hold::Overlay => "an overlay mount",
         };
         match (self.pid, &self.command) {
-            (Some(pid), Some(command)) => write!(f, "process {pid} ({command})")?,
+            (Some(pid), Some(command)) => {
+                write!(f, "process {pid} ({})", Plain(command))?;
+            }
             (Some(pid), None) => write!(f, "process {pid}")?,
             (None, _) if matches!(self.how, Hold::BindMount | Hold::Overlay) => {
                 f.write_str("the host's mount namespace")?;
@@ -119,15 +130,29 @@ impl std::fmt::Display for Holder {
         }
         write!(f, ", by {how}")?;
         if let Some(mountpoint) = &self.mountpoint {
-            write!(f, " on {mountpoint}")?;
+            write!(f, " on {}", Plain(mountpoint))?;
         }
         if let Some(name) = &self.by_name {
             write!(
                 f,
-                " (by the name {name}; volumes have been renamed, and it may be of any that had it)"
+                " (by the name {}; volumes have been renamed, and it may be of any that had it)",
+                Plain(name)
             )?;
         }
         Ok(())
+    }
+}
+
+/// What is to be done so that they hold the volume no longer, where that is not
+/// plain.
+pub(super) fn advice(holders: &[Holder]) -> &'static str {
+    let hold = |how| holders.iter().any(|holder| holder.how == how);
+    if hold(Hold::Library) {
+        "; have it close them (drop its VolumeFs, readers and writers) first"
+    } else if hold(Hold::Command) {
+        "; try again when that has ended"
+    } else {
+        ""
     }
 }
 

@@ -1,6 +1,6 @@
 //! A volume as the running process knows it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use super::api::{DiskInfo, TrashedVolume, VolumeInfo};
 use super::image;
 use super::layout::{Layout, Place};
+use super::lease::Leases;
 use crate::diskimg::MountedImage;
 use crate::meta::{Account, State, VolumeRow};
 use crate::model::{Kind, Limits, Serial, Slot, Usage, VolumeId, VolumeName};
@@ -34,9 +35,11 @@ pub struct Volume {
     dirty: AtomicBool,
     // Inodes that a count has found so far; NOT_COUNTING when there is none.
     progress: AtomicU64,
-    // How many in this process use its files without a mount.
-    pub(super) users: AtomicUsize,
-    // See `files::ledger`.
+    // Who in this process uses it without a mount.
+    pub(super) leases: Leases,
+    // Locked over each change of its files that this process makes by itself,
+    // see `files::ledger`, and over a walk that counts them: what is counted
+    // must hold still, and changes wait for it. Reads do not.
     pub(super) changing: Mutex<()>,
     // Its image, while this process has it attached. Locked over attaching, so
     // that it is attached once.
@@ -77,7 +80,7 @@ impl Volume {
             counted: AtomicBool::new(row.usage_clean),
             dirty: AtomicBool::new(!row.usage_clean),
             progress: AtomicU64::new(NOT_COUNTING),
-            users: AtomicUsize::new(0),
+            leases: Leases::default(),
             changing: Mutex::new(()),
             attached: Mutex::new(Weak::new()),
             row: RwLock::new(Arc::new(row)),

@@ -16,6 +16,7 @@ mod image;
 mod in_memory;
 mod index;
 mod layout;
+mod lease;
 mod lock;
 mod make;
 mod manifest;

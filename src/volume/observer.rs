@@ -7,8 +7,9 @@ use crate::model::VolumeName;
 
 /// What the store tells, and asks, whoever shows its volumes to others.
 ///
-/// Called without any lock of the store held that a lookup needs. No other
-/// life-cycle change is committed meanwhile, so an observer must not make one.
+/// Called without any lock of the store held that a lookup needs. While it is
+/// told of a name, or asked for uncounted writers, no other life-cycle change
+/// is committed, so an observer must not make one then.
 pub trait Observer: Send + Sync {
     /// Who uses the volume now.
     fn holders(&self, volume: &Volume) -> Vec<Holder>;

@@ -154,6 +154,7 @@ impl Purger {
     }
 
     /// Waits until nothing is left to be deleted but what cannot be.
+    #[cfg(test)]
     pub(super) fn wait(&self) {
         let mut state = self.shared.state.lock();
         while state.current.is_some() || !state.queue.is_empty() {

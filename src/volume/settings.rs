@@ -77,11 +77,11 @@ impl Store {
 
     pub(super) fn save_setting(&self, setting: Setting) -> Result<Settings> {
         let (key, value) = setting.as_text();
-        // Two at once must not end with one in memory and the other on disk.
+        // Two at once must not end with one in memory and the other on disk: the
+        // catalogue stays locked until both have it.
+        let mut catalogue = self.catalogue()?;
+        catalogue.set_setting(key, &value).map_err(Error::from)?;
         let mut settings = self.settings.write();
-        self.catalogue()?
-            .set_setting(key, &value)
-            .map_err(Error::from)?;
         match setting {
             Setting::TrashRetention(retention) => settings.trash_retention = retention,
         }

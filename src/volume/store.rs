@@ -15,19 +15,18 @@ use super::api::{
 use super::error::{Error, Result};
 use super::events::{Event, EventLog};
 use super::files::{Gate, VolumeFs};
-use super::holder::{Hold, Holder};
+use super::holder::Holder;
 use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Place};
 use super::lock::StoreLock;
-use super::observer::{ImageGuard, Observer};
+use super::observer::Observer;
 use super::purge::{Purge, Purger};
 use super::reconcile::compare_manifest;
 use super::reserve::Reserve;
 use super::settings::{Setting, Settings};
 use super::source::Source;
 use super::staging::Staged;
-use crate::diskimg;
 use crate::meta::{self, Catalogue};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 
@@ -40,17 +39,27 @@ pub struct StoreOptions {
     pub create: bool,
 }
 
-/// An open store. The lock is held until it is dropped.
+/// An open store. The lock is held until it is dropped, and all that was got of
+/// its volumes' contents is, too.
 ///
-/// Lock order: `life`, `gone`, `catalogue`, `index`.
+/// Lock order: a volume's `changing`, `life`, `gone`, `catalogue`, `settings`,
+/// `index`.
 pub struct Store {
     pub(super) layout: Layout,
-    // Serialises changes of volumes' lives, and is held over SQLite, over the
-    // move of a directory and over the search for holders for that reason:
-    // between the search and the commit nothing else may happen. Lookups,
-    // listings and accounting never take it.
+    // Serialises changes of what the catalogue says of volumes. Held over the
+    // commit and over what follows it in the store's directories (the move of
+    // a removed volume's, a new `volume.json`, the image that an empty
+    // directory volume becomes, which is made in milliseconds), so that these
+    // come in the order of the commits; and over the look for uncounted
+    // writers when a first limit is set, as the limit is in force by then and
+    // taken back if there are any. Whatever else takes long is done before,
+    // under a lease of the one volume: the search for holders, taking an
+    // image, checking and growing it. Lookups, listings, accounting, and
+    // opening a volume's files or contents never take it.
     pub(super) life: Mutex<()>,
-    // Deleted volumes whose rows are still to be dropped.
+    // Deleted volumes whose rows are still to be dropped. Held over the sync and
+    // the commit that drop some: a slot is given up once, and after its row.
+    // Only who deletes waits for it.
     pub(super) gone: Mutex<Vec<(Serial, Slot)>>,
     // One connection, one transaction at a time: held over SQLite because that
     // is what it guards. `None` in a store that is only looked at.
@@ -61,7 +70,8 @@ pub struct Store {
     pub(super) event_log: EventLog,
     // `None` in a store that is only looked at.
     reserve: Option<Reserve>,
-    // Written with the catalogue locked inside.
+    // Written with the catalogue locked, in the order of the commits. Never
+    // held over anything that waits.
     pub(super) settings: RwLock<Settings>,
     pub(super) purger: Purger,
     // Whether files may still be changed by this process.
@@ -69,7 +79,7 @@ pub struct Store {
     // Whether this process has kept the account of any volume by itself.
     pub(super) keeps_account: AtomicBool,
     // Last, so that the catalogue is closed before another process may come.
-    lock: Option<StoreLock>,
+    pub(super) lock: Option<Arc<StoreLock>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -103,7 +113,7 @@ impl Store {
             catalogue: catalogue.map(Mutex::new),
             index: RwLock::new(index),
             observer: RwLock::new(None),
-            lock,
+            lock: lock.map(Arc::new),
         }
     }
 
@@ -112,7 +122,7 @@ impl Store {
     #[must_use]
     pub fn lock_descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.catalogue.as_ref()?;
-        self.lock.as_ref().map(StoreLock::descriptor)
+        self.lock.as_ref().map(|lock| lock.descriptor())
     }
 
     /// The store's directory.
@@ -284,57 +294,12 @@ impl Store {
         }
     }
 
-    pub(super) fn holders_of(&self, volume: &Volume) -> Vec<Holder> {
-        let mut holders = Vec::new();
-        self.tell(|observer| holders = observer.holders(volume));
-        if volume.users.load(Ordering::Acquire) > 0 {
-            holders.push(this_process());
-        }
-        holders
-    }
-
-    /// Nobody uses the image of the volume while the result lives; there is
-    /// none to be taken of a directory volume.
-    pub(super) fn take_image(&self, volume: &Volume) -> Result<Option<ImageGuard>> {
-        if volume.kind != Kind::Disk {
-            return Ok(None);
-        }
-        if volume.users.load(Ordering::Acquire) > 0 {
-            return Err(Error::InUse {
-                name: volume.name(),
-                holders: vec![this_process()],
-            });
-        }
-        let mut taken = None;
-        self.tell(|observer| taken = Some(observer.take_image(volume)));
-        let taken = taken.transpose().map_err(|holders| Error::InUse {
-            name: volume.name(),
-            holders,
-        })?;
-        // Left by a daemon that was killed.
-        let path = self.image_path(volume);
-        diskimg::wait_until_free(&path).map_err(|error| Error::Image {
-            path,
-            why: error.to_string(),
-        })?;
-        Ok(taken)
-    }
-
     pub(super) fn claim_name(&self, name: &VolumeName) -> Result<NameClaim<'_>> {
         self.index.write().claim_name(name)?;
         Ok(NameClaim {
             store: self,
             name: name.clone(),
         })
-    }
-}
-
-fn this_process() -> Holder {
-    let pid = std::process::id().cast_signed();
-    Holder {
-        pid: Some(pid),
-        command: crate::sys::process::command_of(pid),
-        ..Holder::unseen(Hold::OpenFile)
     }
 }
 

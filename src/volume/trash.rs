@@ -16,6 +16,7 @@ use super::error::{Error, Result};
 use super::image;
 use super::in_memory::Volume;
 use super::layout::{Layout, Place};
+use super::lease::Use;
 use super::manifest::Manifest;
 use super::purge::Doomed;
 use super::store::Store;
@@ -63,20 +64,30 @@ fn doomed(volume: &Volume) -> Doomed {
 impl Store {
     pub(super) fn remove_volume(&self, name: &VolumeName, how: Removal) -> Result<()> {
         self.writable()?;
-        let life = self.life.lock();
+        let check_pin = |volume: &Volume| match volume.row().pinned {
+            true => Err(Error::Pinned { name: name.clone() }),
+            false => Ok(()),
+        };
         let volume = self.index.read().find(name)?;
-        if volume.row().pinned {
-            return Err(Error::Pinned { name: name.clone() });
-        }
-        let holders = self.holders_of(&volume);
+        check_pin(&volume)?;
+        drop(volume);
+        // Until it is removed, or is not.
+        let lease = self.lease(name, Use::Alone)?;
+        let volume = Arc::clone(lease.volume());
+        let holders = self.seen_by_observer(&volume);
         if !holders.is_empty() {
             return Err(Error::InUse {
                 name: name.clone(),
                 holders,
             });
         }
-        // Until it is removed, or is not.
-        let _image = self.take_image(&volume)?;
+        let _image = self.take_image(&lease)?;
+        let life = self.life.lock();
+        // All that may have happened to it meanwhile.
+        if !self.is_called(name, &volume) {
+            return Err(Error::NotFound { name: name.clone() });
+        }
+        check_pin(&volume)?;
         match how {
             Removal::Trash => {
                 self.check_files(&volume)?;
@@ -185,11 +196,6 @@ impl Store {
         Ok(())
     }
 
-    /// Waits until nothing is left to be deleted but what cannot be.
-    pub fn wait_for_purges(&self) {
-        self.purger.wait();
-    }
-
     /// Deletes, at once, what an empty volume that nobody sees any more has
     /// left.
     pub(super) fn delete_for_good(&self, volume: &Volume) -> Result<()> {
@@ -286,14 +292,14 @@ impl Store {
             Some(which) => vec![self.index.read().find_in_trash(which)?],
             None => self.index.read().trash().map(Arc::clone).collect(),
         };
-        self.purge_these(&doomed)
+        self.purge_these(&doomed, &|_| true)
     }
 
-    fn purge_these(&self, volumes: &[Arc<Volume>]) -> Result<usize> {
+    fn purge_these(&self, volumes: &[Arc<Volume>], due: &dyn Fn(&Volume) -> bool) -> Result<usize> {
         let mut purged = 0;
         // In small steps, so that a full file system has room for each.
         for some in volumes.chunks(DROP_TOGETHER) {
-            let doomed = self.doom(some)?;
+            let doomed = self.doom(some, due)?;
             purged += doomed.len();
             self.purge(doomed)?;
         }
@@ -307,36 +313,40 @@ impl Store {
     /// [`Error::ReadOnly`], the catalogue cannot be written.
     pub fn expire_trash(&self, retention: Retention) -> Result<usize> {
         let now = Timestamp::now();
-        let is_over = |volume: &&Arc<Volume>| {
+        let is_over = |volume: &Volume| {
             let row = volume.row();
             row.trashed.is_some_and(|at| retention.is_over(at, now))
         };
         let over: Vec<_> = {
             let index = self.index.read();
-            index.trash().filter(is_over).map(Arc::clone).collect()
+            let over = index.trash().filter(|volume| is_over(volume));
+            over.map(Arc::clone).collect()
         };
         if over.is_empty() {
             return Ok(0);
         }
-        for volume in &over {
-            log::info!(
-                "removed volume {} ({}) has been in the trash for {retention} and is deleted",
-                volume.name(),
-                volume.id
-            );
-        }
-        self.purge_these(&over)
+        let purged = self.purge_these(&over, &is_over)?;
+        log::info!("{purged} volumes have been in the trash for {retention} and are deleted");
+        Ok(purged)
     }
 
     /// Commits that volumes in the trash are to be deleted; returns those that
-    /// nobody has restored meanwhile.
-    fn doom(&self, volumes: &[Arc<Volume>]) -> Result<Vec<Arc<Volume>>> {
+    /// nobody has restored meanwhile. One that was, and was removed again, has
+    /// to be `due` again, too.
+    fn doom(
+        &self,
+        volumes: &[Arc<Volume>],
+        due: &dyn Fn(&Volume) -> bool,
+    ) -> Result<Vec<Arc<Volume>>> {
         let _life = self.life.lock();
         let doomed: Vec<_> = volumes
             .iter()
-            .filter(|volume| volume.row().state == State::Trash)
+            .filter(|volume| volume.row().state == State::Trash && due(volume))
             .map(Arc::clone)
             .collect();
+        if doomed.is_empty() {
+            return Ok(doomed);
+        }
         let serials: Vec<_> = doomed.iter().map(|volume| volume.serial).collect();
         let now = Timestamp::now();
         self.commit_removal(|it| it.set_state(&serials, State::Purging, None, now))?;

@@ -15,6 +15,7 @@ use nix::unistd::syncfs;
 use super::api::Verified;
 use super::error::{Error, Result};
 use super::in_memory::Volume;
+use super::lease::Use;
 use super::store::Store;
 use super::walk::count;
 use crate::meta::UsageRow;
@@ -64,25 +65,25 @@ impl Store {
     }
 
     /// Saves the usage of all volumes that have changed, and marks those clean
-    /// whose figures are exact. For an orderly end: nothing may change a
-    /// volume while this runs.
+    /// whose figures are exact. For an orderly end: no mount may change a volume
+    /// while this runs, and files that were got from the store
+    /// ([`Volumes::files`](super::Volumes::files)) can be changed no more.
     ///
     /// # Errors
     /// The catalogue cannot be written; the volumes are counted at the next
     /// start then.
     pub fn settle(&self) -> Result<()> {
+        // For ever: who has files has marked their volume dirty when it got
+        // them, and does so no second time.
+        *self.files_gate.write() = false;
         self.drop_gone()?;
         let volumes = self.dirty_volumes();
         if volumes.is_empty() {
             return Ok(());
         }
-        // Files that are in use in this process may be changed after this,
-        // until the store is closed.
-        let closed = !*self.files_gate.read();
-        let is_still = |volume: &Volume| closed || volume.users.load(Ordering::Acquire) == 0;
         let rows: Vec<_> = volumes
             .iter()
-            .map(|volume| usage_row(volume, volume.usage_is_exact() && is_still(volume)))
+            .map(|volume| usage_row(volume, volume.usage_is_exact()))
             .collect();
         // What was counted must be on disk before it is said to be exact: the
         // host's file system may lose its last seconds in a power failure.
@@ -147,17 +148,34 @@ impl Store {
         volume.set_counted(used);
     }
 
-    /// Compares the account with a walk, in a store that nobody else uses.
+    /// Counts a volume whose files are to be changed by this process, if it is
+    /// not known what it holds.
+    pub(super) fn count_if_unknown(&self, volume: &Volume) -> Result<()> {
+        // One counts, and who has the files already waits for it.
+        let _still = volume.changing.lock();
+        if !volume.usage_is_exact() {
+            let used = self.recount(volume)?;
+            self.set_counted(volume, used)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the account with a walk, in a store that has no mount.
     pub(super) fn verify_offline(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
-        let volume = self.index.read().find(name)?;
-        check_is_directory(&volume)?;
+        check_is_directory(&*self.index.read().find(name)?)?;
+        let lease = self.lease(name, Use::Contents)?;
+        let volume = lease.volume();
+        // Another may have got the name meanwhile.
+        check_is_directory(volume)?;
+        let _still = volume.changing.lock();
         let (accounted, was_exact) = (volume.usage(), volume.usage_is_exact());
-        let found = self.recount(&volume)?;
+        let found = self.recount(volume)?;
         let repaired = repair && (accounted != found || !was_exact);
         if repaired {
-            self.mark_dirty(&volume)?;
-            self.adopt_count(&volume, found);
-            self.settle()?;
+            self.mark_dirty(volume)?;
+            self.adopt_count(volume, found);
+            // Believed after an orderly end of this process, and only then.
+            self.keeps_account.store(true, Ordering::Release);
         }
         Ok(Verified {
             name: volume.name(),

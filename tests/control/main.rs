@@ -97,7 +97,7 @@ fn every_call_gives_what_the_volumes_give() {
     let client = fixture.client();
     let mut spec = directory("a");
     spec.limits.bytes = Some(Bytes(1 << 40));
-    spec.labels.set("k", "v \u{1F4BE} \" \n");
+    spec.labels.set("k", "v \u{1F4BE} \" \\n");
     let made = client.create(&spec).unwrap();
     assert_eq!(made, fixture.volumes.get(&name("a")).unwrap());
     assert_eq!(client.get(&name("a")), Ok(made.clone()));

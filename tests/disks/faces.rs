@@ -110,6 +110,28 @@ fn the_image_is_a_file_like_the_stores() {
     }
 }
 
+/// Whoever opens an image that a dead daemon's server has not let go of waits
+/// for that, and nobody else with him.
+#[test]
+fn a_wait_for_an_image_holds_up_nobody() {
+    let mount = Mount::new();
+    create(&mount, "db", "64M");
+    let list = || mount.volfs().list();
+    let path = list()[0]["disk"]["path"].as_str().unwrap().to_owned();
+    // As fuse2fs has it.
+    let server = File::open(path).unwrap();
+    server.try_lock().unwrap();
+    std::thread::scope(|scope| {
+        let opened = scope.spawn(|| File::open(image(&mount, "db")));
+        for _ in 0..5 {
+            assert_eq!(list()[0]["name"], "db");
+            assert!(!opened.is_finished(), "it waits");
+        }
+        drop(server);
+        opened.join().unwrap().unwrap();
+    });
+}
+
 /// Mounting and attaching at the same moment: one after the other, or one of
 /// them is refused.
 #[test]

@@ -122,7 +122,8 @@ fn a_crun_container() {
         found = volfs.holders("v");
         found
             .iter()
-            .any(|it| it["within"]["container"]["engine"] == "crun")
+            // While it is being set up its root is not there yet.
+            .any(|it| it["within"]["container"]["engine"] == "crun" && it["mountpoint"] == "/data")
     });
     assert_eq!(how(&found), ["bind-mount"], "{found:?}");
     let within = format!("crun container volfs-test-{}", std::process::id());

@@ -8,6 +8,8 @@
 mod support;
 
 mod confined;
+mod leases;
+mod together;
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 use support::{Mount, TestDir};
 use volfs::model::{Bytes, DiskFsType, Mebibytes, VolumeName};
-use volfs::volume::{Error, FileKind, Removal};
+use volfs::volume::{Error, FileKind, Removal, Store, StoreOptions};
 use volfs::{Kind, SizeExt, Volume, VolumeFs, Volumes};
 
 /// A store, mounted or not, as a program gets at it.
@@ -320,10 +322,16 @@ fn offline_usage_is_there_for_the_next_who_opens_the_store() {
     let fs = volume.fs().unwrap();
     fs.mkdir("d").unwrap();
     fs.write("d/f", vec![0; 10_000]).unwrap();
-    // The files outlive the store that they were got from, and are of no use.
+    // The files outlive the store that they were got from: they cannot be
+    // changed any more, and nobody else gets the store.
     drop((volumes, volume));
     let closed = fs.write("late", "x").unwrap_err();
     assert!(matches!(closed, Error::BadStore { .. }), "{closed:?}");
+    assert_eq!(fs.read("d/f").unwrap().len(), 10_000);
+    let options = StoreOptions::default();
+    let locked = Store::open(&store, &options).unwrap_err();
+    assert!(matches!(locked, Error::Locked { .. }), "{locked:?}");
+    drop(fs);
     let volumes = volfs::open(&store).unwrap();
     let info = volumes.get(&name("v")).unwrap();
     assert!(info.used_is_exact);

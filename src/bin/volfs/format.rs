@@ -5,6 +5,7 @@ use std::fmt::Write;
 use volfs::volume::VolumeInfo;
 
 use crate::fields::{Field, Fixed};
+use crate::table;
 
 /// How a list is written.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ impl Template {
             match part {
                 Part::Text(text) => line += text,
                 // Writing to a String does not fail.
-                Part::Field(field) => drop(write!(line, "{}", field.text(info))),
+                Part::Field(field) => drop(write!(line, "{}", table::value(field.text(info)))),
             }
             line
         })
@@ -89,7 +90,7 @@ pub fn csv(list: &[VolumeInfo]) -> String {
     for info in list {
         let values = Fixed::ALL
             .iter()
-            .map(|&field| Field::Fixed(field).text(info));
+            .map(|&field| table::value(Field::Fixed(field).text(info)));
         writer.write_record(values).expect(PROOF);
     }
     let bytes = writer.into_inner().expect(PROOF);

@@ -8,7 +8,7 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, Width,
     presets,
 };
-use volfs::model::Timestamp;
+use volfs::model::{Plain, Timestamp, is_plain};
 
 /// Blanks between columns.
 const GAP: u16 = 2;
@@ -98,9 +98,19 @@ impl Listing {
         }
     }
 
-    /// Adds a line.
+    /// Adds a line. What others have chosen is shown and never obeyed by the
+    /// terminal.
     pub fn row(&mut self, cells: Vec<Cell>) {
-        let mut row = Row::from(cells);
+        let wraps = self.wraps;
+        let shown = cells.into_iter().map(|cell| {
+            let text = cell.content();
+            if text.chars().all(|c| is_plain(c) || wraps && c == '\n') {
+                cell
+            } else {
+                Cell::new(Plain(&text))
+            }
+        });
+        let mut row = Row::from(shown.collect::<Vec<_>>());
         if !self.wraps {
             row.max_height(1);
         }
@@ -166,6 +176,15 @@ enum Fit {
 impl fmt::Display for Listing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.fitted().trim_fmt())
+    }
+}
+
+/// A value as it is, for programs; on a terminal, as it may be shown there.
+pub fn value(text: String) -> String {
+    if std::io::stdout().is_terminal() {
+        Plain(&text).to_string()
+    } else {
+        text
     }
 }
 
@@ -240,6 +259,13 @@ mod tests {
             }
             assert_eq!(listing(Some(width)).len(), 3);
         }
+    }
+
+    #[test]
+    fn a_cell_is_shown_and_not_obeyed() {
+        let mut listing = Listing::of_width(&["NAME", "*LABELS"], None);
+        listing.row(["v", "k=\u{1b}[2J\u{9b}m\n"].map(Cell::new).into());
+        assert!(listing.to_string().ends_with(r"k=\u{1b}[2J\u{9b}m\n"));
     }
 
     #[test]

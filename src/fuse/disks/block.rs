@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use parking_lot::MutexGuard;
 
 use super::{BlockUse, CLOSE_GRACE, Disk, Face, ImageUser};
 use crate::diskimg::{ROOT_INODE, wait_until_free};
@@ -79,26 +80,43 @@ impl FileSystem {
             }
             Face::Taken | Face::Leaving(_) => return Err(OpError::DiskTaken(volume.name())),
         }
-        // What is shown without the kernel is open as handles only.
-        if self.read_only_because(volume).is_some() && !self.view_closes(volume) {
-            drop(face);
-            return Err(in_use());
+        // Both may wait for others.
+        *face = Face::Taken;
+        let prepare = || {
+            // What is shown without the kernel is open as handles only.
+            if self.read_only_because(volume).is_some() && !self.view_closes(volume) {
+                return Err(in_use());
+            }
+            self.length_of_free_image(volume)
+        };
+        let prepared = MutexGuard::unlocked(&mut face, prepare);
+        let begun = prepared.map(|length| BlockUse {
+            users: vec![user],
+            length,
+        });
+        let (now, result) = match begun {
+            Ok(open) => (Face::Block(open), Ok(())),
+            Err(error) => (Face::Resting, Err(error)),
+        };
+        *face = now;
+        disk.given_back.notify_all();
+        drop(face);
+        if result.is_ok() {
+            self.forget_contents(volume);
         }
-        // Left by a daemon that was killed.
+        result
+    }
+
+    /// How many bytes the image has, when nobody has it mounted: a daemon that
+    /// was killed may have left it so, and the kernel lets go of it late.
+    fn length_of_free_image(&self, volume: &Volume) -> OpResult<u64> {
         let path = self.store.image_path(volume);
         wait_until_free(&path).map_err(|error| OpError::Attach {
             name: volume.name(),
             errno: error.errno(),
             why: error.to_string(),
         })?;
-        let length = path.metadata().map_err(|_| Errno::EIO)?.len();
-        *face = Face::Block(BlockUse {
-            users: vec![user],
-            length,
-        });
-        drop(face);
-        self.forget_contents(volume);
-        Ok(())
+        Ok(path.metadata().map_err(|_| Errno::EIO)?.len())
     }
 
     /// Whether nobody has files of the volume open, or not any more.

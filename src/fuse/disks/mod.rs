@@ -64,9 +64,12 @@ struct WaysHere {
 
 /// One of them.
 struct Disk {
-    /// Not held while the image is attached and detached: it is taken then, and
-    /// whoever wants it waits a while, but not for ever, because there are few
-    /// threads for all volumes.
+    /// Not held while the image is attached and detached, nor while it is
+    /// waited for a dead daemon to let go of it: it is taken then, and whoever
+    /// wants it waits a while, but not for ever, because there are few threads
+    /// for all volumes. Held for at most `CLOSE_GRACE` while closes are on
+    /// their way: the image is still attached then, and who looks at it or
+    /// lists it is to see that and not what is in the image file.
     face: Mutex<Face>,
     given_back: Condvar,
     /// Milliseconds since the start.

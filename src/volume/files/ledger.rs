@@ -7,13 +7,13 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use nix::sys::stat::{FileStat, SFlag};
 use parking_lot::{MutexGuard, RwLock, RwLockReadGuard};
 
 use super::super::error::{Error, Result};
 use super::super::in_memory::Volume;
+use super::super::lease::Lease;
 use super::name::{Inside, no_space};
 use crate::meta::{Inode, Reservation, charge, grow, round_up};
 use crate::model::{Bytes, Kind};
@@ -26,7 +26,7 @@ pub(in super::super) type Gate = Arc<RwLock<bool>>;
 /// The account of a volume, and the right to change it.
 #[derive(Debug)]
 pub(in super::super) struct Ledger {
-    volume: Arc<Volume>,
+    lease: Lease,
     gate: Gate,
     store: PathBuf,
     read_only: bool,
@@ -35,24 +35,17 @@ pub(in super::super) struct Ledger {
 impl Ledger {
     /// The volume is in use until this is dropped.
     pub(in super::super) fn new(
-        volume: &Arc<Volume>,
+        lease: Lease,
         gate: &Gate,
         store: PathBuf,
         read_only: bool,
     ) -> Self {
-        volume.users.fetch_add(1, Ordering::AcqRel);
         Self {
-            volume: Arc::clone(volume),
+            lease,
             gate: Arc::clone(gate),
             store,
             read_only,
         }
-    }
-}
-
-impl Drop for Ledger {
-    fn drop(&mut self) {
-        self.volume.users.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -92,7 +85,7 @@ pub(super) fn begin(ledger: Option<&Ledger>) -> Result<Change<'_>> {
             why: "it has been closed".to_owned(),
         });
     }
-    let volume = &*ledger.volume;
+    let volume = &**ledger.lease.volume();
     let account = (volume.kind == Kind::Directory).then(|| Open {
         volume,
         _lock: volume.changing.lock(),

@@ -51,11 +51,12 @@ pub struct VolumeFs {
 
 #[derive(Debug)]
 struct Inner {
-    // Before the image, which it would keep attached.
+    // Dropped in this order: the root would keep the image attached, and with
+    // the ledger the lease goes, by which others may have the image.
     root: OwnedFd,
-    ledger: Option<Ledger>,
     // Held, never read: attached as long as the files are used.
     _image: Option<Arc<MountedImage>>,
+    ledger: Option<Ledger>,
 }
 
 impl VolumeFs {
@@ -86,8 +87,8 @@ impl VolumeFs {
         Self {
             inner: Arc::new(Inner {
                 root,
-                ledger,
                 _image: image,
+                ledger,
             }),
         }
     }

@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use super::*;
 use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage};
 use crate::volume::testing::{Scratch, make, name, names};
+use crate::volume::{Hold, ImageGuard};
 
 #[derive(Default)]
 struct Notes {
@@ -84,7 +85,7 @@ fn a_life() {
     assert!(Arc::ptr_eq(&store.volume(&name("e")).unwrap(), &volume));
 
     store.remove(&name("e"), Removal::Purge).unwrap();
-    store.wait_for_purges();
+    store.purger.wait();
     assert!(!store.layout.home(Place::Trash, volume.id).exists());
     assert!(!store.layout.home(Place::Volumes, volume.id).exists());
     assert_eq!(
@@ -296,4 +297,36 @@ fn a_manifest_changed_by_hand_is_put_right() {
     assert_eq!(store.check_manifests().unwrap(), [name("v")]);
     assert_eq!(fs::read_to_string(&path).unwrap(), right);
     assert!(store.check_manifests().unwrap().is_empty());
+}
+
+#[test]
+fn a_label_that_a_terminal_obeys_is_refused_and_an_old_one_unset() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let volume = make(&store, "v");
+    let bad = "\u{1b}[2J";
+    let set = Change {
+        set_labels: vec![("k".into(), bad.into())],
+        ..Change::default()
+    };
+    let refused = store.change(&name("v"), &set).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Error::InvalidSpec(InvalidSpec::LabelCharacter { .. })
+        ),
+        "{refused:?}"
+    );
+    assert!(!refused.to_string().contains('\u{1b}'), "{refused}");
+    // As an earlier version took it.
+    let mut row = (*volume.row()).clone();
+    row.labels.set(bad, bad);
+    volume.set_row(row);
+    let unset = Change {
+        unset_labels: vec![bad.into()],
+        set_labels: vec![("k".into(), "v".into())],
+        ..Change::default()
+    };
+    let labels = store.change(&name("v"), &unset).unwrap().labels;
+    assert_eq!(labels.iter().collect::<Vec<_>>(), [("k", "v")]);
 }

@@ -29,7 +29,7 @@ fn of_several_in_the_trash_the_last_comes_back() {
     assert_eq!(store.empty_trash(Some("x")).unwrap(), 1);
     assert_eq!(store.empty_trash(None).unwrap(), 1);
     assert_eq!(store.empty_trash(None).unwrap(), 0);
-    store.wait_for_purges();
+    store.purger.wait();
     assert_eq!(fs::read_dir(store.dir().join("trash")).unwrap().count(), 0);
 }
 
@@ -49,7 +49,7 @@ fn trees_that_resist_are_deleted() {
         fs::set_permissions(data.join(dir), fs::Permissions::from_mode(0o000)).unwrap();
     }
     store.remove(&name("v"), Removal::Purge).unwrap();
-    store.wait_for_purges();
+    store.purger.wait();
     assert_eq!(store.purges().unwrap(), []);
     assert_eq!(fs::read_dir(store.dir().join("trash")).unwrap().count(), 0);
     assert!(scratch.dir.path().join("outside/file").exists());
@@ -157,4 +157,41 @@ fn files_removed_by_hand() {
     store.rename(&name("lost"), &name("found")).unwrap();
     store.remove(&name("found"), Removal::Purge).unwrap();
     assert_eq!(names(&store), ["other"]);
+}
+
+#[test]
+fn what_comes_back_from_the_trash_meanwhile_does_not_expire() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let hour: Retention = "1h".parse().unwrap();
+    let remove_new = || {
+        let volume = make(&store, "v");
+        store.remove(&name("v"), Removal::Trash).unwrap();
+        volume
+    };
+    let mut volume = remove_new();
+    for _ in 0..200 {
+        // As if it had been there for long.
+        store.set_state_in_memory(&volume, State::Trash, Timestamp::from_nanos(0));
+        let start = std::sync::Barrier::new(2);
+        let (back, expired) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                start.wait();
+                let back = store.restore("v", None).is_ok();
+                if back {
+                    store.remove(&name("v"), Removal::Trash).unwrap();
+                }
+                back
+            });
+            start.wait();
+            let expired = store.expire_trash(hour).unwrap();
+            (other.join().unwrap(), expired)
+        });
+        // Removed again a moment ago, it has its hour before it.
+        assert_eq!(expired, usize::from(!back));
+        if !back {
+            volume = remove_new();
+        }
+        assert_eq!(store.trash().unwrap().len(), 1);
+    }
 }

@@ -65,3 +65,43 @@ fn a_restored_volume_keeps_account_and_limits() {
     assert_eq!((back.used, back.limits.inodes), (volume.usage(), Some(3)));
     assert!(back.used_is_exact);
 }
+
+/// A volume whose files may be changed is never said to be clean, whatever else
+/// goes on: it is counted if the process is killed then.
+#[test]
+fn a_repair_makes_no_other_volume_clean() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let (a, b) = (make(&store, "a"), make(&store, "b"));
+    let is_clean = || {
+        let rows = store.catalogue().unwrap().load().unwrap();
+        let row = rows.iter().find(|row| row.serial == b.serial).unwrap();
+        row.usage_clean
+    };
+    for round in 0..200 {
+        // Changed, and in nobody's use.
+        let files = store.files(&name("b")).unwrap();
+        files.write("f", vec![1; round * 100]).unwrap();
+        drop(files);
+        a.account().distrust();
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let repair = scope.spawn(|| {
+                start.wait();
+                assert!(store.verify(&name("a"), true).unwrap().repaired);
+            });
+            start.wait();
+            // At every moment of the repair.
+            let begun = std::time::Instant::now();
+            while begun.elapsed().as_micros() < 20 * round as u128 {
+                std::hint::spin_loop();
+            }
+            let files = store.files(&name("b")).unwrap();
+            repair.join().unwrap();
+            assert!(!is_clean(), "while its files are in use");
+            files.write("f", "").unwrap();
+        });
+    }
+    drop(store);
+    assert!(scratch.open().needs_recount().is_empty());
+}

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use volfs::model::Plain;
 use volfs::volume::{Holder, VolumeInfo, Volumes};
 
 use crate::context::Context;
@@ -116,7 +117,7 @@ fn text(inspected: &Inspected) -> String {
     line("Pinned:", &if info.pinned { "yes" } else { "no" });
     for (index, (key, value)) in info.labels.iter().enumerate() {
         let head = if index == 0 { "Labels:" } else { "" };
-        line(head, &format!("{key}={value}"));
+        line(head, &format!("{}={}", Plain(key), Plain(value)));
     }
     line("Created:", &info.created);
     line("Updated:", &info.updated);
