@@ -6,6 +6,7 @@ mod support;
 
 mod clones;
 mod cut;
+mod ends;
 mod hostile;
 mod round_trip;
 mod too_much;

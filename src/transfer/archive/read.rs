@@ -1,20 +1,31 @@
 //! Reading an archive that anybody may have made: nothing in it is believed
 //! further than it can be checked, and none of it is read into memory whole.
+//!
+//! An archive ends with two blocks of zeros (POSIX.1, pax, "ustar Interchange
+//! Format"). GNU tar reads on without a word where they are missing, and
+//! unpacks the files that are there. Here they are demanded: nothing else
+//! tells an archive that was cut between two files from a whole one.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, Read};
 
 use tar::EntryType;
 
-use super::padding;
 use super::pax::{Records, time_from_text, unescape};
 use super::sparse::{check_segments, map_in_header};
+use super::{BLOCK, padding};
 use crate::transfer::acl;
 use crate::transfer::attributes::Attributes;
 use crate::transfer::data::Segment;
 
-/// The most bytes of what is said of one file: names, and attributes, of which
-/// the kernel takes 64 KiB for each.
+/// The most bytes of what is said before one file, headers included: names, and
+/// attributes, of which the kernel takes 64 KiB for each.
 const META_MOST: u64 = 8 << 20;
+
+/// The most bytes of the names of a file's attributes: `XATTR_LIST_MAX`,
+/// `linux/limits.h`.
+const XATTR_NAMES_MOST: usize = 65536;
 
 /// What a file in an archive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +85,7 @@ impl From<&str> for Broken {
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => "it ends in the middle".into(),
+            io::ErrorKind::UnexpectedEof => CUT.into(),
             // What a decompressor says of its input has no number.
             _ if error.raw_os_error().is_none() => Self::Archive(error.to_string()),
             _ => Self::Io(error),
@@ -82,12 +93,25 @@ impl From<io::Error> for Broken {
     }
 }
 
+const CUT: &str = "it ends in the middle";
+
+/// Where there should be two blocks of zeros.
+const NO_END: &str = "it ends without the two blocks of zeros that say that it is complete, so that it may have been cut; if the program that made it leaves them out, add them: '(cat FILE; head -c 1024 /dev/zero) | volfs import NAME -'";
+
 pub(super) type Result<T> = std::result::Result<T, Broken>;
+
+/// What stands where a header may be.
+enum Block {
+    Header(Box<tar::Header>),
+    Zeros,
+    /// The input has ended.
+    Nothing,
+}
 
 /// An archive that is being read.
 pub(in crate::transfer) struct Reader<R> {
     pub(super) input: R,
-    global: Records,
+    comment: Option<Vec<u8>>,
     /// Stored bytes of the current file that have not been read, and what
     /// comes after them up to the next header.
     pub(super) left: u64,
@@ -98,7 +122,7 @@ impl<R: Read> Reader<R> {
     pub(in crate::transfer) fn new(input: R) -> Self {
         Self {
             input,
-            global: Records::default(),
+            comment: None,
             left: 0,
             pad: 0,
         }
@@ -106,7 +130,7 @@ impl<R: Read> Reader<R> {
 
     /// The comment of the archive as a whole, as far as it has been read.
     pub(in crate::transfer) fn comment(&self) -> Option<&[u8]> {
-        self.global.get("comment")
+        self.comment.as_deref()
     }
 
     /// The next file; `None` at the end. What has not been read of the one
@@ -114,32 +138,65 @@ impl<R: Read> Reader<R> {
     pub(in crate::transfer) fn next(&mut self) -> Result<Option<Entry>> {
         let mut local = Records::default();
         let (mut long_name, mut long_link) = (None, None);
+        let mut announced = false;
+        let mut said = 0;
         loop {
             let rest = self.left + self.pad;
             self.skip(rest)?;
             (self.left, self.pad) = (0, 0);
-            let Some(header) = self.header()? else {
-                return Ok(None);
+            let header = match self.header()? {
+                Block::Header(header) => header,
+                Block::Zeros | Block::Nothing if announced => {
+                    return Err("what it says last is of a file that does not come".into());
+                }
+                Block::Zeros => {
+                    return match self.header()? {
+                        Block::Zeros => Ok(None),
+                        Block::Nothing => Err(NO_END.into()),
+                        Block::Header(_) => Err("it has a block of zeros in the middle".into()),
+                    };
+                }
+                Block::Nothing => return Err(NO_END.into()),
             };
             let size = header.entry_size().map_err(Broken::from)?;
-            match header.entry_type() {
-                EntryType::XHeader => local = Records::parse(&self.meta(size)?)?,
+            let kind = header.entry_type();
+            if is_file(kind) {
+                return self.entry(&header, &local, long_name, long_link).map(Some);
+            }
+            said = size.saturating_add(said + BLOCK);
+            if said > META_MOST {
+                return Err(format!(
+                    "what it says before one file is longer than {META_MOST} bytes"
+                )
+                .into());
+            }
+            let bytes = self.meta(size)?;
+            announced |= matches!(
+                kind,
+                EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink
+            );
+            match kind {
+                EntryType::XHeader => local = Records::parse(bytes)?,
                 EntryType::XGlobalHeader => {
-                    let records = Records::parse(&self.meta(size)?)?;
-                    for (key, value) in records.iter() {
-                        self.global.push(key, value);
+                    // Nothing else of it is kept.
+                    if let Some(comment) = Records::parse(bytes)?.get("comment") {
+                        self.comment = Some(comment.to_vec());
                     }
                 }
-                EntryType::GNULongName => long_name = Some(c_string(self.meta(size)?)),
-                EntryType::GNULongLink => long_link = Some(c_string(self.meta(size)?)),
+                EntryType::GNULongName => long_name = Some(c_string(bytes)),
+                EntryType::GNULongLink => long_link = Some(c_string(bytes)),
                 // The name of the archive itself.
-                other if other.as_byte() == b'V' => {
-                    self.skip(size)?;
-                    self.skip(padding(size))?;
-                }
-                _ => return self.entry(&header, &local, long_name, long_link).map(Some),
+                _ => {}
             }
         }
+    }
+
+    /// Reads whatever comes after the end: who sends it is not to be told that
+    /// nobody wants it, and a compressed archive is checked only there. At most
+    /// so many bytes at a time; `false` when there are no more.
+    pub(in crate::transfer) fn drain(&mut self, most: u64) -> Result<bool> {
+        let drained = io::copy(&mut (&mut self.input).take(most), &mut io::sink())?;
+        Ok(drained == most)
     }
 
     /// Reads stored bytes of the current file.
@@ -150,7 +207,7 @@ impl<R: Read> Reader<R> {
         }
         loop {
             match self.input.read(&mut buffer[..most]) {
-                Ok(0) => return Err("it ends in the middle".into()),
+                Ok(0) => return Err(CUT.into()),
                 Ok(read) => {
                     self.left -= read as u64;
                     return Ok(read);
@@ -161,22 +218,21 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn header(&mut self) -> Result<Option<tar::Header>> {
+    fn header(&mut self) -> Result<Block> {
         let mut header = tar::Header::new_old();
         let block = header.as_mut_bytes();
-        // An archive without the two blocks of zeros at its end is read, too.
         let mut filled = 0;
         while filled < block.len() {
             match self.input.read(&mut block[filled..]) {
-                Ok(0) if filled == 0 => return Ok(None),
-                Ok(0) => return Err("it ends in the middle".into()),
+                Ok(0) if filled == 0 => return Ok(Block::Nothing),
+                Ok(0) => return Err(CUT.into()),
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
         if block.iter().all(|&byte| byte == 0) {
-            return Ok(None);
+            return Ok(Block::Zeros);
         }
         // The checksum field itself counts as spaces.
         let sum: u32 = (0_usize..)
@@ -190,16 +246,13 @@ impl<R: Read> Reader<R> {
             })
             .sum();
         match header.cksum() {
-            Ok(said) if said == sum => Ok(Some(header)),
+            Ok(said) if said == sum => Ok(Block::Header(Box::new(header))),
             _ => Err("it is no tar archive, or it is damaged: a checksum is wrong".into()),
         }
     }
 
-    /// Reads what is said of a file.
+    /// Reads what is said of a file: at most `META_MOST` bytes.
     fn meta(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > META_MOST {
-            return Err(format!("what it says of one file is {size} bytes long").into());
-        }
         let mut bytes = vec![0; size as usize];
         self.input.read_exact(&mut bytes)?;
         self.skip(padding(size))?;
@@ -209,7 +262,7 @@ impl<R: Read> Reader<R> {
     fn skip(&mut self, count: u64) -> Result<()> {
         let skipped = io::copy(&mut (&mut self.input).take(count), &mut io::sink())?;
         if skipped < count {
-            return Err("it ends in the middle".into());
+            return Err(CUT.into());
         }
         Ok(())
     }
@@ -302,6 +355,17 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// Whether it is a file itself, and not something that is said of the next.
+fn is_file(kind: EntryType) -> bool {
+    !matches!(
+        kind,
+        EntryType::XHeader
+            | EntryType::XGlobalHeader
+            | EntryType::GNULongName
+            | EntryType::GNULongLink
+    ) && kind.as_byte() != b'V'
+}
+
 fn kind_of(header: &tar::Header, path: &[u8]) -> Option<Kind> {
     let device = || {
         let part = |part: io::Result<Option<u32>>| part.ok().flatten().unwrap_or(0);
@@ -381,31 +445,44 @@ fn is_blank(field: &[u8]) -> bool {
     field.iter().all(|byte| matches!(byte, 0 | b' '))
 }
 
-fn xattrs(local: &Records) -> std::result::Result<Vec<(std::ffi::OsString, Vec<u8>)>, String> {
+fn xattrs(local: &Records) -> std::result::Result<Vec<(OsString, Vec<u8>)>, String> {
     use std::os::unix::ffi::OsStringExt;
-    let mut found: Vec<(std::ffi::OsString, Vec<u8>)> = Vec::new();
+    // The last of a name counts.
+    let mut found: BTreeMap<Vec<u8>, (bool, &[u8])> = BTreeMap::new();
+    let mut names = 0;
     for (key, value) in local.iter() {
-        let acl = match key {
-            b"SCHILY.acl.access" => Some(acl::ACCESS),
-            b"SCHILY.acl.default" => Some(acl::DEFAULT),
-            _ => None,
+        let name = match key {
+            b"SCHILY.acl.access" => acl::ACCESS.into(),
+            b"SCHILY.acl.default" => acl::DEFAULT.into(),
+            _ => match key.strip_prefix(b"SCHILY.xattr.") {
+                Some(name) => unescape(name),
+                None => continue,
+            },
         };
-        let (name, value) = if let Some(name) = acl {
-            let text = std::str::from_utf8(value).map_err(|_| "a damaged ACL")?;
-            (name.into(), acl::from_text(text)?)
-        } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            let name = unescape(name);
-            if name.is_empty() || name.contains(&0) {
-                return Err("an extended attribute without a name".to_owned());
-            }
-            (std::ffi::OsString::from_vec(name), value.to_vec())
-        } else {
-            continue;
-        };
-        found.retain(|(other, _)| *other != name);
-        found.push((name, value));
+        if name.is_empty() || name.contains(&0) {
+            return Err("an extended attribute without a name".to_owned());
+        }
+        let is_text = key.starts_with(b"SCHILY.acl.");
+        let len = name.len() + 1;
+        if found.insert(name, (is_text, value)).is_none() {
+            names += len;
+        }
+        if names > XATTR_NAMES_MOST {
+            return Err("more extended attributes than a file can have".to_owned());
+        }
     }
-    Ok(found)
+    found
+        .into_iter()
+        .map(|(name, (is_text, value))| {
+            let value = if is_text {
+                let text = std::str::from_utf8(value).map_err(|_| "a damaged ACL")?;
+                acl::from_text(text)?
+            } else {
+                value.to_vec()
+            };
+            Ok((OsString::from_vec(name), value))
+        })
+        .collect()
 }
 
 /// GNU's long names end with a zero byte.

@@ -8,7 +8,7 @@ use super::pax::Records;
 use super::read::{Broken, Content, Reader, Result};
 use crate::transfer::data::Segment;
 
-/// The most segments of one file. Each is 16 bytes here.
+/// The most segments of one file. Each is 16 bytes here: 64 MiB.
 const SEGMENTS_MOST: u64 = 1 << 22;
 
 impl<R: Read> Reader<R> {
@@ -22,7 +22,8 @@ impl<R: Read> Reader<R> {
         if count > SEGMENTS_MOST {
             return Err(format!("a file has {count} segments").into());
         }
-        let mut segments = Vec::new();
+        // Not twice as much while it grows; what is not used is not there.
+        let mut segments = Vec::with_capacity(count as usize);
         for _ in 0..count {
             let offset = map.number(self)?;
             let len = map.number(self)?;
