@@ -8,6 +8,7 @@ mod clones;
 mod cut;
 mod ends;
 mod hostile;
+mod memory;
 mod round_trip;
 mod too_much;
 

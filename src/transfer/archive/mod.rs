@@ -9,6 +9,7 @@
 
 mod pax;
 mod read;
+mod said;
 mod sparse;
 mod write;
 
