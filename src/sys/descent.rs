@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -16,10 +16,12 @@ use nix::sys::stat::{FileStat, Mode};
 
 use super::{Result, node};
 
-/// How directories are opened for reading: never through a link.
+/// How directories are opened for reading: never through a link, and without
+/// leaving a trace of it where that is allowed.
 pub const LIST: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
     .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_NOATIME)
     .union(OFlag::O_CLOEXEC);
 
 /// As [`LIST`], for what is only to be gone through.
@@ -36,15 +38,25 @@ const OPEN_AT_ONCE: usize = 64;
 /// # Errors
 /// As `open(2)`: `ELOOP` and `ENOTDIR` for what is no directory.
 pub fn open_top(path: &Path, flags: OFlag) -> Result<OwnedFd> {
-    open(path, flags, Mode::empty())
+    without_trace(flags, |flags| open(path, flags, Mode::empty()))
 }
 
 /// Opens the directory `name` of `dir`, with [`LIST`] or [`PASS`].
 ///
 /// # Errors
 /// As [`open_top`].
-pub fn open_below(dir: &OwnedFd, name: &OsStr, flags: OFlag) -> Result<OwnedFd> {
-    openat(dir, name, flags, Mode::empty())
+pub fn open_below(dir: impl AsFd, name: &OsStr, flags: OFlag) -> Result<OwnedFd> {
+    without_trace(flags, |flags| {
+        openat(dir.as_fd(), name, flags, Mode::empty())
+    })
+}
+
+fn without_trace(flags: OFlag, open: impl Fn(OFlag) -> Result<OwnedFd>) -> Result<OwnedFd> {
+    match open(flags) {
+        // Only the owner may leave the access time alone.
+        Err(Errno::EPERM) => open(flags - OFlag::O_NOATIME),
+        other => other,
+    }
 }
 
 /// A directory, and those above it up to the top.

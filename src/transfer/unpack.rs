@@ -27,8 +27,8 @@ use super::filling::Filling;
 use super::import::Import;
 use super::make;
 use crate::meta::{ATTRIBUTES_MOST, Inode};
-use crate::model::{Limits, Usage};
-use crate::sys::node::{chmod, open_beneath, open_path};
+use crate::model::{Limits, Usage, shown};
+use crate::sys::node::{self, chmod, open_beneath, open_path};
 use crate::volume::{Error, Result};
 
 const DIR: OFlag = OFlag::O_PATH
@@ -167,7 +167,7 @@ impl Unpacker {
                     Errno::ENOENT => refused(path, "is a link to something that is not there"),
                     errno => failed(errno),
                 })?;
-                self.replace(dir, name, path, || make::link(&inode, dir, name))?;
+                self.replace(dir, name, path, || node::link(&inode, dir, name))?;
                 return Ok(None);
             }
             Kind::Symlink => {
@@ -215,8 +215,8 @@ impl Unpacker {
             other => return other.map_err(failed),
         }
         let there = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
-        let kind = SFlag::from_bits_truncate(there.st_mode & SFlag::S_IFMT.bits());
-        if kind == SFlag::S_IFDIR {
+        let inode = Inode::of(&there);
+        if inode == Inode::Directory {
             unlinkat(dir, name, UnlinkatFlags::RemoveDir).map_err(|errno| match errno {
                 Errno::ENOTEMPTY | Errno::EEXIST => refused(
                     path,
@@ -225,17 +225,11 @@ impl Unpacker {
                 errno => failed(errno),
             })?;
             self.open_for_good(path);
-            self.budget.give_back(Inode::Directory);
         } else {
             unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).map_err(failed)?;
-            if there.st_nlink <= 1 {
-                self.budget.give_back(match kind {
-                    SFlag::S_IFREG => Inode::File {
-                        size: there.st_size.unsigned_abs(),
-                    },
-                    _ => Inode::Other,
-                });
-            }
+        }
+        if inode == Inode::Directory || there.st_nlink <= 1 {
+            self.budget.give_back(inode);
         }
         make().map_err(failed)
     }
@@ -390,6 +384,6 @@ fn through_link(path: &Path) -> Error {
 
 fn refused(path: &Path, why: &str) -> Error {
     Error::Archive {
-        why: format!("{path:?} {why}"),
+        why: format!("{} {why}", shown(path)),
     }
 }

@@ -6,7 +6,10 @@
 //! unpacks the files that are there. Here they are demanded: nothing else
 //! tells an archive that was cut between two files from a whole one.
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use tar::EntryType;
 
@@ -14,6 +17,7 @@ use super::pax::Records;
 use super::said::attributes;
 use super::sparse::{check_segments, map_in_header};
 use super::{BLOCK, padding};
+use crate::model::shown;
 use crate::transfer::attributes::Attributes;
 use crate::transfer::data::Segment;
 
@@ -274,8 +278,8 @@ impl<R: Read> Reader<R> {
             .map(<[u8]>::to_vec)
             .or(long_name)
             .unwrap_or_else(|| header.path_bytes().into_owned());
-        let shown = String::from_utf8_lossy(&path).into_owned();
-        let wrong = |what: &str| Broken::Archive(format!("{shown:?} has {what}"));
+        let shown = shown(Path::new(OsStr::from_bytes(&path)));
+        let wrong = |what: &str| Broken::Archive(format!("{shown} has {what}"));
         let link = local
             .get("linkpath")
             .map(<[u8]>::to_vec)
@@ -344,7 +348,7 @@ impl<R: Read> Reader<R> {
             });
         };
         check_segments(&content, self.left)
-            .map_err(|what| format!("the holes of {shown:?} {what}"))?;
+            .map_err(|what| format!("the holes of {shown} {what}"))?;
         Ok(content)
     }
 }
