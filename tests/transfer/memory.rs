@@ -1,13 +1,13 @@
 //! What an import keeps in memory, whatever the archive says.
 
-use std::io::{BufWriter, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::io::{BufWriter, Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use tar::EntryType;
 
 use crate::hostile::{World, entry, file, pax, records};
 use crate::support::wait_for;
-use crate::{assert_exact, data_of};
+use crate::{args, assert_exact, data_of};
 
 /// An import that is sent an archive while it runs.
 struct Fed {
@@ -108,6 +108,67 @@ fn attributes_of_directories_are_not_kept() {
     assert_eq!(&found[..len], value.as_bytes());
 }
 
+/// 16 bytes for each segment, and not twice as much.
+#[test]
+fn maps_of_holes_by_the_million() {
+    let world = World::new();
+    let mut import = Fed::new(&world, &[]);
+    let count = 1 << 22;
+    let mut map = format!("{count}\n").into_bytes();
+    map.extend(b"0\n0\n".repeat(count));
+    map.resize(map.len().next_multiple_of(512), 0);
+    let mut bytes = Vec::new();
+    let sparse = [
+        ("GNU.sparse.major", "1"),
+        ("GNU.sparse.minor", "0"),
+        ("GNU.sparse.name", "first"),
+        ("GNU.sparse.realsize", "0"),
+    ];
+    pax(&mut bytes, &sparse);
+    entry(&mut bytes, "s", EntryType::Regular, "", &map);
+    import.send(&bytes);
+    let numbers = "0,".repeat(3 << 20);
+    let mut bytes = Vec::new();
+    let sparse = [("GNU.sparse.size", "0"), ("GNU.sparse.map", &numbers)];
+    pax(&mut bytes, &sparse);
+    entry(&mut bytes, "second", EntryType::Regular, "", b"");
+    import.send(&bytes);
+    let peak = import.peak();
+    println!("{peak} KiB for a map of {count} segments");
+    assert!(peak < MOST_KIB + (64 << 10), "{peak} KiB");
+}
+
+/// What is needed to decompress is said by the archive; more than 128 MiB is
+/// refused.
+#[test]
+fn decompression_under_a_memory_limit() {
+    let world = World::new();
+    for (window, ok) in [(27, true), (28, false)] {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window).unwrap();
+        encoder.write_all(&file("f")).unwrap();
+        // The end, and what is read after it.
+        std::io::copy(&mut std::io::repeat(0).take(300 << 20), &mut encoder).unwrap();
+        let archive = world.archive(&encoder.finish().unwrap());
+        let out = Command::new("prlimit")
+            .arg("--data=200000000")
+            .arg(env!("CARGO_BIN_EXE_volfs"))
+            .args(args!["import", "v", archive])
+            .env("VOLFS_STORE", world.volfs.store())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.success(), ok, "{said}");
+        if ok {
+            world.volfs.ok(&["rm", "--purge", "v"]);
+        } else {
+            assert!(said.contains("memory"), "{said}");
+        }
+    }
+    world.untouched();
+}
+
 /// One name makes as many directories as it has parts.
 #[test]
 fn a_path_of_many_directories() {
@@ -116,12 +177,12 @@ fn a_path_of_many_directories() {
     let mut bytes = Vec::new();
     pax(
         &mut bytes,
-        &[("path", &format!("{}f", "d/".repeat(50_000)))],
+        &[("path", &format!("{}f", "d/".repeat(15_000)))],
     );
     bytes.extend(file("f"));
     import.send(&bytes);
     let peak = import.peak();
-    println!("{peak} KiB for a path of 50,000 directories");
+    println!("{peak} KiB for a path of 15,000 directories");
     assert!(peak < MOST_KIB, "{peak} KiB");
     assert_exact(&world.volfs, "v");
     world.volfs.ok(&["rm", "--purge", "--wait", "v"]);
