@@ -25,7 +25,7 @@ mod tests {
         assert_eq!(shown(Path::new("a\nb")), r#""a\nb""#);
         let long = "ü/".repeat(1000);
         let text = shown(Path::new(&long));
-        assert!(text.len() < 420 && text.contains("ü/…"), "{text}");
+        assert!(text.len() < 420 && text.contains('…'), "{text}");
         assert!(text.starts_with('"') && text.ends_with('"'));
     }
 }

@@ -235,8 +235,9 @@ mod tests {
             let mut descent = descend(dir.path(), 2 * OPEN_AT_ONCE);
             rise(&mut descent, OPEN_AT_ONCE);
             assert!(descent.above.is_empty());
-            let path = dir.path().join("d/".repeat(OPEN_AT_ONCE - 1));
-            let here = path.join("d");
+            let here = dir.path().join("d/".repeat(OPEN_AT_ONCE));
+            // Without a slash at its end.
+            let path = here.parent().unwrap().to_owned();
             fs::rename(here, dir.path().join("here")).unwrap();
             fs::rename(&path, dir.path().join("above")).unwrap();
             if link {
