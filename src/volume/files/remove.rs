@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
-use nix::sys::stat::{SFlag, fstatat};
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::ledger::Change;
 use super::name::Inside;
-use crate::sys::descent::{Descent, LIST, open_below};
-use crate::sys::dir;
+use crate::sys::descent::{Descent, LIST};
+use crate::sys::{dir, node};
 use crate::volume::error::Result;
 
 /// Removes a file.
@@ -31,8 +31,18 @@ pub(super) fn file<P: ?Sized + nix::NixPath>(
     Ok(())
 }
 
+/// How directories are opened. Others than the owner are not asked to leave the
+/// access time alone.
+const DIR: OFlag = LIST.difference(OFlag::O_NOATIME);
+
+/// Opens a directory to be emptied; `EXDEV` where something is mounted, which is
+/// not the volume's.
+fn open_below(dir: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    node::open_beneath(dir, name, DIR, Mode::empty())
+}
+
 /// Removes the directory `name` of `parent` with all that it holds; each file
-/// is a change of its own, so that others get their turn.
+/// is a change of its own, so that others get their turn. Stops at a mount.
 pub(super) fn tree<'a>(
     begin: impl Fn() -> Result<Change<'a>>,
     parent: OwnedFd,
@@ -40,17 +50,17 @@ pub(super) fn tree<'a>(
     at: &Inside,
 ) -> Result<()> {
     let failed = |errno| at.failed("remove", errno);
-    let top = open_below(&parent, name.as_os_str(), LIST).map_err(failed)?;
+    let top = open_below(&parent, name.as_os_str()).map_err(failed)?;
     // For each level, what is still to be removed in it.
     let mut levels = vec![dir::names(&top).map_err(failed)?];
-    let mut descent = Descent::new(top, LIST).map_err(failed)?;
+    let mut descent = Descent::new(top, DIR).map_err(failed)?;
     while let Some(left) = levels.last_mut() {
         if let Some(entry) = left.pop() {
             match file(&begin()?, descent.dir().as_fd(), entry.as_c_str()) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(Errno::EISDIR) => {
                     let entry = OsStr::from_bytes(entry.to_bytes());
-                    let below = open_below(descent.dir(), entry, LIST).map_err(failed)?;
+                    let below = open_below(descent.dir(), entry).map_err(failed)?;
                     levels.push(dir::names(&below).map_err(failed)?);
                     descent.enter(entry, below).map_err(failed)?;
                 }
