@@ -4,9 +4,12 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
+use rustix::fs::CWD;
+use volfs::transfer::{ExportOptions, export};
 
 use crate::support::{TestDir, Volfs};
 use crate::{args, assert_exact, data_of, inspect};
@@ -122,4 +125,75 @@ fn the_library_removes_a_tree_that_is_deeper_than_descriptors_go() {
     assert_eq!(left.map(drop), Err(nix::errno::Errno::ENOENT));
     assert_eq!(inspect(&volfs, "v")["used"]["inodes"], 2);
     assert_exact(&volfs, "v");
+}
+
+/// Somebody moves directories about, and puts links out of the volume in their
+/// place: a copy has what is in the volume, or is refused.
+#[test]
+fn directories_that_are_swapped_for_links_meanwhile() {
+    const LEVELS: usize = 150;
+    let dir = TestDir::new();
+    let volfs = Volfs::new(&dir.join("store"));
+    volfs.ok(&["create", "src"]);
+    let outside = dir.mkdir("outside");
+    std::fs::write(outside.join("secret"), "secret").unwrap();
+    let src = data_of(&volfs, "src");
+    let tree = src.join("d/".repeat(LEVELS));
+    std::fs::create_dir_all(&tree).unwrap();
+    let links: Vec<_> = [5, 70, 140]
+        .map(|level| {
+            let path = src.join("d/".repeat(level));
+            std::fs::write(path.join("f"), "inside").unwrap();
+            let link = src.join(format!("link-{level}"));
+            std::os::unix::fs::symlink(&outside, &link).unwrap();
+            (path.join("d"), link)
+        })
+        .into();
+    let stop = AtomicBool::new(false);
+    let mut swaps = AtomicU64::new(0);
+    let (mut taken, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for (path, link) in links.iter().rev() {
+                    for _ in 0..2 {
+                        let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                        rustix::fs::renameat_with(CWD, path, CWD, link, exchange).unwrap();
+                        swaps.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        let stop = StopAtEnd(&stop);
+        let volumes = volfs::open(volfs.store()).unwrap();
+        let options = ExportOptions {
+            compress: false,
+            archive: "a.tar".into(),
+        };
+        let name = "src".parse().unwrap();
+        for _ in 0..300 {
+            let mut archive = Vec::new();
+            match export(&*volumes, &name, &options, &mut archive, &()) {
+                Ok(_) => taken += 1,
+                Err(error) => {
+                    let said = error.to_string();
+                    assert!(said.contains("come back to"), "{said}");
+                    refused += 1;
+                }
+            }
+            let has = |word: &[u8]| archive.windows(word.len()).any(|it| it == word);
+            assert!(!has(b"secret"), "something from outside");
+        }
+        drop(stop);
+    });
+    println!("{taken} taken, {refused} refused, {swaps:?} swaps");
+    assert!(taken > 0 && *swaps.get_mut() > 1000);
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
