@@ -111,10 +111,7 @@ impl Volume {
     /// directory volume. `None` when there is no limit.
     #[must_use]
     pub fn capacity_bytes(&self) -> Option<u64> {
-        match &self.info.disk {
-            Some(disk) => Some(disk.size.0),
-            None => self.info.limits.bytes.map(|bytes| bytes.0),
-        }
+        self.info.capacity().map(|bytes| bytes.0)
     }
 
     /// Layout of the image of a disk volume.

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, SFlag};
+use nix::sys::stat::FileStat;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{OpError, OpResult};
@@ -53,17 +53,6 @@ impl SizeLocks {
 
     pub(super) fn exclusive(&self, node: NodeId) -> RwLockWriteGuard<'_, ()> {
         self.shard(node).write()
-    }
-}
-
-/// What an inode is charged.
-pub(super) fn inode_of(stat: &FileStat) -> Inode {
-    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-        SFlag::S_IFREG => Inode::File {
-            size: stat.st_size.unsigned_abs(),
-        },
-        SFlag::S_IFDIR => Inode::Directory,
-        _ => Inode::Other,
     }
 }
 
@@ -185,7 +174,7 @@ impl FileSystem {
         let inode = self.handles.inode(node);
         let known = match inode.as_ref().and_then(|inode| inode.charged_size()) {
             Some(size) => Inode::File { size },
-            None => inode_of(&stat),
+            None => Inode::of(&stat),
         };
         let identity = Some((node, self.generation_of(node)));
         let charging = journal::charging(Item::First, volume.serial, identity, charge(known));
@@ -220,11 +209,11 @@ impl FileSystem {
         } = removing;
         match node::stat(&fd) {
             // A directory has no other name; btrfs leaves its link count at 1.
-            Ok(stat) if stat.st_nlink == 0 || inode_of(&stat) == Inode::Directory => {
+            Ok(stat) if stat.st_nlink == 0 || Inode::of(&stat) == Inode::Directory => {
                 if !self.handles.unlinked(node) {
                     self.give_back(volume, &stat, &fd, &charging);
                 }
-                if inode_of(&stat) == Inode::Directory {
+                if Inode::of(&stat) == Inode::Directory {
                     self.dir_cache.remove(node);
                 }
                 let mut attr = Attr::from_host(node, &stat);
@@ -254,7 +243,7 @@ impl FileSystem {
         fd: impl AsFd,
         charging: &Charging,
     ) {
-        let inode = inode_of(stat);
+        let inode = Inode::of(stat);
         let charge = charge(inode);
         charging.becomes(Usage::default());
         volume.account().release(charge.bytes, charge.inodes);

@@ -7,13 +7,12 @@ use std::collections::HashSet;
 
 use nix::fcntl::OFlag;
 
-use super::charge::inode_of;
 use super::counting::Held;
 use super::error::OpResult;
 use super::fs::{FileSystem, Located};
 use super::handles::Handle;
 use crate::failpoint;
-use crate::meta::charge;
+use crate::meta::{Inode, charge};
 use crate::model::{Bytes, Usage, VolumeName};
 use crate::sys::node;
 use crate::volume::{Error, Result, Verified, Volume, Volumes, check_is_directory};
@@ -127,7 +126,7 @@ fn look(fs: &FileSystem, volume: &Volume) -> Result<Moment> {
                     node::stat(file).map_err(|errno| failed(errno.into()))?
                 }
             };
-            nameless = sum(nameless, charge(inode_of(&stat)));
+            nameless = sum(nameless, charge(Inode::of(&stat)));
         }
     }
     Ok(Moment {

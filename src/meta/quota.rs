@@ -2,6 +2,8 @@
 //!
 //! Knows no volume, no counter and no limit; see [`super::Account`] for those.
 
+use nix::sys::stat::{FileStat, SFlag};
+
 use crate::model::{Bytes, Usage};
 
 /// Bytes are charged in units of this size. A power of two.
@@ -26,6 +28,20 @@ pub enum Inode {
     Directory,
     /// A symbolic link, fifo, socket or device node.
     Other,
+}
+
+impl Inode {
+    /// Of an inode of the host.
+    #[must_use]
+    pub fn of(stat: &FileStat) -> Self {
+        match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFREG => Self::File {
+                size: stat.st_size.unsigned_abs(),
+            },
+            SFlag::S_IFDIR => Self::Directory,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// What one inode is charged. Hard links share the charge of their inode.

@@ -7,6 +7,7 @@ mod age;
 mod id;
 mod name;
 mod retention;
+mod shown;
 mod size;
 mod spec;
 mod text;
@@ -16,6 +17,7 @@ pub use age::{Age, InvalidAge};
 pub use id::{Serial, Slot, VolumeId};
 pub use name::{InvalidName, VolumeName};
 pub use retention::Retention;
+pub(crate) use shown::shown;
 pub use size::{Bytes, IntoSize, InvalidSize, Mebibytes, SizeExt};
 pub use spec::{
     DiskFormat, DiskFsType, InvalidSpec, Kind, Labels, Limits, Owner, Usage, VolumeSpec,

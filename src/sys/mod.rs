@@ -1,9 +1,11 @@
 //! Safe wrappers of the system calls that the standard library and `nix` do
 //! not offer. The only place with `unsafe` code; knows nothing of volumes.
 
+pub mod acl;
 pub mod backing;
 pub mod clone;
 pub mod creds;
+pub mod descent;
 pub mod dir;
 pub mod ext4;
 pub mod handle;

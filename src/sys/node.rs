@@ -28,17 +28,7 @@ const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH
 /// # Errors
 /// `ENOENT`; `ELOOP` for a link on the way; `EXDEV` where it would leave `dir`.
 pub fn open_beneath(dir: impl AsFd, path: &OsStr, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(flags | OFlag::O_CLOEXEC)
-        .mode(mode)
-        .resolve(BENEATH);
-    loop {
-        // EAGAIN: a rename elsewhere raced with the walk (openat2(2)).
-        match openat2(dir.as_fd(), path, how) {
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            result => return result,
-        }
-    }
+    resolve(dir.as_fd(), path, flags, mode, BENEATH)
 }
 
 /// As [`open_beneath`], but symbolic links are followed as far as they stay
@@ -47,13 +37,24 @@ pub fn open_beneath(dir: impl AsFd, path: &OsStr, flags: OFlag, mode: Mode) -> R
 /// # Errors
 /// `ENOENT`; `EXDEV` where it would leave `dir`, or its file system.
 pub fn open_inside(dir: impl AsFd, path: &OsStr, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
+    let with_links = BENEATH.difference(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    resolve(dir.as_fd(), path, flags, mode, with_links)
+}
+
+fn resolve(
+    dir: BorrowedFd<'_>,
+    path: &OsStr,
+    flags: OFlag,
+    mode: Mode,
+    how: ResolveFlag,
+) -> Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .mode(mode)
-        .resolve(BENEATH.difference(ResolveFlag::RESOLVE_NO_SYMLINKS));
+        .resolve(how);
     loop {
         // EAGAIN: a rename elsewhere raced with the walk (openat2(2)).
-        match openat2(dir.as_fd(), path, how) {
+        match openat2(dir, path, how) {
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             result => return result,
         }

@@ -5,10 +5,7 @@
 //! entries of tag, permissions and id, little endian. The text is that of
 //! `acl_to_text(3)`, which GNU tar, star and bsdtar write, with numeric ids.
 
-/// The attribute of a file's own ACL.
-pub(super) const ACCESS: &str = "system.posix_acl_access";
-/// The attribute of the ACL that new files in a directory get.
-pub(super) const DEFAULT: &str = "system.posix_acl_default";
+pub(super) use crate::sys::acl::{ACCESS, DEFAULT};
 
 const VERSION: u32 = 2;
 const NO_ID: u32 = u32::MAX;

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::time::TimeSpec;
 
-use crate::sys::{node, xattr};
+use crate::sys::{acl, node, xattr};
 
 /// What `listxattr(2)` and `getxattr(2)` have at most: `XATTR_LIST_MAX` and
 /// `XATTR_SIZE_MAX`, `linux/limits.h`.
@@ -50,7 +50,8 @@ impl Attributes {
         })
     }
 
-    /// Gives them to the inode `fd` (`O_PATH`). What takes a right that this
+    /// Gives them to the inode `fd` (`O_PATH`), and takes the ACLs from it that
+    /// it has got from its directory. What takes a right that this
     /// process lacks is left out when `lenient`.
     ///
     /// # Errors
@@ -69,6 +70,18 @@ impl Attributes {
         }
         let stat = node::stat(fd).map_err(|errno| ("look at", errno))?;
         let is_link = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFLNK.bits();
+        // Not for a link, which has none.
+        for (acl, has) in [
+            (acl::ACCESS, !is_link),
+            (
+                acl::DEFAULT,
+                stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits(),
+            ),
+        ] {
+            if has && self.xattrs.iter().all(|(name, _)| name != acl) {
+                acl::remove(fd, acl).map_err(|errno| ("take an ACL from", errno))?;
+            }
+        }
         // After the owner, as a change of owner takes set-id bits away; before
         // the attributes, as an ACL has the last word on the mode.
         if !is_link {
@@ -96,6 +109,20 @@ impl Attributes {
             .map(|(name, value)| name.len() + value.len())
             .sum()
     }
+}
+
+/// Takes all extended attributes from the inode `fd`, as far as this process
+/// may.
+///
+/// # Errors
+/// They cannot be listed.
+pub(super) fn clear(fd: impl AsFd) -> nix::Result<()> {
+    let fd = fd.as_fd();
+    for (name, _) in xattrs(fd)? {
+        // A label of a security module stays.
+        let _ = xattr::remove(fd, &name);
+    }
+    Ok(())
 }
 
 fn nanos(nanos: i64) -> u32 {

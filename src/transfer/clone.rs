@@ -17,6 +17,7 @@ use super::walk::{Found, Visit, walk};
 use super::{Watch, make};
 use crate::meta::Inode;
 use crate::model::{Kind, Labels, Limits, Usage, VolumeName, VolumeSpec};
+use crate::sys::descent::{Descent, PASS, open_top};
 use crate::sys::node::{self, open_path};
 use crate::volume::{Error, Result, Source, Staging, VolumeInfo, Volumes};
 
@@ -108,9 +109,10 @@ fn files(
     watch: &dyn Watch,
 ) -> Result<(Usage, bool)> {
     let root = staging.contents();
+    let into = open_top(&root, PASS).and_then(|top| Descent::new(top, PASS));
     let mut cloner = Cloner {
+        into: into.map_err(|e| Error::io("open", &root, &e.into()))?,
         root,
-        dirs: Vec::new(),
         linked: HashMap::new(),
         budget: Budget::new(limits),
         copier: Copier::default(),
@@ -124,8 +126,8 @@ fn files(
 
 struct Cloner<'a> {
     root: PathBuf,
-    // From the new root down to the directory that is being filled.
-    dirs: Vec<OwnedFd>,
+    // The way to the directory that is being filled.
+    into: Descent,
     // Inodes with several names, and the first of them.
     linked: HashMap<u64, PathBuf>,
     budget: Budget,
@@ -136,13 +138,6 @@ struct Cloner<'a> {
 }
 
 impl Cloner<'_> {
-    fn dir(&self) -> Result<&OwnedFd> {
-        // The walk enters the root before anything else.
-        self.dirs
-            .last()
-            .ok_or_else(|| Error::io("create", &self.root, &Errno::ENOENT.into()))
-    }
-
     fn give_attributes(&mut self, found: &Found<'_>, to: &OwnedFd) -> Result<()> {
         let attributes =
             Attributes::of(found.fd, found.stat).map_err(|e| found.failed("look at", e))?;
@@ -158,7 +153,7 @@ impl Cloner<'_> {
         let from = data::open(found.fd).map_err(|e| failed("open", e))?;
         let size = found.stat.st_size.unsigned_abs();
         self.budget.take(Inode::File { size }, found.path)?;
-        let to = make::file(self.dir()?, found.name()).map_err(|e| failed("create", e))?;
+        let to = make::file(self.into.dir(), found.name()).map_err(|e| failed("create", e))?;
         let how = self.copier.copy(&from, &to, size, self.watch, &failed)?;
         self.shared &= how == How::Shared;
         let after = node::stat(&to)
@@ -173,23 +168,28 @@ impl Cloner<'_> {
 
 impl Visit for Cloner<'_> {
     fn enter(&mut self, found: &Found<'_>) -> Result<()> {
+        // The new root is there.
+        if found.path.as_os_str().is_empty() {
+            return Ok(());
+        }
         let failed = |errno: Errno| found.failed("create", errno);
-        let dir = if self.dirs.is_empty() {
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            nix::fcntl::open(&self.root, flags, Mode::empty()).map_err(failed)?
-        } else {
-            self.budget.take(Inode::Directory, found.path)?;
-            make::directory(self.dir()?, found.name()).map_err(failed)?
-        };
-        self.dirs.push(dir);
-        Ok(())
+        self.budget.take(Inode::Directory, found.path)?;
+        let made = make::directory(self.into.dir(), found.name()).map_err(failed)?;
+        self.into.enter(found.name(), made).map_err(failed)
     }
 
     fn leave(&mut self, found: &Found<'_>) -> Result<()> {
-        match self.dirs.pop() {
-            // Now, as what was made in it has changed its time.
-            Some(dir) => self.give_attributes(found, &dir),
-            None => Ok(()),
+        let failed = |errno: Errno| found.failed("come back from", errno);
+        // Its owner may be kept from it when it has them.
+        let left = self.into.leave().map_err(failed)?;
+        // Now, as what was made in it has changed its time.
+        match left {
+            Some((dir, _)) => self.give_attributes(found, &dir),
+            None => {
+                let root = self.into.dir().try_clone();
+                let root = root.map_err(|e| Error::io("open", &self.root, &e))?;
+                self.give_attributes(found, &root)
+            }
         }
     }
 
@@ -201,7 +201,7 @@ impl Visit for Cloner<'_> {
         if found.stat.st_nlink > 1 {
             if let Some(first) = self.linked.get(&found.stat.st_ino) {
                 let inode = open_deep(&self.root, first).map_err(failed)?;
-                return make::link(&inode, self.dir()?, found.name()).map_err(failed);
+                return node::link(&inode, self.into.dir(), found.name()).map_err(failed);
             }
             self.linked.insert(found.stat.st_ino, found.path.to_owned());
         }
@@ -209,7 +209,7 @@ impl Visit for Cloner<'_> {
             SFlag::S_IFREG => self.file(found)?,
             kind => {
                 self.budget.take(Inode::Other, found.path)?;
-                let dir = self.dir()?;
+                let dir = self.into.dir();
                 if kind == SFlag::S_IFLNK {
                     let target = make::target(found.fd).map_err(failed)?;
                     make::symlink(&target, dir, found.name()).map_err(failed)?;

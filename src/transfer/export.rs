@@ -69,7 +69,9 @@ pub fn export(
         return write(&source, options, out, watch).map(|(exported, _)| exported);
     }
     // The default level: faster than most disks, and smaller than gzip.
-    let encoder = zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(failed)?;
+    let mut encoder = zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(failed)?;
+    // The contents of files have no other.
+    encoder.include_checksum(true).map_err(failed)?;
     let (exported, encoder) = write(&source, options, encoder, watch)?;
     encoder.finish().map_err(failed)?;
     Ok(exported)

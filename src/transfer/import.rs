@@ -51,8 +51,8 @@ const CHUNK: usize = 1 << 20;
 /// Makes the volume `name` of a tar archive, of ours or anybody's, plain or
 /// compressed with zstd.
 ///
-/// An archive is refused, and nothing is left of it, when it is damaged, when
-/// an entry of it would be outside of the volume or reach there through a
+/// An archive is refused, and nothing is left of it, when it is damaged or does
+/// not say where it ends (it may have been cut there), when an entry of it would be outside of the volume or reach there through a
 /// link, when it has device nodes, and when it does not fit into the limits.
 /// The image of a disk volume is not trusted with this machine's kernel before
 /// it has been checked.
@@ -81,7 +81,7 @@ pub fn import(
     };
     if first.is_none() && description.is_none() {
         return Err(Error::Archive {
-            why: "it is empty".to_owned(),
+            why: "there is nothing in it".to_owned(),
         });
     }
     let spec = spec_of(name, description.as_ref(), options)?;
@@ -132,6 +132,11 @@ fn decompressed<'a>(
             Err(error) => return Err(failed(error)),
         }
     }
+    if filled == 0 {
+        return Err(Error::Archive {
+            why: "it is empty".to_owned(),
+        });
+    }
     let whole = io::Cursor::new(start).take(filled as u64).chain(input);
     let other = match start {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
@@ -170,6 +175,22 @@ impl<R: Read> Import<'_, R> {
         }
         let next = self.reader.next();
         next.map_err(|broken| self.broken(broken))
+    }
+
+    /// Whether somebody wants it to stop.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.watch.is_stopped()
+    }
+
+    /// Reads to the end of the input, after that of the archive.
+    fn drain(&mut self) -> Result<()> {
+        while !self.is_stopped() {
+            let more = self.reader.drain(CHUNK as u64);
+            if !more.map_err(|broken| self.broken(broken))? {
+                return Ok(());
+            }
+        }
+        Err(Error::Interrupted)
     }
 
     /// Writes the contents of the current entry to an empty file.
@@ -211,6 +232,7 @@ impl<R: Read> Import<'_, R> {
             entries += 1;
             next = self.next()?;
         }
+        self.drain()?;
         let missed = unpacker.finish()?;
         let used = unpacker.used();
         drop(unpacker);
@@ -245,6 +267,7 @@ impl<R: Read> Import<'_, R> {
         if self.next()?.is_some() {
             return Err(wrong("holds more than its image"));
         }
+        self.drain()?;
         diskimg::inspect(&image).map_err(|error| wrong(&format!("its image is none: {error}")))?;
         // Wherever it comes from: it could attack the kernel that mounts it.
         let info = staging.finish(volumes, Usage::default(), true)?;

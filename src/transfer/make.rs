@@ -2,16 +2,16 @@
 //! from elsewhere: a name is made in a directory that is held open, and never
 //! through a link.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
-use nix::unistd::{linkat, symlinkat};
+use nix::unistd::symlinkat;
 
-use crate::sys::node::{open_path, proc_path};
+use crate::sys::node::{open_path, read_link};
 
 /// Makes an empty file for writing.
 pub(super) fn file(dir: impl AsFd, name: &OsStr) -> nix::Result<File> {
@@ -36,17 +36,10 @@ pub(super) fn special(dir: impl AsFd, name: &OsStr, kind: SFlag, device: u64) ->
     mknodat(dir, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, device)
 }
 
-/// Gives the inode `fd` (`O_PATH`) one more name.
-pub(super) fn link(fd: &OwnedFd, dir: impl AsFd, name: &OsStr) -> nix::Result<()> {
-    let path = proc_path(fd.as_fd());
-    linkat(AT_FDCWD, &path, dir, name, AtFlags::AT_SYMLINK_FOLLOW)
-}
-
 /// Where a symbolic link that is held by `fd` (`O_PATH`) leads.
-pub(super) fn target(fd: &OwnedFd) -> nix::Result<std::ffi::OsString> {
-    let target = nix::fcntl::readlinkat(fd, "")?;
-    if target.is_empty() {
-        return Err(Errno::EINVAL);
-    }
-    Ok(target)
+pub(super) fn target(fd: &OwnedFd) -> nix::Result<OsString> {
+    let mut target = vec![0; libc::PATH_MAX as usize];
+    let len = read_link(fd, &mut target)?;
+    target.truncate(len);
+    Ok(OsString::from_vec(target))
 }

@@ -13,6 +13,7 @@ mod clone;
 mod data;
 mod describe;
 mod export;
+mod filling;
 mod import;
 mod make;
 mod unpack;

@@ -3,6 +3,9 @@
 //! A name is made in a directory that is opened from the volume's root through
 //! no link at all, and never replaces what is not of the same archive. So an
 //! archive that makes a symbolic link and then writes through it is refused.
+//!
+//! A directory gets what its entry says at once, so that nothing of it has to
+//! be kept in memory; see [`filling`](super::filling) for what is done to it afterwards.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,19 +20,26 @@ use nix::sys::stat::{Mode, SFlag, fstatat, makedev};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::archive::{Entry, Kind};
-use super::attributes::{Attributes, Missed};
+use super::attributes::{Attributes, Missed, clear};
 use super::budget::Budget;
 use super::clone::{open_deep, pieces};
+use super::filling::Filling;
 use super::import::Import;
 use super::make;
 use crate::meta::{ATTRIBUTES_MOST, Inode};
-use crate::model::{Limits, Usage};
-use crate::sys::node::{open_beneath, open_path};
+use crate::model::{Limits, Usage, shown};
+use crate::sys::node::{self, chmod, open_beneath, open_path};
 use crate::volume::{Error, Result};
 
 const DIR: OFlag = OFlag::O_PATH
     .union(OFlag::O_DIRECTORY)
     .union(OFlag::O_NOFOLLOW);
+
+/// The owner's right to pass through a directory.
+const OWNER_PASSES: u32 = 0o100;
+
+/// The most bytes of the paths of directories that are closed to their owner.
+const CLOSED_MOST: usize = 8 << 20;
 
 /// A volume's root directory that is being filled.
 pub(super) struct Unpacker {
@@ -38,10 +48,12 @@ pub(super) struct Unpacker {
     limits: Limits,
     budget: Budget,
     devices: bool,
-    // What directories are to be, once nothing is made in them any more.
-    dirs: BTreeMap<PathBuf, Attributes>,
+    // The modes of directories whose owner may not pass through them, for when
+    // nothing is made in them any more; empty for root, who may.
+    closed: BTreeMap<PathBuf, u32>,
+    closed_bytes: usize,
     // The directory of the last entry: the next is mostly in it, too.
-    last: Option<(PathBuf, OwnedFd)>,
+    last: Option<Filling>,
     missed: Missed,
     lenient: bool,
 }
@@ -50,18 +62,27 @@ impl Unpacker {
     pub(super) fn new(root: &Path, limits: Limits, devices: bool) -> Result<Self> {
         let root_fd = nix::fcntl::open(root, DIR | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|e| Error::io("open", root, &e.into()))?;
-        Ok(Self {
+        let mut unpacker = Self {
             root: root.to_owned(),
             root_fd,
             limits,
             budget: Budget::new(limits),
             devices,
-            dirs: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            closed_bytes: 0,
             last: None,
             missed: Missed::default(),
             // Others than root have their own files only.
             lenient: !nix::unistd::geteuid().is_root(),
-        })
+        };
+        let root_fd = unpacker.root_fd()?;
+        unpacker.give(&root_fd, &implied(), Path::new(""))?;
+        Ok(unpacker)
+    }
+
+    fn root_fd(&self) -> Result<OwnedFd> {
+        let root_fd = self.root_fd.try_clone();
+        root_fd.map_err(|e| Error::io("open", &self.root, &e))
     }
 
     /// What has been charged.
@@ -87,17 +108,21 @@ impl Unpacker {
         let Some(name) = path.file_name() else {
             return match entry.kind {
                 Kind::Directory => {
-                    self.dirs.insert(PathBuf::new(), entry.attributes.clone());
-                    Ok(())
+                    self.leave()?;
+                    let root_fd = self.root_fd()?;
+                    clear(&root_fd).map_err(|e| Error::io("create", &path, &e.into()))?;
+                    self.directory(&root_fd, &entry.attributes, &path)
                 }
                 _ => Err(refused(&path, "would take the place of the volume's root")),
             };
         };
-        let dir = self.directory_of(&path)?;
-        let made = self.make(import, entry, &path, &dir, name);
-        let parent = path.parent().unwrap_or(Path::new("")).to_owned();
-        self.last = Some((parent, dir));
+        let filling = self.enter(import, &path)?;
+        let made = self.make(import, entry, &path, &filling.fd, name);
+        self.last = Some(filling);
         match made? {
+            Some(fd) if entry.kind == Kind::Directory => {
+                self.directory(&fd, &entry.attributes, &path)
+            }
             Some(fd) => self.give(&fd, &entry.attributes, &path),
             None => Ok(()),
         }
@@ -115,24 +140,20 @@ impl Unpacker {
         let failed = |errno: Errno| Error::io("create", path, &errno.into());
         match entry.kind {
             Kind::Directory => {
-                match make::directory(dir, name) {
-                    Ok(_) => self.budget.take(Inode::Directory, path)?,
-                    // Said once more, or made for what is in it.
-                    Err(Errno::EEXIST) if open_beneath(dir, name, DIR, Mode::empty()).is_ok() => {}
-                    Err(Errno::EEXIST) => {
-                        self.replace(dir, name, path, || make::directory(dir, name))?;
-                        self.budget.take(Inode::Directory, path)?;
-                    }
-                    Err(errno) => return Err(failed(errno)),
+                // Said once more, or made for what is in it.
+                if let Ok(there) = open_beneath(dir, name, DIR, Mode::empty()) {
+                    clear(&there).map_err(failed)?;
+                    return Ok(Some(there));
                 }
-                self.dirs.insert(path.to_owned(), entry.attributes.clone());
-                return Ok(None);
+                let made = self.replace(dir, name, path, || make::directory(dir, name))?;
+                self.budget.take(Inode::Directory, path)?;
+                return Ok(Some(made));
             }
             Kind::File => {
+                let file = self.replace(dir, name, path, || make::file(dir, name))?;
                 // Before a byte of it is written.
                 let size = entry.content.size;
                 self.budget.take(Inode::File { size }, path)?;
-                let file = self.replace(dir, name, path, || make::file(dir, name))?;
                 import.write(&entry.content, &file, path)?;
                 return Ok(Some(file.into()));
             }
@@ -146,19 +167,19 @@ impl Unpacker {
                     Errno::ENOENT => refused(path, "is a link to something that is not there"),
                     errno => failed(errno),
                 })?;
-                self.replace(dir, name, path, || make::link(&inode, dir, name))?;
+                self.replace(dir, name, path, || node::link(&inode, dir, name))?;
                 return Ok(None);
             }
             Kind::Symlink => {
                 let target = OsStr::from_bytes(&entry.link);
-                self.budget.take(Inode::Other, path)?;
                 self.replace(dir, name, path, || make::symlink(target, dir, name))?;
+                self.budget.take(Inode::Other, path)?;
             }
             Kind::Fifo => {
-                self.budget.take(Inode::Other, path)?;
                 self.replace(dir, name, path, || {
                     make::special(dir, name, SFlag::S_IFIFO, 0)
                 })?;
+                self.budget.take(Inode::Other, path)?;
             }
             Kind::CharDevice(major, minor) | Kind::BlockDevice(major, minor) => {
                 if !self.devices {
@@ -171,15 +192,16 @@ impl Unpacker {
                     Kind::CharDevice(..) => SFlag::S_IFCHR,
                     _ => SFlag::S_IFBLK,
                 };
-                self.budget.take(Inode::Other, path)?;
                 let device = makedev(major.into(), minor.into());
                 self.replace(dir, name, path, || make::special(dir, name, kind, device))?;
+                self.budget.take(Inode::Other, path)?;
             }
         }
         open_path(dir, name).map(Some).map_err(failed)
     }
 
-    /// Makes something under a name; an earlier entry of that name gives way.
+    /// Makes something under a name, to be charged afterwards; an earlier entry
+    /// of that name gives way, and its room back.
     fn replace<T>(
         &mut self,
         dir: &OwnedFd,
@@ -193,8 +215,8 @@ impl Unpacker {
             other => return other.map_err(failed),
         }
         let there = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
-        let kind = SFlag::from_bits_truncate(there.st_mode & SFlag::S_IFMT.bits());
-        if kind == SFlag::S_IFDIR {
+        let inode = Inode::of(&there);
+        if inode == Inode::Directory {
             unlinkat(dir, name, UnlinkatFlags::RemoveDir).map_err(|errno| match errno {
                 Errno::ENOTEMPTY | Errno::EEXIST => refused(
                     path,
@@ -202,31 +224,24 @@ impl Unpacker {
                 ),
                 errno => failed(errno),
             })?;
-            self.dirs.remove(path);
-            self.budget.give_back(Inode::Directory);
+            self.open_for_good(path);
         } else {
             unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).map_err(failed)?;
-            if there.st_nlink <= 1 {
-                self.budget.give_back(match kind {
-                    SFlag::S_IFREG => Inode::File {
-                        size: there.st_size.unsigned_abs(),
-                    },
-                    _ => Inode::Other,
-                });
-            }
+        }
+        if inode == Inode::Directory || there.st_nlink <= 1 {
+            self.budget.give_back(inode);
         }
         make().map_err(failed)
     }
 
-    /// Opens the directory that a path is in; those that no entry has made are
-    /// made.
-    fn directory_of(&mut self, path: &Path) -> Result<OwnedFd> {
+    /// The directory that a path is in, to be filled; those that no entry has
+    /// made are made.
+    fn enter<R: Read>(&mut self, import: &Import<'_, R>, path: &Path) -> Result<Filling> {
         let parent = path.parent().unwrap_or(Path::new(""));
-        if let Some((last, fd)) = self.last.take()
-            && last == parent
-        {
-            return Ok(fd);
+        if let Some(last) = self.last.take_if(|last| last.path == parent) {
+            return Ok(last);
         }
+        self.leave()?;
         let failed = |errno: Errno| match errno {
             Errno::ELOOP | Errno::ENOTDIR | Errno::EXDEV => through_link(path),
             errno => Error::io("open the directory of", path, &errno.into()),
@@ -234,7 +249,6 @@ impl Unpacker {
         let root = || -> nix::Result<OwnedFd> {
             open_beneath(&self.root_fd, OsStr::new("."), DIR, Mode::empty())
         };
-        let mut dir = root().map_err(failed)?;
         let opened = pieces(parent)
             .iter()
             .try_fold(root().map_err(failed)?, |dir, piece| {
@@ -242,23 +256,38 @@ impl Unpacker {
             });
         match opened {
             Err(Errno::ENOENT) => {}
-            other => return other.map_err(failed),
+            other => return Filling::new(other.map_err(failed)?, parent).map_err(failed),
         }
+        let mut dir = root().map_err(failed)?;
         let mut so_far = PathBuf::new();
         for name in parent.components() {
+            if import.is_stopped() {
+                return Err(Error::Interrupted);
+            }
             so_far.push(name);
             let name = name.as_os_str();
             dir = match open_beneath(&dir, name, DIR, Mode::empty()) {
                 Err(Errno::ENOENT) => {
                     self.budget.take(Inode::Directory, &so_far)?;
-                    let made = make::directory(&dir, name).map_err(failed)?;
-                    self.dirs.insert(so_far.clone(), implied());
+                    let above = Filling::new(dir, Path::new("")).map_err(failed)?;
+                    let made = make::directory(&above.fd, name).map_err(failed)?;
+                    self.give(&made, &implied(), &so_far)?;
+                    above.leave().map_err(failed)?;
                     made
                 }
                 other => other.map_err(failed)?,
             };
         }
-        Ok(dir)
+        Filling::new(dir, parent).map_err(failed)
+    }
+
+    /// The directory that was filled is as it is to be.
+    fn leave(&mut self) -> Result<()> {
+        let Some(last) = self.last.take() else {
+            return Ok(());
+        };
+        let left = last.leave();
+        left.map_err(|e| Error::io("set the time of", &last.path, &e.into()))
     }
 
     fn give(&mut self, fd: &OwnedFd, attributes: &Attributes, path: &Path) -> Result<()> {
@@ -267,14 +296,43 @@ impl Unpacker {
             .map_err(|(action, errno)| Error::io(action, path, &errno.into()))
     }
 
-    /// Gives directories what their entries said; nothing is made any more.
+    /// Gives a directory what its entry says, but for what would keep its owner
+    /// from passing through.
+    fn directory(&mut self, fd: &OwnedFd, attributes: &Attributes, path: &Path) -> Result<()> {
+        self.open_for_good(path);
+        if !self.lenient || attributes.mode & OWNER_PASSES != 0 {
+            return self.give(fd, attributes, path);
+        }
+        self.closed_bytes += path.as_os_str().len();
+        if self.closed_bytes > CLOSED_MOST {
+            return Err(refused(
+                path,
+                "is one directory too many that is closed to its owner; root can import them",
+            ));
+        }
+        self.closed.insert(path.to_owned(), attributes.mode);
+        let open = Attributes {
+            mode: attributes.mode | OWNER_PASSES,
+            ..attributes.clone()
+        };
+        self.give(fd, &open, path)
+    }
+
+    /// No mode is kept of it.
+    fn open_for_good(&mut self, path: &Path) {
+        if self.closed.remove(path).is_some() {
+            self.closed_bytes -= path.as_os_str().len();
+        }
+    }
+
+    /// Nothing is made any more.
     pub(super) fn finish(&mut self) -> Result<Missed> {
-        let mut dirs = std::mem::take(&mut self.dirs);
-        dirs.entry(PathBuf::new()).or_insert_with(implied);
-        // Those further down first: a directory may close itself to us.
-        for (path, attributes) in dirs.iter().rev() {
-            let fd = open_deep(&self.root, path).map_err(|e| Error::io("open", path, &e.into()))?;
-            self.give(&fd, attributes, path)?;
+        self.leave()?;
+        // Those further down first.
+        for (path, mode) in self.closed.iter().rev() {
+            open_deep(&self.root, path)
+                .and_then(|fd| chmod(&fd, Mode::from_bits_truncate(*mode)))
+                .map_err(|e| Error::io("set the mode of", path, &e.into()))?;
         }
         Ok(self.missed)
     }
@@ -326,6 +384,6 @@ fn through_link(path: &Path) -> Error {
 
 fn refused(path: &Path, why: &str) -> Error {
     Error::Archive {
-        why: format!("{path:?} {why}"),
+        why: format!("{} {why}", shown(path)),
     }
 }

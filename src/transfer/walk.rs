@@ -1,11 +1,10 @@
 //! Going through the files of a volume, each directory before what is in it.
 //!
 //! Every step is an `openat` of one name that follows no link, so that nothing
-//! in the tree, and nobody who changes it meanwhile, leads out of it. A
-//! descriptor is open for each level.
+//! in the tree, and nobody who changes it meanwhile, leads out of it.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 
+use crate::sys::descent::{Descent, LIST, open_below, open_top};
 use crate::sys::{dir, node};
 use crate::volume::{Error, Result};
 
@@ -20,12 +20,8 @@ const PATH: OFlag = OFlag::O_PATH
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 
-const LIST: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_CLOEXEC);
-
-/// Something that was found, held by a descriptor (`O_PATH`).
+/// Something that was found, held by a descriptor: `O_PATH`, or of a directory
+/// that was opened for reading.
 pub(super) struct Found<'a> {
     /// Its path from the volume's root, which is empty.
     pub path: &'a Path,
@@ -35,7 +31,11 @@ pub(super) struct Found<'a> {
     pub stat: &'a FileStat,
 }
 
-impl Found<'_> {
+impl<'a> Found<'a> {
+    fn new(path: &'a Path, fd: &'a OwnedFd, stat: &'a FileStat) -> Self {
+        Self { path, fd, stat }
+    }
+
     /// Its type (`S_IFMT`).
     pub(super) fn kind(&self) -> SFlag {
         SFlag::from_bits_truncate(self.stat.st_mode & SFlag::S_IFMT.bits())
@@ -63,25 +63,17 @@ pub(super) trait Visit {
 }
 
 struct Level {
-    fd: OwnedFd,
     stat: FileStat,
-    // For reading.
-    dir: OwnedFd,
     left: Vec<CString>,
 }
 
 impl Level {
-    fn open(fd: OwnedFd, stat: FileStat) -> nix::Result<Self> {
-        let dir = openat(&fd, ".", LIST, Mode::empty())?;
-        let mut left = dir::names(&dir)?;
+    /// Of a directory that was just opened.
+    fn of(dir: &OwnedFd, stat: FileStat) -> nix::Result<Self> {
+        let mut left = dir::names(dir)?;
         // By name, whatever order the file system has; taken from the end.
         left.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(Self {
-            fd,
-            stat,
-            dir,
-            left,
-        })
+        Ok(Self { stat, left })
     }
 }
 
@@ -91,26 +83,26 @@ impl Level {
 /// What a visit said; the first that could not be read.
 pub(super) fn walk(root: &Path, visitor: &mut impl Visit) -> Result<()> {
     let failed = |errno: Errno| Error::io("open", root, &errno.into());
-    let fd = nix::fcntl::open(root, PATH | OFlag::O_DIRECTORY, Mode::empty()).map_err(failed)?;
-    let stat = node::stat(&fd).map_err(failed)?;
+    let top = open_top(root, LIST).map_err(failed)?;
+    let stat = node::stat(&top).map_err(failed)?;
     let device = stat.st_dev;
     let mut path = PathBuf::new();
-    let mut levels = vec![Level::open(fd, stat).map_err(failed)?];
-    enter(visitor, &path, &levels)?;
+    let mut levels = vec![Level::of(&top, stat).map_err(failed)?];
+    let mut descent = Descent::new(top, LIST).map_err(failed)?;
+    visitor.enter(&Found::new(&path, descent.dir(), &stat))?;
     while let Some(level) = levels.last_mut() {
         let Some(name) = level.left.pop() else {
-            visitor.leave(&Found {
-                path: &path,
-                fd: &level.fd,
-                stat: &level.stat,
-            })?;
+            visitor.leave(&Found::new(&path, descent.dir(), &level.stat))?;
             levels.pop();
             path.pop();
+            let left = descent.leave();
+            left.map_err(|errno| Error::io("come back to", &path, &errno.into()))?;
             continue;
         };
-        path.push(OsStr::from_bytes(name.to_bytes()));
+        let name = OsStr::from_bytes(name.to_bytes());
+        path.push(name);
         let failed = |errno: Errno| Error::io("open", &path, &errno.into());
-        let fd = match openat(level.dir.as_fd(), name.as_c_str(), PATH, Mode::empty()) {
+        let fd = match openat(descent.dir(), name, PATH, Mode::empty()) {
             Ok(fd) => fd,
             // Removed since it was listed.
             Err(Errno::ENOENT) => {
@@ -120,31 +112,18 @@ pub(super) fn walk(root: &Path, visitor: &mut impl Visit) -> Result<()> {
             Err(errno) => return Err(failed(errno)),
         };
         let stat = node::stat(&fd).map_err(failed)?;
-        if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() && stat.st_dev == device {
-            levels.push(Level::open(fd, stat).map_err(failed)?);
-            enter(visitor, &path, &levels)?;
-            continue;
-        }
         // What is mounted there is another file system's business.
-        if stat.st_dev == device {
-            visitor.visit(&Found {
-                path: &path,
-                fd: &fd,
-                stat: &stat,
-            })?;
+        if stat.st_dev != device {
+            path.pop();
+        } else if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
+            let dir = open_below(&fd, OsStr::new("."), LIST).map_err(failed)?;
+            levels.push(Level::of(&dir, stat).map_err(failed)?);
+            descent.enter(name, dir).map_err(failed)?;
+            visitor.enter(&Found::new(&path, descent.dir(), &stat))?;
+        } else {
+            visitor.visit(&Found::new(&path, &fd, &stat))?;
+            path.pop();
         }
-        path.pop();
     }
     Ok(())
-}
-
-fn enter(visitor: &mut impl Visit, path: &Path, levels: &[Level]) -> Result<()> {
-    match levels.last() {
-        Some(level) => visitor.enter(&Found {
-            path,
-            fd: &level.fd,
-            stat: &level.stat,
-        }),
-        None => Ok(()),
-    }
 }

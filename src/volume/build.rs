@@ -4,8 +4,8 @@
 //! What a volume of each kind consists of is said here and nowhere else. Knows
 //! no catalogue.
 
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use super::delete::delete_whole_tree;
@@ -17,6 +17,7 @@ use super::staging;
 use crate::failpoint;
 use crate::meta::VolumeRow;
 use crate::model::{Kind, Owner, VolumeId};
+use crate::sys::acl;
 
 /// A volume's directory that has no row in the catalogue yet. Deleted when it
 /// is dropped, unless it was [kept](Self::keep).
@@ -118,15 +119,22 @@ impl Drop for Build<'_> {
 fn directory_contents(home: &Path, owner: Owner) -> Result<()> {
     let data = home.join(DATA);
     make_dir(&data)?;
-    // Said outright: the umask, a set-group-id bit or a default ACL of the
-    // store's directory would have their say otherwise.
+    // Said outright: the umask or a set-group-id bit of the store's directory
+    // would have their say otherwise.
     staging::set_owner(&data, owner)?;
     sync_dir(&data)
 }
 
-fn make_dir(path: &Path) -> Result<()> {
-    DirBuilder::new()
-        .mode(0o700)
-        .create(path)
-        .map_err(|e| Error::io("create", path, &e))
+/// Makes a directory of a volume, or for one: closed to others, and without the
+/// ACLs that the store's directory hands down, so that nothing in it gets any.
+pub(super) fn make_dir(path: &Path) -> Result<()> {
+    let error = |error: std::io::Error| Error::io("create", path, &error);
+    DirBuilder::new().mode(0o700).create(path).map_err(error)?;
+    let dir = File::open(path).map_err(error)?;
+    for acl in [acl::ACCESS, acl::DEFAULT] {
+        acl::remove(&dir, acl).map_err(|e| Error::io("take an ACL from", path, &e.into()))?;
+    }
+    // An ACL has its say on the mode.
+    dir.set_permissions(Permissions::from_mode(0o700))
+        .map_err(error)
 }

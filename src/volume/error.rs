@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::holder::{Holder, advice, holders_text};
-use crate::model::{InvalidName, InvalidSpec, VolumeName};
+use crate::model::{InvalidName, InvalidSpec, VolumeName, shown};
 
 /// Why something that was asked of a volume or the store was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -144,7 +144,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A system call failed.
-    #[error("cannot {action} {path:?}: {}", errno_text(*.errno))]
+    #[error("cannot {action} {}: {}", shown(.path), errno_text(*.errno))]
     Io {
         /// What was tried, as a verb: `create`, `rename`.
         action: String,
@@ -154,7 +154,7 @@ pub enum Error {
         errno: i32,
     },
     /// The limit of the volume is reached, or the disk is full.
-    #[error("no space for {path:?}: {why}")]
+    #[error("no space for {}: {why}", shown(.path))]
     NoSpace {
         /// What was to be made or to grow.
         path: PathBuf,

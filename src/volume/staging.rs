@@ -5,9 +5,9 @@
 //! its directory, so that what a dead process has left can be told from what
 //! is still being built.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, fchown};
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use nix::unistd::syncfs;
 use serde::{Deserialize, Serialize};
 
 use super::api::{VolumeInfo, Volumes};
-use super::build::Build;
+use super::build::{Build, make_dir};
 use super::delete::delete_whole_tree;
 use super::error::{Error, Result};
 use super::image;
@@ -75,10 +75,7 @@ impl Staging {
         let layout = Layout::new(&volumes.store_dir());
         let id = VolumeId::random();
         let home = layout.home(Place::Tmp, id);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&home)
-            .map_err(|e| Error::io("create", &home, &e))?;
+        make_dir(&home)?;
         let lock = lock(&home).and_then(|lock| lock.ok_or(io::ErrorKind::WouldBlock.into()));
         let staging = Self {
             _lock: lock.map_err(|e| Error::io("lock", &home, &e))?,
@@ -88,11 +85,7 @@ impl Staging {
             kept: false,
         };
         if spec.kind == Kind::Directory {
-            let data = staging.contents();
-            DirBuilder::new()
-                .mode(0o700)
-                .create(&data)
-                .map_err(|e| Error::io("create", &data, &e))?;
+            make_dir(&staging.contents())?;
         }
         Ok(staging)
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -214,4 +215,32 @@ fn attempt(files: &VolumeFs, i: usize) -> Result<(), Error> {
             other => other.map(drop),
         },
     }
+}
+
+/// A mount in the volume, of the same file system even, is not emptied.
+#[test]
+fn what_is_mounted_below_a_directory_is_not_removed_with_it() {
+    both(|world| {
+        let outside = world
+            .dir
+            .mkdir(if world.mount.is_some() { "m" } else { "o" });
+        fs::write(outside.join("theirs"), "theirs").unwrap();
+        let volume = Volume::builder("v").create(&world.volumes).unwrap();
+        let files = volume.fs().unwrap();
+        files.mkdir("d/there/mounted").unwrap();
+        let there = world.path("v").join("d/there");
+        let mut all = Vec::new();
+        for at in [there.join("mounted"), there.clone()] {
+            support::run(Command::new("mount").arg("--bind").arg(&outside).arg(&at));
+            all.push(files.remove_dir("d"));
+            all.push(files.remove_dir("d/there"));
+            support::run(Command::new("umount").arg(&at));
+        }
+        for refused in all {
+            let error = refused.unwrap_err();
+            assert!(matches!(error, Error::Outside { .. }), "{error:?}");
+        }
+        assert_eq!(fs::read(outside.join("theirs")).unwrap(), b"theirs");
+        files.remove_dir("d").unwrap();
+    });
 }

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::facts::assert_same;
-use crate::support::{Mount, TestDir, Volfs};
+use crate::support::{Mount, TestDir, Volfs, run};
 use crate::{OwnFs, args, assert_exact, assert_nothing_left, data_of, fill, inspect};
 
 /// 1 GiB of volume, on a btrfs of its own.
@@ -151,6 +152,42 @@ fn limits_labels_pins_and_names() {
     }
     let said = fs::write(mount.join("five/g"), [1; 5000]).unwrap_err();
     assert_eq!(said.raw_os_error(), Some(libc::ENOSPC));
+}
+
+/// What the store's directory hands down is not the volume's.
+#[test]
+fn a_default_acl_of_the_store_is_nobodys_business() {
+    let dir = TestDir::new();
+    let volfs = Volfs::new(&dir.join("store"));
+    volfs.ok(&["create", "src"]);
+    fill(&data_of(&volfs, "src"));
+    volfs.ok(&["verify", "--repair"]);
+    volfs.ok(&["create", "disk", "--disk", "--size", "16M"]);
+    for below in ["", "tmp", "volumes"] {
+        run(Command::new("setfacl")
+            .args(["-d", "-m", "u:4242:rwx,g:4242:rwx"])
+            .arg(volfs.store().join(below)));
+    }
+    let archive = dir.join("a.tar");
+    volfs.ok(&args!["export", "src", "-o", archive]);
+    volfs.ok(&args!["import", "imported", archive]);
+    volfs.ok(&["clone", "src", "cloned"]);
+    for name in ["imported", "cloned"] {
+        assert_same(&data_of(&volfs, "src"), &data_of(&volfs, name));
+    }
+    volfs.ok(&["create", "new"]);
+    volfs.ok(&["create", "new-disk", "--disk", "--size", "16M"]);
+    volfs.ok(&["clone", "disk", "cloned-disk"]);
+    for name in ["new", "new-disk", "cloned-disk"] {
+        let mut path = data_of(&volfs, name);
+        if name.ends_with("disk") {
+            path.set_file_name("disk.raw");
+        }
+        let mut list = [0; 1000];
+        let len = rustix::fs::listxattr(&path, &mut list).unwrap();
+        let list = String::from_utf8_lossy(&list[..len]);
+        assert!(!list.contains("posix_acl"), "{name}: {list}");
+    }
 }
 
 /// Every file of a clone is one that was there at some moment, and the account

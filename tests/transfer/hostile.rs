@@ -88,9 +88,19 @@ pub fn entry(out: &mut Vec<u8>, name: &str, kind: EntryType, link: &str, content
     out.resize(out.len().next_multiple_of(512), 0);
 }
 
-pub fn pax(out: &mut Vec<u8>, records: &[(&str, &str)]) {
+/// The end of an archive.
+pub fn end(out: &mut Vec<u8>) {
+    out.resize(out.len() + 1024, 0);
+}
+
+pub fn pax(out: &mut Vec<u8>, pairs: &[(&str, &str)]) {
+    entry(out, "PaxHeaders/x", EntryType::XHeader, "", &records(pairs));
+}
+
+/// The contents of an extended header.
+pub fn records(pairs: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for (key, value) in records {
+    for (key, value) in pairs {
         let rest = key.len() + value.len() + 3;
         let mut len = rest + 1;
         while rest + len.to_string().len() != len {
@@ -98,7 +108,7 @@ pub fn pax(out: &mut Vec<u8>, records: &[(&str, &str)]) {
         }
         bytes.extend(format!("{len} {key}={value}\n").bytes());
     }
-    entry(out, "PaxHeaders/x", EntryType::XHeader, "", &bytes);
+    bytes
 }
 
 pub fn file(name: &str) -> Vec<u8> {
@@ -214,6 +224,7 @@ fn links_that_lead_out() {
     entry(&mut bytes, "g", EntryType::Symlink, &secret, b"");
     entry(&mut bytes, "h", EntryType::Link, "g", b"");
     bytes.extend(file("h"));
+    end(&mut bytes);
     let archive = world.archive(&bytes);
     world.volfs.ok(&args!["import", "v", archive]);
     let data = data_of(&world.volfs, "v");
@@ -235,6 +246,7 @@ fn device_nodes_by_policy() {
             said.contains("device node") && said.contains("--devices"),
             "{said}"
         );
+        end(&mut bytes);
         let archive = world.archive(&bytes);
         world.volfs.ok(&args!["import", "v", archive, "--devices"]);
         let node = data_of(&world.volfs, "v").join("dev/node");
@@ -380,7 +392,7 @@ fn whatever_the_bytes_nothing_escapes() {
         "",
         &map,
     );
-    sound.resize(sound.len() + 1024, 0);
+    end(&mut sound);
 
     let volumes = volfs::open(&store).unwrap();
     let options = ImportOptions {

@@ -6,8 +6,12 @@ mod support;
 
 mod clones;
 mod cut;
+mod deep;
+mod ends;
 mod hostile;
+mod memory;
 mod round_trip;
+mod times;
 mod too_much;
 
 use std::fs::{self, File};

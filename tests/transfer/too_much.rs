@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use tar::{EntryType, Header};
 
-use crate::hostile::{World, entry, file, pax};
-use crate::{args, inspect};
+use crate::hostile::{World, end, entry, file, pax};
+use crate::{args, assert_exact, inspect};
 
 #[test]
 fn ten_gibibytes_of_zeros_against_one_of_quota() {
@@ -75,6 +75,7 @@ fn ten_gibibytes_of_zeros_against_one_of_quota() {
         world.untouched();
     }
     // Without a limit a hole is a hole.
+    end(&mut bytes);
     let archive = world.archive(&bytes);
     world.volfs.ok(&args!["import", "v", archive]);
     assert_eq!(inspect(&world.volfs, "v")["used"]["bytes"], SIZE);
@@ -100,4 +101,42 @@ fn many_files_and_attributes_against_a_quota() {
     bytes.extend(file("f"));
     let said = world.refused(&bytes, &["--quota", "1G"]);
     assert!(said.contains("extended attributes"), "{said}");
+}
+
+/// As `tar -r` makes them: the last of a name counts, and room for one is room
+/// enough.
+#[test]
+fn what_replaces_something_takes_its_room() {
+    let world = World::new();
+    let mut bytes = Vec::new();
+    for _ in 0..3 {
+        entry(&mut bytes, "d/", EntryType::Directory, "", b"");
+        entry(&mut bytes, "d/f", EntryType::Regular, "", &[7; 8000]);
+        entry(&mut bytes, "link", EntryType::Symlink, "d", b"");
+        entry(&mut bytes, "pipe", EntryType::Fifo, "", b"");
+    }
+    // From one kind to another.
+    entry(&mut bytes, "link", EntryType::Directory, "", b"");
+    entry(&mut bytes, "pipe", EntryType::Regular, "", &[8; 4096]);
+    end(&mut bytes);
+    let archive = world.archive(&bytes);
+    let exact = ["--quota", "20K", "--quota-inodes", "4"];
+    let exact = exact.map(std::ffi::OsStr::new);
+    let import = args!["import", "v", archive];
+    world.volfs.ok(&[&import[..], &exact[..]].concat());
+    let used = inspect(&world.volfs, "v")["used"].clone();
+    assert_eq!(used, serde_json::json!({"bytes": 20 << 10, "inodes": 4}));
+    assert_exact(&world.volfs, "v");
+    world.volfs.ok(&["rm", "--purge", "v"]);
+    for less in [["--quota", "16K"], ["--quota-inodes", "3"]] {
+        let said = world.refused(&bytes, &less);
+        assert!(said.contains("quota"), "{said}");
+    }
+    // What has another name is not given back.
+    let mut bytes = Vec::new();
+    entry(&mut bytes, "f", EntryType::Regular, "", &[7; 4096]);
+    entry(&mut bytes, "g", EntryType::Link, "f", b"");
+    entry(&mut bytes, "f", EntryType::Regular, "", &[8; 4096]);
+    let said = world.refused(&bytes, &["--quota", "4K"]);
+    assert!(said.contains("quota"), "{said}");
 }

@@ -15,7 +15,6 @@ use super::journal::{
 };
 use super::layout::{State, Which};
 use super::past::known_of;
-use crate::fuse::charge::inode_of;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::handles::OpenInode;
@@ -118,7 +117,7 @@ fn truth(
         let made = found(fs, intent)?;
         return Ok(match made {
             Some(stat) if cut.item == Item::Second && !is_whiteout(&stat) => Usage::default(),
-            Some(stat) => charge(inode_of(&stat)),
+            Some(stat) => charge(Inode::of(&stat)),
             None => Usage::default(),
         });
     };
@@ -145,10 +144,10 @@ fn truth(
         }
         fs.handles.unlinked(node);
     }
-    if let (Known::Open(inode), Inode::File { size }) = (open, inode_of(&stat)) {
+    if let (Known::Open(inode), Inode::File { size }) = (open, Inode::of(&stat)) {
         inode.set_charged_size(size);
     }
-    Ok(charge(inode_of(&stat)))
+    Ok(charge(Inode::of(&stat)))
 }
 
 fn is_whiteout(stat: &FileStat) -> bool {

@@ -9,6 +9,7 @@
 
 mod pax;
 mod read;
+mod said;
 mod sparse;
 mod write;
 
@@ -48,7 +49,7 @@ mod tests {
                 gid: uid,
                 mode: 0o7644,
                 mtime,
-                atime: None,
+                atime: (uid != 1000).then_some((mtime.0 + 1, 123_456_789)),
                 xattrs: vec![("user.%=".into(), b"a\nb\0".to_vec())],
             };
             let header = Header {

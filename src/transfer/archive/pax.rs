@@ -1,13 +1,26 @@
 //! Records of extended headers: `LENGTH KEY=VALUE\n` (POSIX.1-2001, pax).
 
-/// Records in their order; a key may stand several times.
+/// Records in their order; a key may stand several times. Kept as they are
+/// written, so that none takes more memory than it has bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Records(Vec<(Vec<u8>, Vec<u8>)>);
+pub(super) struct Records(Vec<u8>);
 
 impl Records {
     pub(super) fn push(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.0
-            .push((key.as_ref().to_vec(), value.as_ref().to_vec()));
+        let (key, value) = (key.as_ref(), value.as_ref());
+        // The space, '=' and the line feed; the length counts itself.
+        let rest = key.len() + value.len() + 3;
+        let mut len = rest + 1;
+        while rest + len.to_string().len() != len {
+            len = rest + len.to_string().len();
+        }
+        let bytes = &mut self.0;
+        bytes.extend(len.to_string().bytes());
+        bytes.push(b' ');
+        bytes.extend(key);
+        bytes.push(b'=');
+        bytes.extend(value);
+        bytes.push(b'\n');
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -15,7 +28,12 @@ impl Records {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+        let mut left = &*self.0;
+        std::iter::from_fn(move || {
+            let (key, value, rest) = split(left)?;
+            left = rest;
+            Some((key, value))
+        })
     }
 
     /// The last value of a key.
@@ -38,44 +56,28 @@ impl Records {
             .ok_or_else(|| format!("{key} is {:?}", String::from_utf8_lossy(value)))
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (key, value) in self.iter() {
-            // The space, '=' and the line feed; the length counts itself.
-            let rest = key.len() + value.len() + 3;
-            let mut len = rest + 1;
-            while rest + len.to_string().len() != len {
-                len = rest + len.to_string().len();
-            }
-            bytes.extend(len.to_string().bytes());
-            bytes.push(b' ');
-            bytes.extend(key);
-            bytes.push(b'=');
-            bytes.extend(value);
-            bytes.push(b'\n');
-        }
-        bytes
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// Reads records.
     ///
     /// # Errors
     /// They are none.
-    pub(super) fn parse(mut bytes: &[u8]) -> Result<Self, String> {
-        let mut records = Self::default();
-        while !bytes.is_empty() {
-            let record = split(bytes).ok_or("an extended header is damaged")?;
-            let (key, value, rest) = record;
-            records.push(key, value);
-            bytes = rest;
+    pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, String> {
+        let mut left = &*bytes;
+        while !left.is_empty() {
+            let (_, _, rest) = split(left).ok_or("an extended header is damaged")?;
+            left = rest;
         }
-        Ok(records)
+        Ok(Self(bytes))
     }
 }
 
 /// Key, value, and what comes after the first record.
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let space = bytes.iter().position(|&byte| byte == b' ')?;
+    // A length has at most 20 digits.
+    let space = bytes.iter().take(21).position(|&byte| byte == b' ')?;
     let len: usize = std::str::from_utf8(&bytes[..space]).ok()?.parse().ok()?;
     let record = bytes.get(space + 1..len)?;
     let record = record.strip_suffix(b"\n")?;
@@ -165,12 +167,12 @@ mod tests {
             for (key, value) in &pairs {
                 records.push(key, value);
             }
-            prop_assert_eq!(Records::parse(&records.to_bytes()), Ok(records));
+            prop_assert_eq!(Records::parse(records.as_bytes().to_vec()), Ok(records));
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Records::parse(&bytes);
+            let _ = Records::parse(bytes);
         }
 
         #[test]
@@ -197,7 +199,7 @@ mod tests {
             "4 ab\n",
             "18446744073709551615 a=b\n",
         ] {
-            assert!(Records::parse(bad.as_bytes()).is_err(), "{bad:?}");
+            assert!(Records::parse(bad.as_bytes().to_vec()).is_err(), "{bad:?}");
         }
         assert_eq!(time_from_text("-0.5"), Some((-1, 500_000_000)));
         assert_eq!(time_to_text((-1, 500_000_000)), "-0.5");

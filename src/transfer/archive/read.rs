@@ -1,19 +1,28 @@
 //! Reading an archive that anybody may have made: nothing in it is believed
 //! further than it can be checked, and none of it is read into memory whole.
+//!
+//! An archive ends with two blocks of zeros (POSIX.1, pax, "ustar Interchange
+//! Format"). GNU tar reads on without a word where they are missing, and
+//! unpacks the files that are there. Here they are demanded: nothing else
+//! tells an archive that was cut between two files from a whole one.
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use tar::EntryType;
 
-use super::padding;
-use super::pax::{Records, time_from_text, unescape};
+use super::pax::Records;
+use super::said::attributes;
 use super::sparse::{check_segments, map_in_header};
-use crate::transfer::acl;
+use super::{BLOCK, padding};
+use crate::model::shown;
 use crate::transfer::attributes::Attributes;
 use crate::transfer::data::Segment;
 
-/// The most bytes of what is said of one file: names, and attributes, of which
-/// the kernel takes 64 KiB for each.
+/// The most bytes of what is said before one file, headers included: names, and
+/// attributes, of which the kernel takes 64 KiB for each.
 const META_MOST: u64 = 8 << 20;
 
 /// What a file in an archive is.
@@ -74,7 +83,7 @@ impl From<&str> for Broken {
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => "it ends in the middle".into(),
+            io::ErrorKind::UnexpectedEof => CUT.into(),
             // What a decompressor says of its input has no number.
             _ if error.raw_os_error().is_none() => Self::Archive(error.to_string()),
             _ => Self::Io(error),
@@ -82,12 +91,25 @@ impl From<io::Error> for Broken {
     }
 }
 
+const CUT: &str = "it ends in the middle";
+
+/// Where there should be two blocks of zeros.
+const NO_END: &str = "it ends without the two blocks of zeros that say that it is complete, so that it may have been cut; if the program that made it leaves them out, add them: '(cat FILE; head -c 1024 /dev/zero) | volfs import NAME -'";
+
 pub(super) type Result<T> = std::result::Result<T, Broken>;
+
+/// What stands where a header may be.
+enum Block {
+    Header(Box<tar::Header>),
+    Zeros,
+    /// The input has ended.
+    Nothing,
+}
 
 /// An archive that is being read.
 pub(in crate::transfer) struct Reader<R> {
     pub(super) input: R,
-    global: Records,
+    comment: Option<Vec<u8>>,
     /// Stored bytes of the current file that have not been read, and what
     /// comes after them up to the next header.
     pub(super) left: u64,
@@ -98,7 +120,7 @@ impl<R: Read> Reader<R> {
     pub(in crate::transfer) fn new(input: R) -> Self {
         Self {
             input,
-            global: Records::default(),
+            comment: None,
             left: 0,
             pad: 0,
         }
@@ -106,7 +128,7 @@ impl<R: Read> Reader<R> {
 
     /// The comment of the archive as a whole, as far as it has been read.
     pub(in crate::transfer) fn comment(&self) -> Option<&[u8]> {
-        self.global.get("comment")
+        self.comment.as_deref()
     }
 
     /// The next file; `None` at the end. What has not been read of the one
@@ -114,32 +136,65 @@ impl<R: Read> Reader<R> {
     pub(in crate::transfer) fn next(&mut self) -> Result<Option<Entry>> {
         let mut local = Records::default();
         let (mut long_name, mut long_link) = (None, None);
+        let mut announced = false;
+        let mut said = 0;
         loop {
             let rest = self.left + self.pad;
             self.skip(rest)?;
             (self.left, self.pad) = (0, 0);
-            let Some(header) = self.header()? else {
-                return Ok(None);
+            let header = match self.header()? {
+                Block::Header(header) => header,
+                Block::Zeros | Block::Nothing if announced => {
+                    return Err("what it says last is of a file that does not come".into());
+                }
+                Block::Zeros => {
+                    return match self.header()? {
+                        Block::Zeros => Ok(None),
+                        Block::Nothing => Err(NO_END.into()),
+                        Block::Header(_) => Err("it has a block of zeros in the middle".into()),
+                    };
+                }
+                Block::Nothing => return Err(NO_END.into()),
             };
             let size = header.entry_size().map_err(Broken::from)?;
-            match header.entry_type() {
-                EntryType::XHeader => local = Records::parse(&self.meta(size)?)?,
+            let kind = header.entry_type();
+            if is_file(kind) {
+                return self.entry(&header, &local, long_name, long_link).map(Some);
+            }
+            said = size.saturating_add(said + BLOCK);
+            if said > META_MOST {
+                return Err(format!(
+                    "what it says before one file is longer than {META_MOST} bytes"
+                )
+                .into());
+            }
+            let bytes = self.meta(size)?;
+            announced |= matches!(
+                kind,
+                EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink
+            );
+            match kind {
+                EntryType::XHeader => local = Records::parse(bytes)?,
                 EntryType::XGlobalHeader => {
-                    let records = Records::parse(&self.meta(size)?)?;
-                    for (key, value) in records.iter() {
-                        self.global.push(key, value);
+                    // Nothing else of it is kept.
+                    if let Some(comment) = Records::parse(bytes)?.get("comment") {
+                        self.comment = Some(comment.to_vec());
                     }
                 }
-                EntryType::GNULongName => long_name = Some(c_string(self.meta(size)?)),
-                EntryType::GNULongLink => long_link = Some(c_string(self.meta(size)?)),
+                EntryType::GNULongName => long_name = Some(c_string(bytes)),
+                EntryType::GNULongLink => long_link = Some(c_string(bytes)),
                 // The name of the archive itself.
-                other if other.as_byte() == b'V' => {
-                    self.skip(size)?;
-                    self.skip(padding(size))?;
-                }
-                _ => return self.entry(&header, &local, long_name, long_link).map(Some),
+                _ => {}
             }
         }
+    }
+
+    /// Reads whatever comes after the end: who sends it is not to be told that
+    /// nobody wants it, and a compressed archive is checked only there. At most
+    /// so many bytes at a time; `false` when there are no more.
+    pub(in crate::transfer) fn drain(&mut self, most: u64) -> Result<bool> {
+        let drained = io::copy(&mut (&mut self.input).take(most), &mut io::sink())?;
+        Ok(drained == most)
     }
 
     /// Reads stored bytes of the current file.
@@ -150,7 +205,7 @@ impl<R: Read> Reader<R> {
         }
         loop {
             match self.input.read(&mut buffer[..most]) {
-                Ok(0) => return Err("it ends in the middle".into()),
+                Ok(0) => return Err(CUT.into()),
                 Ok(read) => {
                     self.left -= read as u64;
                     return Ok(read);
@@ -161,22 +216,21 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn header(&mut self) -> Result<Option<tar::Header>> {
+    fn header(&mut self) -> Result<Block> {
         let mut header = tar::Header::new_old();
         let block = header.as_mut_bytes();
-        // An archive without the two blocks of zeros at its end is read, too.
         let mut filled = 0;
         while filled < block.len() {
             match self.input.read(&mut block[filled..]) {
-                Ok(0) if filled == 0 => return Ok(None),
-                Ok(0) => return Err("it ends in the middle".into()),
+                Ok(0) if filled == 0 => return Ok(Block::Nothing),
+                Ok(0) => return Err(CUT.into()),
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
         if block.iter().all(|&byte| byte == 0) {
-            return Ok(None);
+            return Ok(Block::Zeros);
         }
         // The checksum field itself counts as spaces.
         let sum: u32 = (0_usize..)
@@ -190,16 +244,13 @@ impl<R: Read> Reader<R> {
             })
             .sum();
         match header.cksum() {
-            Ok(said) if said == sum => Ok(Some(header)),
+            Ok(said) if said == sum => Ok(Block::Header(Box::new(header))),
             _ => Err("it is no tar archive, or it is damaged: a checksum is wrong".into()),
         }
     }
 
-    /// Reads what is said of a file.
+    /// Reads what is said of a file: at most `META_MOST` bytes.
     fn meta(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > META_MOST {
-            return Err(format!("what it says of one file is {size} bytes long").into());
-        }
         let mut bytes = vec![0; size as usize];
         self.input.read_exact(&mut bytes)?;
         self.skip(padding(size))?;
@@ -209,7 +260,7 @@ impl<R: Read> Reader<R> {
     fn skip(&mut self, count: u64) -> Result<()> {
         let skipped = io::copy(&mut (&mut self.input).take(count), &mut io::sink())?;
         if skipped < count {
-            return Err("it ends in the middle".into());
+            return Err(CUT.into());
         }
         Ok(())
     }
@@ -227,8 +278,8 @@ impl<R: Read> Reader<R> {
             .map(<[u8]>::to_vec)
             .or(long_name)
             .unwrap_or_else(|| header.path_bytes().into_owned());
-        let shown = String::from_utf8_lossy(&path).into_owned();
-        let wrong = |what: &str| Broken::Archive(format!("{shown:?} has {what}"));
+        let shown = shown(Path::new(OsStr::from_bytes(&path)));
+        let wrong = |what: &str| Broken::Archive(format!("{shown} has {what}"));
         let link = local
             .get("linkpath")
             .map(<[u8]>::to_vec)
@@ -297,9 +348,20 @@ impl<R: Read> Reader<R> {
             });
         };
         check_segments(&content, self.left)
-            .map_err(|what| format!("the holes of {shown:?} {what}"))?;
+            .map_err(|what| format!("the holes of {shown} {what}"))?;
         Ok(content)
     }
+}
+
+/// Whether it is a file itself, and not something that is said of the next.
+fn is_file(kind: EntryType) -> bool {
+    !matches!(
+        kind,
+        EntryType::XHeader
+            | EntryType::XGlobalHeader
+            | EntryType::GNULongName
+            | EntryType::GNULongLink
+    ) && kind.as_byte() != b'V'
 }
 
 fn kind_of(header: &tar::Header, path: &[u8]) -> Option<Kind> {
@@ -325,87 +387,6 @@ fn kind_of(header: &tar::Header, path: &[u8]) -> Option<Kind> {
         }
         _ => return None,
     })
-}
-
-fn attributes(header: &tar::Header, local: &Records) -> std::result::Result<Attributes, String> {
-    let io = |what: &'static str| move |_: io::Error| format!("a damaged {what}");
-    let old = header.as_old();
-    let id = |key: &'static str, field: &[u8], own: io::Result<u64>| {
-        let number: u64 = match local.number(key)? {
-            Some(number) => number,
-            None if is_blank(field) => 0,
-            None => own.map_err(io(key))?,
-        };
-        // The largest one means "unchanged" to chown(2).
-        u32::try_from(number)
-            .ok()
-            .filter(|&id| id != u32::MAX)
-            .ok_or_else(|| format!("the {key} {number}"))
-    };
-    let time = |key: &str| -> std::result::Result<Option<(i64, u32)>, String> {
-        let Some(value) = local.get(key) else {
-            return Ok(None);
-        };
-        std::str::from_utf8(value)
-            .ok()
-            .and_then(time_from_text)
-            .map(Some)
-            .ok_or_else(|| format!("a damaged {key}"))
-    };
-    let mtime = match time("mtime")? {
-        Some(mtime) => mtime,
-        None => {
-            let seconds = match header.mtime() {
-                _ if is_blank(&old.mtime) => 0,
-                // GNU tar writes times before the epoch in two's complement.
-                seconds => seconds.map_err(io("time"))?.cast_signed(),
-            };
-            (seconds, 0)
-        }
-    };
-    Ok(Attributes {
-        uid: id("uid", &old.uid, header.uid())?,
-        gid: id("gid", &old.gid, header.gid())?,
-        mode: match header.mode() {
-            _ if is_blank(&old.mode) => 0o644,
-            mode => mode.map_err(io("mode"))? & 0o7777,
-        },
-        mtime,
-        atime: time("atime")?,
-        xattrs: xattrs(local)?,
-    })
-}
-
-/// Whether a numeric field was left out; so some programs do.
-fn is_blank(field: &[u8]) -> bool {
-    field.iter().all(|byte| matches!(byte, 0 | b' '))
-}
-
-fn xattrs(local: &Records) -> std::result::Result<Vec<(std::ffi::OsString, Vec<u8>)>, String> {
-    use std::os::unix::ffi::OsStringExt;
-    let mut found: Vec<(std::ffi::OsString, Vec<u8>)> = Vec::new();
-    for (key, value) in local.iter() {
-        let acl = match key {
-            b"SCHILY.acl.access" => Some(acl::ACCESS),
-            b"SCHILY.acl.default" => Some(acl::DEFAULT),
-            _ => None,
-        };
-        let (name, value) = if let Some(name) = acl {
-            let text = std::str::from_utf8(value).map_err(|_| "a damaged ACL")?;
-            (name.into(), acl::from_text(text)?)
-        } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            let name = unescape(name);
-            if name.is_empty() || name.contains(&0) {
-                return Err("an extended attribute without a name".to_owned());
-            }
-            (std::ffi::OsString::from_vec(name), value.to_vec())
-        } else {
-            continue;
-        };
-        found.retain(|(other, _)| *other != name);
-        found.push((name, value));
-    }
-    Ok(found)
 }
 
 /// GNU's long names end with a zero byte.

@@ -8,7 +8,7 @@ use super::pax::Records;
 use super::read::{Broken, Content, Reader, Result};
 use crate::transfer::data::Segment;
 
-/// The most segments of one file. Each is 16 bytes here.
+/// The most segments of one file. Each is 16 bytes here: 64 MiB.
 const SEGMENTS_MOST: u64 = 1 << 22;
 
 impl<R: Read> Reader<R> {
@@ -22,7 +22,8 @@ impl<R: Read> Reader<R> {
         if count > SEGMENTS_MOST {
             return Err(format!("a file has {count} segments").into());
         }
-        let mut segments = Vec::new();
+        // Not twice as much while it grows; what is not used is not there.
+        let mut segments = Vec::with_capacity(count as usize);
         for _ in 0..count {
             let offset = map.number(self)?;
             let len = map.number(self)?;
@@ -102,30 +103,35 @@ impl MapReader {
 /// GNU sparse formats 0.1 (one record) and 0.0 (two records for each segment).
 pub(super) fn map_in_header(local: &Records) -> Result<Vec<Segment>> {
     let damaged = || Broken::from("the map of a sparse file is damaged");
-    let mut numbers = Vec::new();
-    let number = |bytes: &[u8]| -> Result<u64> {
+    let mut segments = Vec::new();
+    let mut offset = None;
+    let mut add = |bytes: &[u8]| -> Result<()> {
         let text = std::str::from_utf8(bytes).map_err(|_| damaged())?;
-        text.trim().parse().map_err(|_| damaged())
+        let number = text.trim().parse().map_err(|_| damaged())?;
+        match offset.take() {
+            None => offset = Some(number),
+            Some(offset) => segments.push(Segment {
+                offset,
+                len: number,
+            }),
+        }
+        Ok(())
     };
     if let Some(map) = local.get("GNU.sparse.map") {
         for part in map.split(|&byte| byte == b',').filter(|it| !it.is_empty()) {
-            numbers.push(number(part)?);
+            add(part)?;
         }
     } else {
         for (key, value) in local.iter() {
             if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
-                numbers.push(number(value)?);
+                add(value)?;
             }
         }
     }
-    let (pairs, rest) = numbers.as_chunks::<2>();
-    if !rest.is_empty() {
-        return Err(damaged());
+    match offset {
+        Some(_) => Err(damaged()),
+        None => Ok(segments),
     }
-    Ok(pairs
-        .iter()
-        .map(|&[offset, len]| Segment { offset, len })
-        .collect())
 }
 
 /// Segments must be in order and inside the file, and be what is stored.

@@ -149,6 +149,9 @@ impl<W: Write> Writer<W> {
         } else {
             0
         });
+        if let Some(atime) = attributes.atime {
+            records.push("atime", time_to_text(atime));
+        }
         if let Some((major, minor)) = it.device {
             header.set_device_major(major)?;
             header.set_device_minor(minor)?;
@@ -164,7 +167,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn extended(&mut self, kind: EntryType, name: &[u8], records: &Records) -> io::Result<()> {
-        let bytes = records.to_bytes();
+        let bytes = records.as_bytes();
         let mut header = tar::Header::new_ustar();
         set_name(&mut header, name);
         header.set_entry_type(kind);
@@ -175,7 +178,7 @@ impl<W: Write> Writer<W> {
         header.set_size(bytes.len() as u64);
         header.set_cksum();
         self.out.write_all(header.as_bytes())?;
-        self.out.write_all(&bytes)?;
+        self.out.write_all(bytes)?;
         self.zeros(padding(bytes.len() as u64))
     }
 }

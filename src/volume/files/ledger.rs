@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nix::sys::stat::{FileStat, SFlag};
+use nix::sys::stat::FileStat;
 use parking_lot::{MutexGuard, RwLock, RwLockReadGuard};
 
 use super::super::error::{Error, Result};
@@ -125,7 +125,7 @@ impl Change<'_> {
         let Some(open) = &self.account else {
             return;
         };
-        let inode = inode_of(found);
+        let inode = Inode::of(found);
         if inode == Inode::Directory || found.st_nlink <= 1 {
             let charge = charge(inode);
             open.volume.account().release(charge.bytes, charge.inodes);
@@ -188,15 +188,5 @@ impl Change<'_> {
             Err(_) => account.distrust(),
         }
         written
-    }
-}
-
-fn inode_of(found: &FileStat) -> Inode {
-    match SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) {
-        SFlag::S_IFREG => Inode::File {
-            size: found.st_size.unsigned_abs(),
-        },
-        SFlag::S_IFDIR => Inode::Directory,
-        _ => Inode::Other,
     }
 }

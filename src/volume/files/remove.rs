@@ -1,23 +1,20 @@
 //! Removing files and whole directories of a volume.
 
-use std::ffi::CString;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::ledger::Change;
 use super::name::Inside;
-use crate::sys::dir;
+use crate::sys::descent::{Descent, LIST};
+use crate::sys::{dir, node};
 use crate::volume::error::Result;
-
-const OPEN_DIR: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_CLOEXEC);
 
 /// Removes a file.
 pub(super) fn file<P: ?Sized + nix::NixPath>(
@@ -34,31 +31,18 @@ pub(super) fn file<P: ?Sized + nix::NixPath>(
     Ok(())
 }
 
-/// A directory whose contents are being removed.
-struct Level {
-    dir: OwnedFd,
-    name: CString,
-    left: Vec<CString>,
-}
+/// How directories are opened. Others than the owner are not asked to leave the
+/// access time alone.
+const DIR: OFlag = LIST.difference(OFlag::O_NOATIME);
 
-impl Level {
-    fn open<P: ?Sized + nix::NixPath>(
-        parent: BorrowedFd<'_>,
-        name: &P,
-        own: CString,
-    ) -> nix::Result<Self> {
-        let dir = openat(parent, name, OPEN_DIR, Mode::empty())?;
-        let left = dir::names(&dir)?;
-        Ok(Self {
-            dir,
-            name: own,
-            left,
-        })
-    }
+/// Opens a directory to be emptied; `EXDEV` where something is mounted, which is
+/// not the volume's.
+fn open_below(dir: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    node::open_beneath(dir, name, DIR, Mode::empty())
 }
 
 /// Removes the directory `name` of `parent` with all that it holds; each file
-/// is a change of its own, so that others get their turn.
+/// is a change of its own, so that others get their turn. Stops at a mount.
 pub(super) fn tree<'a>(
     begin: impl Fn() -> Result<Change<'a>>,
     parent: OwnedFd,
@@ -66,27 +50,29 @@ pub(super) fn tree<'a>(
     at: &Inside,
 ) -> Result<()> {
     let failed = |errno| at.failed("remove", errno);
-    let top = Level::open(parent.as_fd(), name, CString::default()).map_err(failed)?;
-    let mut levels = vec![top];
-    while let Some(level) = levels.last_mut() {
-        if let Some(entry) = level.left.pop() {
-            let dir = level.dir.as_fd();
-            match file(&begin()?, dir, entry.as_c_str()) {
+    let top = open_below(&parent, name.as_os_str()).map_err(failed)?;
+    // For each level, what is still to be removed in it.
+    let mut levels = vec![dir::names(&top).map_err(failed)?];
+    let mut descent = Descent::new(top, DIR).map_err(failed)?;
+    while let Some(left) = levels.last_mut() {
+        if let Some(entry) = left.pop() {
+            match file(&begin()?, descent.dir().as_fd(), entry.as_c_str()) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(Errno::EISDIR) => {
-                    let below = Level::open(dir, entry.as_c_str(), entry.clone());
-                    levels.push(below.map_err(failed)?);
+                    let entry = OsStr::from_bytes(entry.to_bytes());
+                    let below = open_below(descent.dir(), entry).map_err(failed)?;
+                    levels.push(dir::names(&below).map_err(failed)?);
+                    descent.enter(entry, below).map_err(failed)?;
                 }
                 Err(errno) => return Err(failed(errno)),
             }
             continue;
         }
-        let Some(done) = levels.pop() else {
-            break;
-        };
+        levels.pop();
+        let left = descent.leave().map_err(failed)?;
         let change = begin()?;
-        let removed = match levels.last() {
-            Some(above) => empty_dir(&change, above.dir.as_fd(), done.name.as_c_str()),
+        let removed = match left {
+            Some((_, name)) => empty_dir(&change, descent.dir().as_fd(), name.as_os_str()),
             None => empty_dir(&change, parent.as_fd(), name),
         };
         removed.map_err(failed)?;

@@ -2,6 +2,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::AtomicU64;
 
+use nix::sys::stat::{Mode, mkdirat};
+
 use super::*;
 
 fn usage(bytes: u64, inodes: u64) -> Usage {
@@ -37,15 +39,15 @@ fn deeper_than_descriptors_and_paths_go() {
     // Longer than PATH_MAX, and each level has two branches, so that levels
     // that were closed are needed again.
     let top = tempfile::tempdir().unwrap();
-    let mut dir = Dir::open(top.path(), OPEN_DIR, Mode::empty()).unwrap();
+    let mut dir = open_top(top.path(), LIST).unwrap();
     let down = "down".repeat(8);
     let depth = 200;
     for _ in 0..depth {
         for name in ["branch", down.as_str()] {
-            nix::sys::stat::mkdirat(dir.as_fd(), name, Mode::S_IRWXU).unwrap();
+            mkdirat(&dir, name, Mode::S_IRWXU).unwrap();
         }
-        nix::sys::stat::mkdirat(dir.as_fd(), "branch/leaf", Mode::S_IRWXU).unwrap();
-        dir = Dir::openat(dir.as_fd(), down.as_str(), OPEN_DIR, Mode::empty()).unwrap();
+        mkdirat(&dir, "branch/leaf", Mode::S_IRWXU).unwrap();
+        dir = open_below(&dir, OsStr::new(&down), LIST).unwrap();
     }
     let found = count(top.path(), &AtomicU64::new(0));
     crate::volume::delete::delete_whole_tree(top.path()).unwrap();
