@@ -17,45 +17,70 @@ struct World {
     mount: Mount,
     arm: PathBuf,
     dir: PathBuf,
-    host: PathBuf,
-    limited: bool,
+    volume: On,
+}
+
+/// What the volume is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    Directory,
+    Limited,
+    Disk,
 }
 
 impl World {
-    fn new(limited: bool, arguments: &[&str]) -> Self {
+    fn new(volume: On, arguments: &[&str]) -> Self {
         let mut builder = Mount::builder().supervised().args(arguments);
         let armed = tempfile::tempdir().unwrap().keep();
         let arm = armed.join("armed");
         builder = builder.env("VOLFS_FAILPOINT_FILE", arm.to_str().unwrap());
         let mount = builder.start();
-        let limit: &[&str] = if limited { &["--quota", "64M"] } else { &[] };
-        mount.volfs().ok(&[&["create", "v"], limit].concat());
+        let kind: &[&str] = match volume {
+            On::Directory => &[],
+            On::Limited => &["--quota", "64M"],
+            On::Disk => &["--disk", "--size", "64M"],
+        };
+        mount.volfs().ok(&[&["create", "v"], kind].concat());
         let dir = mount.join("v");
-        let host = mount.host_path("v");
         Self {
             mount,
             arm,
             dir,
-            host,
-            limited,
+            volume,
         }
     }
 
-    /// Runs `act`, in which the serving process dies at `point`.
-    fn dying<T>(&self, point: &str, act: impl FnOnce() -> T) -> T {
-        let before = self.mount.serving_pid().unwrap();
-        fs::write(&self.arm, point).unwrap();
+    /// Runs `act`, in which the serving process dies at the first of `points`,
+    /// a line each, the next one at the second, and so on.
+    fn dying<T>(&self, points: &str, act: impl FnOnce() -> T) -> T {
+        let died = || self.mount.daemon_log().matches("has died").count();
+        let before = died();
+        fs::write(&self.arm, points).unwrap();
         let result = act();
-        assert!(!self.arm.exists(), "{point} was not reached");
+        let left = fs::read_to_string(&self.arm);
+        assert!(left.is_err(), "not reached of {points:?}: {left:?}");
         wait_for("another process serves", || {
-            self.mount.serving_pid().is_some_and(|pid| pid != before)
+            died() >= before + points.lines().count() && self.mount.serving_pid().is_some()
         });
         result
     }
 
+    /// Waits until all closes, which are told of later, have arrived.
+    fn wait_for_closes(&self) {
+        wait_for("closes arrive", || {
+            let text = fs::read_to_string(self.mount.join(".volfs/stats.json")).unwrap();
+            let stats: serde_json::Value = serde_json::from_str(&text).unwrap();
+            stats["open_files"] == 0
+        });
+    }
+
     /// The account is what a walk finds, and nothing has to be counted.
     fn check_usage(&self, what: &str) {
-        let (bytes, inodes) = tree::charged(&self.host);
+        if self.volume == On::Disk {
+            // Its own file system keeps it.
+            return;
+        }
+        let (bytes, inodes) = tree::charged(&self.mount.host_path("v"));
         let usage = || {
             let list = self.mount.volfs().list();
             let v = list.iter().find(|v| v["name"] == "v").unwrap().clone();
@@ -75,42 +100,27 @@ impl Drop for World {
 
 type Act = fn(&World, &Path);
 
-/// An operation, the points in it, and what it is.
+/// An operation, and what it is.
 struct Case {
     name: &'static str,
+    /// The request.
+    op: &'static str,
+    /// The points in it; those at the end of every request are not here.
     points: &'static [&'static str],
     prepare: Act,
     act: Act,
     check: Act,
 }
 
-const MAKE: &[&str] = &[
-    "live.make.intent",
-    "live.make.host",
-    "live.make.charged",
-    "live.end",
-    "live.reply",
-];
+const MAKE: &[&str] = &["live.make.intent", "live.make.host", "live.make.charged"];
 const CREATE: &[&str] = &[
     "live.create.intent",
     "live.create.host",
     "live.create.charged",
     "live.create.opened",
-    "live.end",
-    "live.reply",
 ];
-const REMOVE: &[&str] = &[
-    "live.remove.intent",
-    "live.remove.host",
-    "live.end",
-    "live.reply",
-];
-const RENAME: &[&str] = &[
-    "live.rename.intent",
-    "live.rename.host",
-    "live.end",
-    "live.reply",
-];
+const REMOVE: &[&str] = &["live.remove.intent", "live.remove.host"];
+const RENAME: &[&str] = &["live.rename.intent", "live.rename.host"];
 
 fn nothing(_: &World, _: &Path) {}
 
@@ -135,6 +145,7 @@ fn two_files(_: &World, dir: &Path) {
 const CASES: &[Case] = &[
     Case {
         name: "mkdir",
+        op: "mkdir",
         points: MAKE,
         prepare: nothing,
         act: |_, dir| {
@@ -153,6 +164,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "mknod",
+        op: "mknod",
         points: MAKE,
         prepare: nothing,
         act: |_, dir| mknod(&dir.join("p"), SFlag::S_IFIFO, Mode::S_IRUSR, 0).unwrap(),
@@ -160,6 +172,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "symlink",
+        op: "symlink",
         points: MAKE,
         prepare: nothing,
         act: |_, dir| symlink("to/nowhere", dir.join("l")).unwrap(),
@@ -170,6 +183,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "create exclusively and write",
+        op: "create",
         points: CREATE,
         prepare: nothing,
         act: |_, dir| {
@@ -196,6 +210,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "unlink",
+        op: "unlink",
         points: REMOVE,
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 5000]).unwrap(),
         act: |_, dir| fs::remove_file(dir.join("f")).unwrap(),
@@ -207,6 +222,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "unlink of one of two names",
+        op: "unlink",
         points: REMOVE,
         prepare: |_, dir| {
             fs::write(dir.join("f"), vec![1; 5000]).unwrap();
@@ -220,6 +236,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "unlink of an open file",
+        op: "unlink",
         points: REMOVE,
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 5000]).unwrap(),
         act: |world, dir| {
@@ -245,6 +262,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rmdir",
+        op: "rmdir",
         points: REMOVE,
         prepare: |_, dir| fs::create_dir(dir.join("d")).unwrap(),
         act: |_, dir| fs::remove_dir(dir.join("d")).unwrap(),
@@ -256,12 +274,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "link",
-        points: &[
-            "live.link.intent",
-            "live.link.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "link",
+        points: &["live.link.intent", "live.link.host"],
         prepare: |_, dir| fs::write(dir.join("a"), "linked").unwrap(),
         act: |_, dir| fs::hard_link(dir.join("a"), dir.join("b")).unwrap(),
         check: |_, dir| {
@@ -271,6 +285,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rename",
+        op: "rename",
         points: RENAME,
         prepare: |_, dir| fs::write(dir.join("a"), "of a").unwrap(),
         act: |_, dir| fs::rename(dir.join("a"), dir.join("b")).unwrap(),
@@ -281,6 +296,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rename over another",
+        op: "rename",
         points: RENAME,
         prepare: two_files,
         act: |_, dir| fs::rename(dir.join("a"), dir.join("b")).unwrap(),
@@ -291,6 +307,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rename without replacing",
+        op: "rename",
         points: RENAME,
         prepare: |_, dir| fs::write(dir.join("a"), "of a").unwrap(),
         act: |_, dir| rename_with(RenameFlags::RENAME_NOREPLACE, dir),
@@ -298,6 +315,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "exchange",
+        op: "rename",
         points: RENAME,
         prepare: two_files,
         act: |_, dir| rename_with(RenameFlags::RENAME_EXCHANGE, dir),
@@ -308,6 +326,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rename that leaves a whiteout",
+        op: "rename",
         points: RENAME,
         prepare: two_files,
         act: |_, dir| rename_with(RenameFlags::RENAME_WHITEOUT, dir),
@@ -322,12 +341,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "an attribute that must be new",
-        points: &[
-            "live.setxattr.intent",
-            "live.setxattr.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "setxattr",
+        points: &["live.setxattr.intent", "live.setxattr.host"],
         prepare: |_, dir| fs::write(dir.join("f"), "").unwrap(),
         act: |_, dir| set_new(&dir.join("f")).unwrap(),
         check: |_, dir| {
@@ -336,12 +351,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "removing an attribute",
-        points: &[
-            "live.removexattr.intent",
-            "live.removexattr.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "removexattr",
+        points: &["live.removexattr.intent", "live.removexattr.host"],
         prepare: |_, dir| {
             fs::write(dir.join("f"), "").unwrap();
             set_new(&dir.join("f")).unwrap();
@@ -354,12 +365,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "open with O_TRUNC",
-        points: &[
-            "live.truncate.room",
-            "live.truncate.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "open",
+        points: &["live.truncate.room", "live.truncate.host"],
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
         act: |_, dir| {
             let mut file = File::options()
@@ -373,12 +380,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "truncate",
-        points: &[
-            "live.truncate.room",
-            "live.truncate.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "setattr",
+        points: &["live.truncate.room", "live.truncate.host"],
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
         act: |_, dir| {
             let file = File::options().write(true).open(dir.join("f")).unwrap();
@@ -388,12 +391,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "close of a file without a name",
-        points: &[
-            "live.release.begun",
-            "live.release.closed",
-            "live.end",
-            "live.reply",
-        ],
+        op: "release",
+        points: &["live.release.begun", "live.release.closed"],
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
         act: |world, dir| {
             let armed = fs::read(&world.arm).unwrap();
@@ -412,12 +411,8 @@ const CASES: &[Case] = &[
 const THROUGH_US: &[Case] = &[
     Case {
         name: "appending",
-        points: &[
-            "live.write.room",
-            "live.write.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "write",
+        points: &["live.write.room", "live.write.host"],
         prepare: |_, dir| fs::write(dir.join("f"), "begin").unwrap(),
         act: |_, dir| {
             let mut file = File::options().append(true).open(dir.join("f")).unwrap();
@@ -427,12 +422,8 @@ const THROUGH_US: &[Case] = &[
     },
     Case {
         name: "allocating",
-        points: &[
-            "live.fallocate.room",
-            "live.fallocate.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "fallocate",
+        points: &["live.fallocate.room", "live.fallocate.host"],
         prepare: |_, dir| fs::write(dir.join("f"), "begin").unwrap(),
         act: |_, dir| {
             let file = File::options().write(true).open(dir.join("f")).unwrap();
@@ -443,7 +434,8 @@ const THROUGH_US: &[Case] = &[
     },
     Case {
         name: "copying a range",
-        points: &["live.copy.host", "live.end", "live.reply"],
+        op: "copy_file_range",
+        points: &["live.copy.host"],
         prepare: |_, dir| fs::write(dir.join("a"), vec![7; 30_000]).unwrap(),
         act: |_, dir| {
             let from = File::open(dir.join("a")).unwrap();
@@ -459,24 +451,33 @@ fn set_new(path: &Path) -> rustix::io::Result<()> {
     rustix::fs::setxattr(path, "user.k", b"v", rustix::fs::XattrFlags::CREATE)
 }
 
+/// Where the processes die that serve one request: one of them at each point;
+/// two, of which the second had only a reply to send again; and two, of which the
+/// second had not looked yet at what the first has left.
+fn deaths(case: &Case) -> Vec<String> {
+    let end = format!("live.end {}", case.op);
+    let reply = format!("live.reply {}", case.op);
+    let again = format!("live.again {}", case.op);
+    let points = case.points.iter().map(|&point| point.to_owned());
+    let once: Vec<String> = points.chain([end, reply.clone()]).collect();
+    let twice = once.iter().map(|first| format!("{first}\n{reply}"));
+    let unseen = format!("{reply}\n{again}");
+    let twice: Vec<String> = twice.chain([unseen]).collect();
+    [once, twice].concat()
+}
+
 fn run(world: &World, cases: &[Case]) {
     for case in cases {
-        for (n, point) in case.points.iter().enumerate() {
-            let what = format!("{} killed at {point}", case.name);
+        for (n, points) in deaths(case).iter().enumerate() {
+            let what = format!("{} killed at {points:?}", case.name);
             eprintln!("{what}");
             let dir = world.dir.join(format!("{}-{n}", case.name));
             fs::create_dir(&dir).unwrap();
             (case.prepare)(world, &dir);
-            world.dying(point, || (case.act)(world, &dir));
+            world.wait_for_closes();
+            world.dying(points, || (case.act)(world, &dir));
             (case.check)(world, &dir);
-            if world.limited {
-                // Closes are told of later.
-                wait_for("closes arrive", || {
-                    let text = fs::read_to_string(world.mount.join(".volfs/stats.json")).unwrap();
-                    let stats: serde_json::Value = serde_json::from_str(&text).unwrap();
-                    stats["open_files"] == 0
-                });
-            }
+            world.wait_for_closes();
             world.check_usage(&what);
         }
     }
@@ -488,19 +489,24 @@ fn run(world: &World, cases: &[Case]) {
 
 #[test]
 fn of_a_volume_that_the_kernel_writes_itself() {
-    run(&World::new(false, &[]), CASES);
+    run(&World::new(On::Directory, &[]), CASES);
 }
 
 #[test]
 fn of_a_volume_with_a_quota() {
-    let world = World::new(true, &[]);
+    let world = World::new(On::Limited, &[]);
     run(&world, CASES);
     run(&world, THROUGH_US);
 }
 
 #[test]
+fn of_a_disk_volume() {
+    run(&World::new(On::Disk, &[]), CASES);
+}
+
+#[test]
 fn of_a_volume_through_the_daemon() {
-    let world = World::new(false, &["--no-passthrough"]);
+    let world = World::new(On::Directory, &["--no-passthrough"]);
     run(&world, CASES);
     run(&world, THROUGH_US);
 }
@@ -508,7 +514,7 @@ fn of_a_volume_through_the_daemon() {
 /// A volume is made, renamed and removed by one request each.
 #[test]
 fn of_volumes_themselves() {
-    let world = World::new(false, &[]);
+    let world = World::new(On::Directory, &[]);
     let root = world.mount.path();
     let made = |what: &str| {
         assert_eq!(world.mount.volfs().names(), ["v"], "{what}");
@@ -525,8 +531,8 @@ fn of_volumes_themselves() {
         "create.built",
         "create.renamed",
         "create.committed",
-        "live.end",
-        "live.reply",
+        "live.end mkdir",
+        "live.reply mkdir",
     ] {
         let what = format!("mkdir killed at {point}");
         let dir = root.join("new");
@@ -541,8 +547,8 @@ fn of_volumes_themselves() {
     for point in [
         "rename.committed",
         "rename.manifest",
-        "live.end",
-        "live.reply",
+        "live.end rename",
+        "live.reply rename",
     ] {
         let what = format!("rename killed at {point}");
         world.dying(point, || {
@@ -563,7 +569,12 @@ fn of_volumes_themselves() {
         fs::remove_dir(root.join("x")).unwrap();
         made(&what);
     }
-    for point in ["remove.committed", "remove.moved", "live.end", "live.reply"] {
+    for point in [
+        "remove.committed",
+        "remove.moved",
+        "live.end rmdir",
+        "live.reply rmdir",
+    ] {
         let what = format!("rmdir killed at {point}");
         fs::create_dir(root.join("old")).unwrap();
         world.dying(point, || fs::remove_dir(root.join("old")).unwrap());

@@ -36,6 +36,7 @@ use super::node::NodeId;
 use super::stats::Op;
 use super::successor::Inherited;
 use crate::diskimg::MountedImage;
+use crate::failpoint;
 use crate::keeper::{Keeper, Kind, Place};
 use crate::model::{Serial, Slot};
 use crate::volume::Volume;
@@ -186,6 +187,7 @@ impl Live {
         let Some(index) = known else {
             return true;
         };
+        failpoint::hit_of("live.again", op.name());
         let record = live.state.record(Which::Journal, index);
         let again = resume::again(fs, record, index);
         let deaths = again.deaths;

@@ -50,9 +50,13 @@ fn merge(records: &[&[AtomicU64]], to: &[AtomicU64]) {
     for (to, from) in to.iter().zip(intends.iter()).skip(1) {
         to.store(from.load(Relaxed), Relaxed);
     }
-    // Undone by the one before, or still to be.
-    for at in [at::FH, at::COUNTED_LEN].into_iter().chain(at::COUNTED) {
-        to[at].store(word(last, at), Relaxed);
+    // The last may not have come to what it had to do with those of the first:
+    // give the handle out again, take back the lookups.
+    let newest = |at| if word(last, at) == 0 { first } else { last };
+    to[at::FH].store(word(newest(at::FH), at::FH), Relaxed);
+    let counted = newest(at::COUNTED_LEN);
+    for at in std::iter::once(at::COUNTED_LEN).chain(at::COUNTED) {
+        to[at].store(word(counted, at), Relaxed);
     }
     for charge in at::CHARGES {
         to[charge.start].store(0, Relaxed);
