@@ -273,6 +273,42 @@ const CASES: &[Case] = &[
         },
     },
     Case {
+        name: "rmdir of where somebody is",
+        op: "rmdir",
+        points: REMOVE,
+        prepare: |_, dir| fs::create_dir(dir.join("d")).unwrap(),
+        act: |_, dir| {
+            let here = File::options()
+                .read(true)
+                .custom_flags(libc::O_PATH)
+                .open(dir.join("d"))
+                .unwrap();
+            fs::remove_dir(dir.join("d")).unwrap();
+            let sync = rustix::fs::AtFlags::EMPTY_PATH | rustix::fs::AtFlags::STATX_FORCE_SYNC;
+            let found = rustix::fs::statx(&here, "", sync, rustix::fs::StatxFlags::NLINK);
+            assert_eq!(found.unwrap().stx_nlink, 0);
+        },
+        check: |_, dir| assert!(names(dir).is_empty()),
+    },
+    Case {
+        name: "unlink of what somebody holds",
+        op: "unlink",
+        points: REMOVE,
+        prepare: |_, dir| fs::write(dir.join("f"), vec![1; 5000]).unwrap(),
+        act: |_, dir| {
+            let here = File::options()
+                .read(true)
+                .custom_flags(libc::O_PATH)
+                .open(dir.join("f"))
+                .unwrap();
+            fs::remove_file(dir.join("f")).unwrap();
+            let sync = rustix::fs::AtFlags::EMPTY_PATH | rustix::fs::AtFlags::STATX_FORCE_SYNC;
+            let found = rustix::fs::statx(&here, "", sync, rustix::fs::StatxFlags::NLINK);
+            assert_eq!(found.unwrap().stx_nlink, 0);
+        },
+        check: |_, dir| assert!(names(dir).is_empty()),
+    },
+    Case {
         name: "link",
         op: "link",
         points: &["live.link.intent", "live.link.host"],
