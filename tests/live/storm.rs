@@ -475,3 +475,25 @@ fn on_a_disk_volume() {
         .to_owned();
     crate::support::run(std::process::Command::new("e2fsck").args(["-fn", &image]));
 }
+
+/// Closes that are told of while the name goes, as they come from a program that
+/// reads a file and removes it.
+#[test]
+fn closes_and_removals_at_the_same_time() {
+    let mount = Mount::builder().supervised().start();
+    let dir = mount.volume("plain");
+    std::thread::scope(|scope| {
+        for worker in 0..2 {
+            let dir = &dir;
+            scope.spawn(move || {
+                for n in 0..2000 {
+                    let path = dir.join(format!("{worker}-{n}"));
+                    fs::write(&path, "some").unwrap();
+                    drop(File::open(&path).unwrap());
+                    fs::remove_file(&path).unwrap();
+                }
+            });
+        }
+    });
+    check_usage(&mount, "plain");
+}
