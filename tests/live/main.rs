@@ -4,6 +4,8 @@
 mod support;
 
 mod killed;
+mod killing;
+mod memory;
 mod steps;
 mod storm;
 mod survives;

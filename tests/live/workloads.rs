@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::storm::{StopOnPanic, check_usage, killing, kills};
+use crate::killing::{StopOnPanic, killing, kills};
+use crate::storm::check_usage;
 use crate::support::{Mount, run};
 
 /// A program in a sandbox that sees `volume` as `/work`.
