@@ -214,10 +214,17 @@ impl Volumes for Client {
     }
 
     fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<VolumeInfo> {
-        self.ask(Call::Rename {
+        let info = self.ask(Call::Rename {
             from: from.clone(),
             to: to.clone(),
-        })
+        })?;
+        // The kernel finds that it knows this directory, and gives it the new
+        // name, for whoever works in it and with all that is mounted there. The
+        // daemon cannot ask for that: it would wait for itself.
+        if let Ok(Some(mountpoint)) = self.mountpoint() {
+            let _ = std::fs::symlink_metadata(mountpoint.join(to.as_str()));
+        }
+        Ok(info)
     }
 
     fn remove(&self, name: &VolumeName, how: Removal) -> Result<()> {

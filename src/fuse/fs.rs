@@ -22,6 +22,7 @@ use super::counting::Counting;
 use super::dir_cache::DirCache;
 use super::disks::Disks;
 use super::error::{OpError, OpResult};
+use super::former_names::FormerNames;
 use super::going::Going;
 use super::ground::Ground;
 use super::handles::{Handles, OpenInode};
@@ -61,6 +62,7 @@ pub struct FileSystem {
     pub(super) disks: Disks,
     pub(super) live: Arc<Live>,
     pub(super) going: Going,
+    pub(super) former_names: FormerNames,
     /// What all directory volumes stand on.
     store_ground: Arc<Ground>,
 }
@@ -113,6 +115,7 @@ impl FileSystem {
             disks: Disks::default(),
             live,
             going: Going::default(),
+            former_names: FormerNames::default(),
             store_ground: Arc::new(ground),
         })
     }

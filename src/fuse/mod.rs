@@ -13,6 +13,7 @@ mod dir_cache;
 mod disks;
 pub mod error;
 mod explain;
+mod former_names;
 pub mod fs;
 mod going;
 mod ground;

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountInfo {
+    /// Its id; of all mounts that there are, no two have the same.
+    pub id: u64,
+    /// The id of the mount that it is mounted on.
+    pub parent: u64,
     /// The device number (`st_dev`) of files on it.
     pub device: u64,
     /// What of the file system is mounted: its root, or a directory below it.
@@ -17,18 +21,9 @@ pub struct MountInfo {
     pub fs_type: String,
     /// Source, for ours the store.
     pub source: PathBuf,
-    /// Options of the file system itself, as it shows them.
-    pub options: String,
-}
-
-impl MountInfo {
-    /// The first component of [`root`](Self::root) below the file system's
-    /// root: for a bind mount out of a mount of ours, the volume's name.
-    #[must_use]
-    pub fn first_of_root(&self) -> Option<String> {
-        let first = self.root.components().nth(1)?;
-        Some(first.as_os_str().to_string_lossy().into_owned())
-    }
+    /// Options of the file system itself, separated by commas; one in a value
+    /// is escaped, for [`unescape`].
+    pub options: OsString,
 }
 
 /// The mounts in a mountinfo file, in its order: a later one on the same
@@ -46,25 +41,29 @@ pub fn read(file: &Path) -> std::io::Result<Vec<MountInfo>> {
 
 fn parse(line: &[u8]) -> Option<MountInfo> {
     let mut fields = line.split(|&byte| byte == b' ');
-    let device = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+    let (id, parent) = (number()?, number()?);
+    let device = std::str::from_utf8(fields.next()?).ok()?;
     let (major, minor) = device.split_once(':')?;
     let root = unescape(fields.next()?);
     let mountpoint = unescape(fields.next()?);
     let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
     Some(MountInfo {
+        id,
+        parent,
         device: libc::makedev(major.parse().ok()?, minor.parse().ok()?),
         root: root.into(),
         mountpoint: mountpoint.into(),
         fs_type: String::from_utf8_lossy(rest.next()?).into_owned(),
         source: unescape(rest.next()?).into(),
-        options: unescape(rest.next().unwrap_or_default())
-            .to_string_lossy()
-            .into_owned(),
+        options: OsString::from_vec(rest.next().unwrap_or_default().to_vec()),
     })
 }
 
-/// Space, tab, line feed and backslash stand as three octal digits.
-fn unescape(field: &[u8]) -> OsString {
+/// What a field says: space, tab, line feed and backslash stand as three octal
+/// digits, and in options the comma.
+#[must_use]
+pub fn unescape(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
@@ -98,7 +97,8 @@ mod tests {
         let line = br"36 35 0:45 /cache/sub /mnt/a\040b\134c rw,noatime master:1 shared:2 - fuse.volfs /var/lib/my\040store rw,user_id=0";
         let mount = parse(line).unwrap();
         assert_eq!(mount.device, libc::makedev(0, 45));
-        assert_eq!(mount.first_of_root().as_deref(), Some("cache"));
+        assert_eq!((mount.id, mount.parent), (36, 35));
+        assert_eq!(mount.root, Path::new("/cache/sub"));
         assert_eq!(mount.mountpoint, Path::new("/mnt/a b\\c"));
         assert_eq!(mount.fs_type, "fuse.volfs");
         assert_eq!(mount.source, Path::new("/var/lib/my store"));

@@ -33,7 +33,9 @@ pub(super) fn in_request<T>(run: impl FnOnce() -> T) -> T {
 pub(super) struct MountObserver(pub(super) Weak<FileSystem>);
 
 impl MountObserver {
-    fn name_changed(&self, name: &VolumeName, volume: &Volume) {
+    /// `renamed` when the volume has another name, or had one before: whoever
+    /// works in it goes on to, with what is mounted there.
+    fn name_changed(&self, name: &VolumeName, volume: &Volume, renamed: bool) {
         let Some(fs) = self.0.upgrade() else {
             return;
         };
@@ -43,7 +45,12 @@ impl MountObserver {
             fs.kernel.entry_changed(image_file::DIR, &image);
         }
         if !IN_REQUEST.get() {
-            fs.kernel.entry_changed(NodeId::ROOT, name.as_str());
+            if renamed {
+                fs.kernel
+                    .entry_expired(NodeId::ROOT, name.as_str().as_ref());
+            } else {
+                fs.kernel.entry_changed(NodeId::ROOT, name.as_str());
+            }
         }
     }
 }
@@ -92,6 +99,12 @@ impl Observer for MountObserver {
         }
     }
 
+    fn renaming(&self, name: &VolumeName, volume: &Volume) {
+        if let Some(fs) = self.0.upgrade() {
+            fs.former_names.note(fs.store(), &fs.live, volume, name);
+        }
+    }
+
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
         if let Some(fs) = self.0.upgrade() {
             fs.volume_stats.appeared(volume.slot, volume.serial);
@@ -102,10 +115,14 @@ impl Observer for MountObserver {
         {
             super::housekeeping::hold_uncounted(&fs);
         }
-        self.name_changed(name, volume);
+        let renamed = self
+            .0
+            .upgrade()
+            .is_some_and(|fs| fs.former_names.has_any(volume));
+        self.name_changed(name, volume, renamed);
     }
 
     fn vanished(&self, name: &VolumeName, volume: &Volume) {
-        self.name_changed(name, volume);
+        self.name_changed(name, volume, volume.name() != *name);
     }
 }

@@ -3,9 +3,9 @@
 //! Calls that refuse `O_PATH` go through `/proc/self/fd/N`, which leads to the
 //! inode itself, also when that is a symbolic link.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
@@ -255,25 +255,82 @@ pub fn shape(fd: impl AsFd) -> Result<Shape> {
     })
 }
 
+/// What the kernel has cached of an inode, and of the mount that it is seen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The device number.
+    pub device: u64,
+    /// The inode number.
+    pub ino: u64,
+    /// The id of the mount, as in `/proc/PID/mountinfo`; `None` before Linux 5.8.
+    pub mount: Option<u64>,
+}
+
 /// The device and inode number of what `path` leads to, as the kernel has them
 /// cached: asking our own mount would wait for ourselves. `None` when it cannot
 /// be had.
 #[must_use]
-pub fn cached_identity(path: &std::path::Path) -> Option<(u64, u64)> {
+pub fn cached_identity(path: &Path) -> Option<(u64, u64)> {
+    let found = identity_at(path)?;
+    Some((found.device, found.ino))
+}
+
+/// As [`cached_identity`], and on which mount.
+#[must_use]
+pub fn identity_at(path: &Path) -> Option<Identity> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    cached_statx(libc::AT_FDCWD, &path, 0)
+}
+
+/// As [`cached_identity`], of what is open already.
+#[must_use]
+pub fn identity_of(fd: impl AsFd) -> Option<Identity> {
+    cached_statx(fd.as_fd().as_raw_fd(), c"", libc::AT_EMPTY_PATH)
+}
+
+fn cached_statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> Option<Identity> {
     // SAFETY: all-zero bytes are a valid `statx` buffer.
     let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the path is a C string and the buffer is live.
     let result = unsafe {
         libc::statx(
-            libc::AT_FDCWD,
+            dir,
             path.as_ptr(),
-            libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT,
-            libc::STATX_INO,
+            flags | libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT,
+            libc::STATX_INO | libc::STATX_MNT_ID,
             &raw mut buffer,
         )
     };
-    let device = libc::makedev(buffer.stx_dev_major, buffer.stx_dev_minor);
-    (result == 0).then_some((device, buffer.stx_ino))
+    (result == 0).then(|| Identity {
+        device: libc::makedev(buffer.stx_dev_major, buffer.stx_dev_minor),
+        ino: buffer.stx_ino,
+        mount: (buffer.stx_mask & libc::STATX_MNT_ID != 0).then_some(buffer.stx_mnt_id),
+    })
+}
+
+/// Opens (`O_PATH`) what `path`, a path without links, leads to below `root`,
+/// mounts included, out of the kernel's memory alone: no file system is asked,
+/// so that none can be waited for.
+///
+/// # Errors
+/// `EAGAIN` when that does not do; `ENOENT`; `ENOSYS` and `EINVAL` before Linux
+/// 5.12.
+pub fn open_cached(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    const TRIES: usize = 4;
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+        .resolve(
+            ResolveFlag::RESOLVE_IN_ROOT
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED),
+        );
+    // Names and mounts that change meanwhile make it EAGAIN as well.
+    for _ in 0..TRIES {
+        match openat2(root.as_fd(), path, how) {
+            Err(Errno::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::EAGAIN)
 }

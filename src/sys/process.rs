@@ -49,6 +49,30 @@ pub fn command_of(pid: i32) -> Option<String> {
     Some(comm.trim_end().to_owned())
 }
 
+/// Whether a process is a thread of the kernel: it has no files of its own, and
+/// is in its namespaces only by descent.
+#[must_use]
+pub fn is_kernel_thread(pid: i32) -> bool {
+    /// `linux/sched.h`.
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Its command, in brackets, may hold anything; the flags are the seventh
+    // field after it (proc_pid_stat(5)).
+    let flags = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6)?.parse().ok());
+    flags.is_some_and(|flags: u64| flags & PF_KTHREAD != 0)
+}
+
+/// The number of a process's mount namespace, as `lsns` shows it; `None` when
+/// it cannot be seen. `pid` may be `self`.
+#[must_use]
+pub fn mount_namespace(pid: &str) -> Option<u64> {
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?;
+    let number = link.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?;
+    number.parse().ok()
+}
+
 /// Raises the soft limit of open descriptors to the hard limit, and returns
 /// the limit in effect.
 pub fn raise_descriptor_limit() -> u64 {

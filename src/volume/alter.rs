@@ -23,6 +23,7 @@ impl Store {
             return Ok(volume);
         }
         let claim = self.claim_name(to)?;
+        self.tell(|observer| observer.renaming(from, &volume));
         let now = Timestamp::now();
         self.catalogue()?.rename(volume.serial, to, now)?;
         failpoint::hit("rename.committed");
@@ -51,6 +52,10 @@ impl Store {
         if a == b {
             return Ok(());
         }
+        self.tell(|observer| {
+            observer.renaming(a, &first);
+            observer.renaming(b, &second);
+        });
         let now = Timestamp::now();
         self.catalogue()?
             .exchange((first.serial, a), (second.serial, b), now)?;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Its process id in the daemon's pid namespace; absent when only the
-    /// kernel's reference is known (an open file whose owner cannot be seen).
+    /// kernel's reference is known (an open file whose owner cannot be seen),
+    /// and for mounts in the host's mount namespace, which are nobody's.
     pub pid: Option<i32>,
     /// Its command name (`/proc/PID/comm`).
     pub command: Option<String>,
@@ -16,6 +17,11 @@ pub struct Holder {
     /// mounts only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mountpoint: Option<String>,
+    /// The name that a mount is known by, where that is all that is known of
+    /// it and volumes have been renamed: it may be of another volume that has
+    /// or had this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_name: Option<String>,
     /// What the process runs in; absent when it is in no control group of its
     /// own, or cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +75,7 @@ impl Holder {
             command: None,
             how,
             mountpoint: None,
+            by_name: None,
             within: None,
         }
     }
@@ -102,6 +109,9 @@ impl std::fmt::Display for Holder {
         match (self.pid, &self.command) {
             (Some(pid), Some(command)) => write!(f, "process {pid} ({command})")?,
             (Some(pid), None) => write!(f, "process {pid}")?,
+            (None, _) if matches!(self.how, Hold::BindMount | Hold::Overlay) => {
+                f.write_str("the host's mount namespace")?;
+            }
             (None, _) => f.write_str("a process that cannot be seen from here")?,
         }
         if let Some(within) = &self.within {
@@ -110,6 +120,12 @@ impl std::fmt::Display for Holder {
         write!(f, ", by {how}")?;
         if let Some(mountpoint) = &self.mountpoint {
             write!(f, " on {mountpoint}")?;
+        }
+        if let Some(name) = &self.by_name {
+            write!(
+                f,
+                " (by the name {name}; volumes have been renamed, and it may be of any that had it)"
+            )?;
         }
         Ok(())
     }

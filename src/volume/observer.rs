@@ -29,6 +29,8 @@ pub trait Observer: Send + Sync {
     /// # Errors
     /// Who uses it; nothing was detached then.
     fn detach(&self, volume: &Volume) -> std::result::Result<Vec<String>, Vec<Holder>>;
+    /// The volume is about to lose this name: it is renamed.
+    fn renaming(&self, name: &VolumeName, volume: &Volume);
     /// The name now leads to this volume (made, renamed to it, restored).
     fn appeared(&self, name: &VolumeName, volume: &Volume);
     /// The name leads to this volume no longer (removed, renamed away).

@@ -6,6 +6,7 @@
 mod support;
 
 mod containers;
+mod renamed;
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -95,6 +95,7 @@ fn every_error_crosses_unchanged_and_in_words() {
                 pid: Some(7),
                 command: Some("sh".into()),
                 mountpoint: Some("/cache".into()),
+                by_name: Some("old".into()),
                 within: Some(volume::Within::Unit("cron.service".into())),
                 how: volume::Hold::WorkingDirectory,
             }],

@@ -2,18 +2,22 @@
 //! namespace.
 
 mod cgroup;
+mod layers;
+mod links;
 mod mounts;
+mod scan;
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use self::mounts::{Shown, Wanted};
+use self::scan::{Namespaces, holder, proc_file, processes, scan};
+use super::former_names::Called;
 use super::fs::FileSystem;
 use super::image_file;
 use super::node::NodeId;
 use crate::model::Kind;
 use crate::sys::node::cached_identity;
-use crate::sys::process::command_of;
 use crate::volume::{Hold, Holder, Volume};
 
 /// How long the close of a file that nobody has open any more may take to
@@ -40,28 +44,39 @@ pub(super) fn detach(fs: &FileSystem, volume: &Volume) -> Result<Vec<String>, Ve
     if !others.is_empty() {
         return Err(others);
     }
-    let name = volume.name();
-    mounts::detach(device, &|first: &str| first == name.as_str()).map_err(|holder| vec![holder])
+    let wanted = Wanted {
+        device,
+        is_node: &|node| is_of(volume, node),
+        called: &|shown| called(fs, volume, shown),
+    };
+    mounts::detach(&wanted)
 }
 
-/// Whose bind mounts count.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Namespaces {
-    All,
-    /// All but those of this process's own mount namespace.
-    Others,
+/// Whether a node is the volume's, or its image.
+fn is_of(volume: &Volume, node: NodeId) -> bool {
+    node.slot() == Some(volume.slot) || node == image_file::node_of(volume.slot)
+}
+
+/// Whether the volume, or its image, is or was called so.
+fn called(fs: &FileSystem, volume: &Volume, shown: &Shown) -> Called {
+    match shown {
+        Shown::Volume(name) => fs.former_names.called(&fs.store, volume, name),
+        Shown::Image(_) if volume.kind != Kind::Disk => Called::Never,
+        Shown::Image(name) => fs.former_names.called(&fs.store, volume, name),
+        Shown::Control => Called::Never,
+    }
 }
 
 fn find(fs: &FileSystem, volume: &Volume, namespaces: Namespaces) -> Vec<Holder> {
     let Some(device) = fs.device() else {
         return Vec::new();
     };
-    let name = volume.name();
-    let image = image_file::node_of(volume.slot);
     let found = scan(
-        device,
-        |node| node.slot() == Some(volume.slot) || node == image,
-        &|first: &str| first == name.as_str(),
+        &Wanted {
+            device,
+            is_node: &|node| is_of(volume, node),
+            called: &|shown| called(fs, volume, shown),
+        },
         namespaces,
         // A mapping of a file that the kernel reads by itself keeps nothing
         // open that we know of. To look for it takes as long as everything
@@ -75,26 +90,19 @@ fn find(fs: &FileSystem, volume: &Volume, namespaces: Namespaces) -> Vec<Holder>
     found
 }
 
-/// Device and inode of a line of `/proc/PID/maps` (proc_pid_maps(5)).
-fn mapped_file(line: &str) -> Option<(u64, u64)> {
-    let mut fields = line.split_ascii_whitespace().skip(3);
-    let (major, minor) = fields.next()?.split_once(':')?;
-    let hex = |text| u32::from_str_radix(text, 16).ok();
-    let ino = fields.next()?.parse().ok()?;
-    Some((libc::makedev(hex(major)?, hex(minor)?), ino))
-}
-
 /// Who has the image of a disk volume open.
 pub(super) fn of_image(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
     let image = image_file::node_of(volume.slot);
     let found = fs.device().map_or_else(Vec::new, |device| {
-        scan(
+        let wanted = Wanted {
             device,
-            |node| node == image,
-            &|_: &str| false,
-            Namespaces::All,
-            true,
-        )
+            is_node: &|node| node == image,
+            called: &|shown| match shown {
+                Shown::Image(_) => called(fs, volume, shown),
+                Shown::Volume(_) | Shown::Control => Called::Never,
+            },
+        };
+        scan(&wanted, Namespaces::All, true)
     });
     if found.is_empty() {
         vec![UNSEEN]
@@ -156,7 +164,6 @@ fn writers_of_a_dead_mount(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
             && nix::sys::statvfs::statvfs(&path) == Err(nix::errno::Errno::ENOTCONN)
     };
     processes()
-        .into_iter()
         .filter(|&pid| {
             std::fs::read_dir(proc_file(pid, "fd"))
                 .is_ok_and(|files| files.flatten().any(|file| is_one(pid, &file.file_name())))
@@ -181,13 +188,15 @@ pub(super) fn of_mount(fs: &FileSystem) -> Vec<Holder> {
     };
     let root = NodeId::ROOT.raw();
     let mut holders = scan(
-        device,
-        |node| node.slot().is_some() || image_file::is_image(node),
-        &|_: &str| true,
+        &Wanted {
+            device,
+            is_node: &|node| node.slot().is_some() || image_file::is_image(node),
+            called: &|_| Called::Now,
+        },
         Namespaces::All,
         true,
     );
-    holders.extend(processes().into_iter().filter_map(|pid| {
+    holders.extend(processes().filter_map(|pid| {
         let cwd = cached_identity(&proc_file(pid, "cwd"))?;
         (cwd == (device, root)).then(|| holder(pid, Hold::WorkingDirectory))
     }));
@@ -200,95 +209,10 @@ pub(super) fn bind_mounts(fs: &FileSystem) -> Vec<Holder> {
     let Some(device) = fs.device() else {
         return Vec::new();
     };
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    for pid in processes() {
-        if std::fs::read_link(proc_file(pid, "ns/mnt")).is_ok_and(|ns| seen.insert(ns)) {
-            found.extend(holders_by_mount(pid, device, &|_: &str| true));
-        }
-    }
-    found.retain(|holder| holder.how == Hold::BindMount);
-    found
-}
-
-fn scan(
-    device: u64,
-    is_node: impl Fn(NodeId) -> bool,
-    is_source: &impl Fn(&str) -> bool,
-    namespaces: Namespaces,
-    mappings: bool,
-) -> Vec<Holder> {
-    let is_one = |(dev, ino)| dev == device && is_node(NodeId::from_raw(ino));
-    let inside = |path: &Path| cached_identity(path).is_some_and(is_one);
-    let maps_one = |pid| {
-        let maps = std::fs::read_to_string(proc_file(pid, "maps")).unwrap_or_default();
-        maps.lines().filter_map(mapped_file).any(is_one)
+    let wanted = Wanted {
+        device,
+        is_node: &|node| node != NodeId::ROOT,
+        called: &|_| Called::Now,
     };
-    let own = std::fs::read_link("/proc/self/ns/mnt").ok();
-    let mut seen_namespaces = HashSet::new();
-    let mut found = Vec::new();
-    for pid in processes() {
-        for (link, how) in [
-            ("cwd", Hold::WorkingDirectory),
-            ("root", Hold::RootDirectory),
-        ] {
-            if inside(&proc_file(pid, link)) {
-                found.push(holder(pid, how));
-            }
-        }
-        let has_open = std::fs::read_dir(proc_file(pid, "fd"))
-            .is_ok_and(|files| files.flatten().any(|file| inside(&file.path())));
-        if has_open {
-            found.push(holder(pid, Hold::OpenFile));
-        } else if mappings && maps_one(pid) {
-            found.push(holder(pid, Hold::Mapping));
-        }
-        let namespace = std::fs::read_link(proc_file(pid, "ns/mnt"));
-        if let Ok(namespace) = namespace
-            && seen_namespaces.insert(namespace.clone())
-        {
-            let mut mounts = holders_by_mount(pid, device, is_source);
-            if namespaces == Namespaces::Others && own.as_ref() == Some(&namespace) {
-                mounts.retain(|mount| mount.how != Hold::BindMount);
-            }
-            found.append(&mut mounts);
-        }
-    }
-    found
-}
-
-/// Mounts of volumes in the process's mount namespace.
-fn holders_by_mount(pid: i32, device: u64, is_source: &impl Fn(&str) -> bool) -> Vec<Holder> {
-    mounts::uses(&mounts::of_process(&pid.to_string()), device, is_source)
-        .into_iter()
-        .map(|(how, mountpoint)| Holder {
-            mountpoint: Some(mountpoint.to_string_lossy().into_owned()),
-            ..holder(pid, how)
-        })
-        .collect()
-}
-
-fn processes() -> Vec<i32> {
-    let own = std::process::id();
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid: &i32| pid.unsigned_abs() != own)
-        .collect()
-}
-
-fn proc_file(pid: i32, file: &str) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/{file}"))
-}
-
-fn holder(pid: i32, how: Hold) -> Holder {
-    Holder {
-        pid: Some(pid),
-        command: command_of(pid),
-        within: cgroup::of(pid),
-        ..Holder::unseen(how)
-    }
+    scan::bind_mounts(&wanted)
 }

@@ -1,82 +1,238 @@
 //! Mounts of directories of a volume: bind mounts and layers of overlays, in
 //! any mount namespace; and detaching those that nobody uses.
+//!
+//! A mount is the volume's that the node is in which it shows, whatever the
+//! volume was called then. That is looked at in the kernel's memory alone: to
+//! ask our own mount would be to wait for ourselves. What cannot be looked at
+//! (something else is mounted over it) is taken for every volume's that ever
+//! had the name that it is listed under.
 
-use std::path::{Component, Path, PathBuf};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, umount2};
 
+use super::super::former_names::Called;
 use super::super::mountinfo::{self, MountInfo};
+use super::super::node::NodeId;
+use super::{layers, links};
+use crate::sys::node::{identity_of, open_cached};
 use crate::volume::{Hold, Holder};
 
-/// The mounts of a process's mount namespace. Reading them asks no file system.
-pub(super) fn of_process(pid: &str) -> Vec<MountInfo> {
-    mountinfo::read(&PathBuf::from(format!("/proc/{pid}/mountinfo"))).unwrap_or_default()
+/// What a mount is looked for by.
+pub(super) struct Wanted<'a> {
+    /// `st_dev` of the mount that has the volume.
+    pub(super) device: u64,
+    /// Whether a node is of the volume.
+    pub(super) is_node: &'a dyn Fn(NodeId) -> bool,
+    /// Whether something of this name is, or was.
+    pub(super) called: &'a dyn Fn(&Shown) -> Called,
 }
 
-/// How `mounts` use volumes of the mount with this device, and where; only
-/// what `is_source` says to be of interest.
-pub(super) fn uses(
-    mounts: &[MountInfo],
-    device: u64,
-    is_source: &impl Fn(&str) -> bool,
-) -> Vec<(Hold, PathBuf)> {
-    let mut found = Vec::new();
-    for mount in mounts {
-        if mount.device == device {
-            if mount.first_of_root().is_some_and(|first| is_source(&first)) {
-                found.push((Hold::BindMount, mount.mountpoint.clone()));
-            }
-        } else if mount.fs_type == "overlay"
-            && layers(&mount.options)
-                .iter()
-                .filter_map(|layer| volume_of(mounts, device, layer))
-                .any(|volume| is_source(&volume))
-        {
-            found.push((Hold::Overlay, mount.mountpoint.clone()));
+/// What a path below the root of our mount shows, by its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The volume of this name, or something in it.
+    Volume(String),
+    /// The image of the volume of this name.
+    Image(String),
+    /// Something else of the control tree.
+    Control,
+}
+
+impl Shown {
+    /// `None` for the root itself.
+    pub(super) fn by(below: &Path) -> Option<Self> {
+        let mut names = below
+            .components()
+            .filter(|part| matches!(part, std::path::Component::Normal(_)))
+            .map(|part| part.as_os_str().to_string_lossy().into_owned());
+        let first = names.next()?;
+        if first != super::super::control_tree::NAME {
+            return Some(Self::Volume(first));
+        }
+        let image = names.next().filter(|dir| dir == "disks").and(names.next());
+        let name = image.and_then(|file| Some(file.strip_suffix(".raw")?.to_owned()));
+        Some(name.map_or(Self::Control, Self::Image))
+    }
+
+    fn name(self) -> Option<String> {
+        match self {
+            Self::Volume(name) | Self::Image(name) => Some(name),
+            Self::Control => None,
         }
     }
-    found
 }
 
-/// The directories that an overlay is made of, as they were named then.
-fn layers(options: &str) -> Vec<PathBuf> {
-    let mut layers = Vec::new();
-    for option in options.split(',') {
-        match option.split_once('=') {
-            Some(("upperdir" | "workdir" | "lowerdir+" | "datadir+", path)) => {
-                layers.push(PathBuf::from(path));
-            }
-            Some(("lowerdir", paths)) => {
-                layers.extend(
-                    paths
-                        .split(':')
-                        .filter(|it| !it.is_empty())
-                        .map(PathBuf::from),
-                );
-            }
-            _ => {}
+/// The mounts that a process sees.
+pub(super) struct View {
+    root: Option<OwnedFd>,
+    mounts: Vec<MountInfo>,
+    /// Paths that are no symbolic links.
+    plain: RefCell<HashSet<PathBuf>>,
+}
+
+/// How a mount uses a volume.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Use {
+    pub(super) how: Hold,
+    pub(super) mountpoint: PathBuf,
+    /// The name that it is concluded from, where volumes have been renamed.
+    pub(super) by_name: Option<String>,
+}
+
+/// What is seen at the mountpoint of a mount.
+enum Look {
+    /// The root of the mount.
+    Here(OwnedFd, NodeId),
+    /// The mount with this id.
+    Hidden(u64),
+    /// It cannot be known without asking a file system.
+    Unknown,
+}
+
+impl View {
+    /// Of a process; `self` for this one.
+    pub(super) fn of(pid: &str) -> Self {
+        Self {
+            root: root_of(pid),
+            mounts: mountinfo::read(&PathBuf::from(format!("/proc/{pid}/mountinfo")))
+                .unwrap_or_default(),
+            plain: RefCell::default(),
         }
     }
-    layers
+
+    /// Where the whole of our mount is.
+    pub(super) fn mountpoints(&self, device: u64) -> Vec<PathBuf> {
+        let whole = |mount: &&MountInfo| mount.device == device && mount.root == Path::new("/");
+        let all = self.mounts.iter().filter(whole);
+        all.map(|mount| mount.mountpoint.clone()).collect()
+    }
+
+    /// The mounts that use what is wanted, but for those that were `seen`;
+    /// `mountpoints` are those of our mount in this process's mount namespace.
+    pub(super) fn uses(
+        &self,
+        wanted: &Wanted<'_>,
+        mountpoints: &[PathBuf],
+        seen: &mut HashSet<u64>,
+    ) -> Vec<Use> {
+        let mut found = Vec::new();
+        for mount in &self.mounts {
+            let (how, by) = if mount.device == wanted.device {
+                (Hold::BindMount, self.bound(mount, wanted))
+            } else if mount.fs_type == "overlay" {
+                let by = self.layered(mount, wanted, mountpoints);
+                (Hold::Overlay, by)
+            } else {
+                continue;
+            };
+            if let Some(by_name) = by
+                && seen.insert(mount.id)
+            {
+                found.push(Use {
+                    how,
+                    mountpoint: mount.mountpoint.clone(),
+                    by_name,
+                });
+            }
+        }
+        found
+    }
+
+    /// Whether a mount out of ours shows what is wanted; if that is concluded
+    /// from a name, from which.
+    fn bound(&self, mount: &MountInfo, wanted: &Wanted<'_>) -> Option<Option<String>> {
+        match self.look(mount) {
+            Look::Here(_, node) => (wanted.is_node)(node).then_some(None),
+            Look::Hidden(_) | Look::Unknown => by_name(Shown::by(&mount.root)?, wanted),
+        }
+    }
+
+    /// As [`bound`](Self::bound), of an overlay and its layers.
+    fn layered(
+        &self,
+        mount: &MountInfo,
+        wanted: &Wanted<'_>,
+        mountpoints: &[PathBuf],
+    ) -> Option<Option<String>> {
+        let of_layer = |layer: PathBuf| {
+            let layer = self.follow(&layer, wanted.device);
+            let Some((on, below)) = self.under(&layer, wanted.device) else {
+                return by_name(Shown::by(&layers::below_any(&layer, mountpoints)?)?, wanted);
+            };
+            match Shown::by(&on.root) {
+                Some(_) => self.bound(on, wanted),
+                None => by_name(Shown::by(below)?, wanted),
+            }
+        };
+        let all: Vec<_> = layers::of(&mount.options)
+            .into_iter()
+            .filter_map(of_layer)
+            .collect();
+        all.into_iter().min_by_key(Option::is_some)
+    }
+
+    /// Follows the links in the path of a layer, up to the mount of `device`.
+    fn follow(&self, layer: &Path, device: u64) -> PathBuf {
+        let may_look = |path: &Path| {
+            let on = self.on(path);
+            on.is_some_and(|on| on.device != device && links::answers_by_itself(&on.fs_type))
+        };
+        match &self.root {
+            Some(root) if layer.is_absolute() => {
+                links::follow(root, layer, &mut self.plain.borrow_mut(), may_look)
+            }
+            _ => layer.to_owned(),
+        }
+    }
+
+    /// Which mount of `device` a path is on, and where; `None` when it is on
+    /// another's.
+    fn under<'p>(&self, path: &'p Path, device: u64) -> Option<(&MountInfo, &'p Path)> {
+        let on = self.on(path).filter(|on| on.device == device)?;
+        Some((on, path.strip_prefix(&on.mountpoint).ok()?))
+    }
+
+    /// The mount that a path is on.
+    fn on(&self, path: &Path) -> Option<&MountInfo> {
+        self.mounts
+            .iter()
+            .filter(|mount| path.starts_with(&mount.mountpoint))
+            // Of several on one mountpoint the last is on top.
+            .max_by_key(|mount| mount.mountpoint.components().count())
+    }
+
+    fn look(&self, mount: &MountInfo) -> Look {
+        let found = self.root.as_ref().and_then(|root| {
+            let fd = open_cached(root, &mount.mountpoint).ok()?;
+            let found = identity_of(&fd)?;
+            Some((fd, found, found.mount?))
+        });
+        match found {
+            Some((fd, found, id)) if id == mount.id => Look::Here(fd, NodeId::from_raw(found.ino)),
+            Some((.., id)) => Look::Hidden(id),
+            None => Look::Unknown,
+        }
+    }
 }
 
-/// The volume that a path leads into, by the mount that it is on. Not by
-/// looking: that would ask our own mount.
-fn volume_of(mounts: &[MountInfo], device: u64, path: &Path) -> Option<String> {
-    let on = mounts
-        .iter()
-        .filter(|mount| path.starts_with(&mount.mountpoint))
-        // Of several on one mountpoint the last is on top.
-        .max_by_key(|mount| mount.mountpoint.components().count())?;
-    if on.device != device {
-        return None;
+/// The root directory of a process, `O_PATH`.
+fn root_of(pid: &str) -> Option<OwnedFd> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty()).ok()
+}
+
+fn by_name(shown: Shown, wanted: &Wanted<'_>) -> Option<Option<String>> {
+    match (wanted.called)(&shown) {
+        Called::Never => None,
+        Called::Now => Some(None),
+        Called::Once => Some(shown.name()),
     }
-    let below = path.strip_prefix(&on.mountpoint).ok()?;
-    let whole = on.root.join(below);
-    let first = whole
-        .components()
-        .find(|part| matches!(part, Component::Normal(_)))?;
-    Some(first.as_os_str().to_string_lossy().into_owned())
 }
 
 /// Detaches the bind mounts of a volume in this process's mount namespace.
@@ -84,32 +240,19 @@ fn volume_of(mounts: &[MountInfo], device: u64, path: &Path) -> Option<String> {
 ///
 /// # Errors
 /// The mount that is in the way, or that cannot be detached.
-pub(super) fn detach(
-    device: u64,
-    is_source: &impl Fn(&str) -> bool,
-) -> Result<Vec<String>, Holder> {
-    let mounts = of_process("self");
-    let ours: Vec<PathBuf> = uses(&mounts, device, is_source)
-        .into_iter()
-        .map(|(_, mountpoint)| mountpoint)
-        .collect();
-    let held = |mountpoint: &Path, how| Holder {
-        mountpoint: Some(mountpoint.to_string_lossy().into_owned()),
-        ..Holder::unseen(how)
-    };
-    // What is mounted on top would go, too, and is somebody else's.
-    let on_top = mounts.iter().find(|mount| {
-        !ours.contains(&mount.mountpoint)
-            && ours.iter().any(|ours| mount.mountpoint.starts_with(ours))
-    });
-    if let Some(mount) = on_top {
-        return Err(held(&mount.mountpoint, Hold::BindMount));
-    }
+pub(super) fn detach(wanted: &Wanted<'_>) -> Result<Vec<String>, Vec<Holder>> {
     let mut detached = Vec::new();
-    // The last first: it may be on top of an earlier one.
-    for mountpoint in ours.iter().rev() {
-        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-        match umount2(mountpoint, flags) {
+    let mut view = View::of("self");
+    view.in_the_way(wanted)?;
+    // Each may be on top of another one, that can be looked at only then.
+    for _ in 0..view.mounts.len() {
+        let Some((fd, mount)) = view.last_of(wanted) else {
+            break;
+        };
+        let mountpoint = &mount.mountpoint;
+        // By what was looked at, not by its path.
+        let it = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        match umount2(it.as_str(), MntFlags::MNT_DETACH) {
             Ok(()) => {
                 log::info!("the bind mount on {mountpoint:?} is detached");
                 detached.push(mountpoint.to_string_lossy().into_owned());
@@ -118,11 +261,65 @@ pub(super) fn detach(
             Err(nix::errno::Errno::EINVAL) => {}
             Err(errno) => {
                 log::error!("cannot detach {mountpoint:?}: {}", errno.desc());
-                return Err(held(mountpoint, Hold::BindMount));
+                return Err(held(mountpoint, None));
             }
         }
+        view = View::of("self");
     }
     Ok(detached)
+}
+
+impl View {
+    /// The last mount of what is wanted that can be looked at.
+    fn last_of(&self, wanted: &Wanted<'_>) -> Option<(OwnedFd, &MountInfo)> {
+        let ours = |mount: &&MountInfo| mount.device == wanted.device;
+        let mut last_first = self.mounts.iter().rev().filter(ours);
+        last_first.find_map(|mount| match self.look(mount) {
+            Look::Here(fd, node) if (wanted.is_node)(node) => Some((fd, mount)),
+            _ => None,
+        })
+    }
+
+    /// Whether all mounts of what is wanted can be detached, and nothing goes
+    /// with them.
+    fn in_the_way(&self, wanted: &Wanted<'_>) -> Result<(), Vec<Holder>> {
+        let (mut ours, mut doubtful) = (HashSet::new(), Vec::new());
+        for mount in self.mounts.iter().filter(|it| it.device == wanted.device) {
+            match self.look(mount) {
+                Look::Here(_, node) if (wanted.is_node)(node) => {
+                    ours.insert(mount.id);
+                }
+                Look::Here(..) => {}
+                hidden => {
+                    if let Some(by_name) = self.bound(mount, wanted) {
+                        doubtful.push((mount, hidden, by_name));
+                    }
+                }
+            }
+        }
+        for (mount, look, by_name) in &doubtful {
+            // What is under one of ours comes to light with that.
+            if !matches!(look, Look::Hidden(by) if ours.contains(by)) {
+                return Err(held(&mount.mountpoint, by_name.clone()));
+            }
+        }
+        // What is mounted on top would go, too, and is somebody else's.
+        let is_doubtful = |id| doubtful.iter().any(|(mount, ..)| mount.id == id);
+        let on_top = self.mounts.iter().find(|mount| {
+            ours.contains(&mount.parent) && !ours.contains(&mount.id) && !is_doubtful(mount.id)
+        });
+        on_top.map_or(Ok(()), |mount| Err(held(&mount.mountpoint, None)))
+    }
+}
+
+/// A mount in this process's mount namespace.
+fn held(mountpoint: &Path, by_name: Option<String>) -> Vec<Holder> {
+    let holder = Holder {
+        mountpoint: Some(mountpoint.to_string_lossy().into_owned()),
+        by_name,
+        ..Holder::unseen(Hold::BindMount)
+    };
+    vec![holder]
 }
 
 #[cfg(test)]
@@ -131,6 +328,8 @@ mod tests {
 
     fn mount(device: u64, root: &str, mountpoint: &str, fs_type: &str, options: &str) -> MountInfo {
         MountInfo {
+            id: mountpoint.len() as u64,
+            parent: 0,
             device,
             root: root.into(),
             mountpoint: mountpoint.into(),
@@ -141,30 +340,76 @@ mod tests {
     }
 
     #[test]
-    fn overlays_by_the_mounts_that_their_layers_are_on() {
-        let mounts = [
-            mount(1, "/", "/", "ext4", "rw"),
-            mount(9, "/", "/mnt/vol", "fuse.volfs", "rw"),
-            mount(9, "/cache/sub", "/c", "fuse.volfs", "rw"),
-            mount(
-                3,
-                "/",
-                "/merged",
-                "overlay",
-                "rw,lowerdir=/usr:/lib,upperdir=/mnt/vol/db/up,workdir=/mnt/vol/db/w",
-            ),
-            mount(4, "/", "/other", "overlay", "rw,lowerdir=/c/low:/etc"),
-            mount(5, "/", "/third", "overlay", "rw,lowerdir=/mnt/volume:/etc"),
-        ];
-        let of = |name: &str| uses(&mounts, 9, &|first: &str| first == name);
-        assert_eq!(of("db"), [(Hold::Overlay, "/merged".into())]);
+    fn by_name_where_nothing_can_be_looked_at() {
+        let view = View {
+            root: None,
+            plain: RefCell::default(),
+            mounts: vec![
+                mount(1, "/", "/", "ext4", "rw"),
+                mount(9, "/", "/mnt/vol", "fuse.volfs", "rw"),
+                mount(9, "/cache//deleted", "/c", "fuse.volfs", "rw"),
+                mount(
+                    9,
+                    "/.volfs/disks/cache.raw",
+                    "/disk.raw",
+                    "fuse.volfs",
+                    "rw",
+                ),
+                mount(9, "/.volfs", "/control", "fuse.volfs", "rw"),
+                mount(
+                    3,
+                    "/",
+                    "/merged",
+                    "overlay",
+                    "rw,lowerdir=/usr:/lib,upperdir=/mnt/vol/db/up,workdir=/mnt/vol/db/w",
+                ),
+                mount(4, "/", "/other", "overlay", "rw,lowerdir=/c/low:/etc"),
+                mount(5, "/", "/third!", "overlay", "rw,lowerdir=/mnt/volume:/etc"),
+                mount(
+                    6,
+                    "/",
+                    "/in-a-jail",
+                    "overlay",
+                    "rw,lowerdir=/oldroot/mnt/vol/old/up",
+                ),
+            ],
+        };
+        let of = |wanted: &str| {
+            let called = |shown: &Shown| match shown {
+                Shown::Volume(name) if name == wanted => Called::Now,
+                Shown::Image(name) if name == wanted => Called::Once,
+                _ => Called::Never,
+            };
+            let wanted = Wanted {
+                device: 9,
+                is_node: &|_| unreachable!("nothing can be looked at"),
+                called: &called,
+            };
+            let places = view.mountpoints(9);
+            let uses = view.uses(&wanted, &places, &mut HashSet::new());
+            uses.into_iter()
+                .map(|it| {
+                    (
+                        it.how,
+                        it.mountpoint.to_str().unwrap().to_owned(),
+                        it.by_name,
+                    )
+                })
+                .collect::<Vec<_>>()
+        };
+        let overlay = |at: &str| (Hold::Overlay, at.to_owned(), None);
+        let bind =
+            |at: &str, by: Option<&str>| (Hold::BindMount, at.to_owned(), by.map(str::to_owned));
+        assert_eq!(of("db"), [overlay("/merged")]);
         assert_eq!(
             of("cache"),
             [
-                (Hold::BindMount, "/c".into()),
-                (Hold::Overlay, "/other".into())
+                bind("/c", None),
+                bind("/disk.raw", Some("cache")),
+                overlay("/other")
             ]
         );
+        assert_eq!(of("old"), [overlay("/in-a-jail")]);
         assert_eq!(of("up"), []);
     }
 }

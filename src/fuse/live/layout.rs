@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::Release};
 
+use super::names;
 use super::table::{CHUNKS, Shape, Table};
 use crate::fuse::handshake::Negotiated;
 use crate::sys::shared::{SharedFile, WORD, Words};
@@ -27,7 +28,7 @@ impl Version {
     /// Of this program.
     fn of_this() -> Self {
         Self::from_test().unwrap_or(Self {
-            layout: 1,
+            layout: 2,
             readable_by: 1,
             more_words: 0,
         })
@@ -96,15 +97,18 @@ pub(super) enum Which {
     Volumes,
     /// Nodes without a name.
     Gone,
+    /// Former names of volumes; since layout 2.
+    Names,
 }
 
-const TABLES: [Which; 6] = [
+const TABLES: [Which; 7] = [
     Which::Journal,
     Which::Nodes,
     Which::Handles,
     Which::Inodes,
     Which::Volumes,
     Which::Gone,
+    Which::Names,
 ];
 
 impl Which {
@@ -116,6 +120,7 @@ impl Which {
             Self::Inodes => (4, 256),
             Self::Volumes => (10, 64),
             Self::Gone => (12, 64),
+            Self::Names => (names::WORDS, 16),
         };
         Shape { words, first }
     }
@@ -189,6 +194,11 @@ impl State {
                 .map(|start| start.load(Relaxed))
                 .collect();
             let shape = word(at::SHAPES + which as usize);
+            if shape == 0 {
+                // An earlier version has no such table.
+                tables.push(Table::new(which.shape()));
+                continue;
+            }
             let shape = Shape {
                 words: shape as u32,
                 first: (shape >> 32) as u32,

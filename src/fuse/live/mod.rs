@@ -14,6 +14,7 @@ mod image_key;
 pub(super) mod journal;
 mod known;
 mod layout;
+mod names;
 mod open_files;
 mod past;
 mod resume;
@@ -38,13 +39,14 @@ use super::successor::Inherited;
 use crate::diskimg::MountedImage;
 use crate::failpoint;
 use crate::keeper::{Keeper, Kind, Place};
-use crate::model::{Serial, Slot};
+use crate::model::{Serial, Slot, VolumeName};
 use crate::volume::Volume;
 
 use self::image_key::ImageKey;
 use self::journal::RESENT;
 pub(super) use self::known::{GoneRecord, KnownNodes, NodeRecord};
 use self::layout::{State, Which};
+pub(super) use self::names::NameRecord;
 pub(super) use self::open_files::{HandleRecord, InodeRecord, PastHandle, PastInode, WayIn};
 pub(super) use self::past::{Past, Terms};
 use self::resume::Unanswered;
@@ -280,6 +282,12 @@ impl Live {
     /// A record for a file that is open.
     pub(super) fn handle_record(&self, handle: &PastHandle) -> Option<HandleRecord> {
         let made = HandleRecord::new(&self.shared.as_ref()?.state, handle);
+        made.inspect_err(no_memory).ok()
+    }
+
+    /// A record for a name that `volume` is about to lose.
+    pub(super) fn name_record(&self, volume: Serial, name: &VolumeName) -> Option<NameRecord> {
+        let made = NameRecord::new(&self.shared.as_ref()?.state, volume, name);
         made.inspect_err(no_memory).ok()
     }
 

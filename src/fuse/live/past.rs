@@ -13,6 +13,7 @@ use super::charges::{self, Known};
 use super::image_key::ImageKey;
 use super::known;
 use super::layout::State;
+use super::names;
 use super::open_files::{self, PastHandle, PastInode, WayIn};
 use super::resume;
 use crate::diskimg::{Attached, MountedImage};
@@ -120,7 +121,11 @@ impl Past {
             .map(|past| (past.serial, past))
             .collect();
         charges::settle(fs, &self.state, &mut accounts);
+        let former = names::all(&self.state);
         for volume in fs.store.all_volumes() {
+            for (_, name) in former.iter().filter(|(serial, _)| *serial == volume.serial) {
+                fs.former_names.note(&fs.store, &fs.live, &volume, name);
+            }
             if let Some(past) = accounts.get(&volume.serial) {
                 if past.exact {
                     fs.store.adopt_count(&volume, past.used);

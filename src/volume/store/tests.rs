@@ -27,6 +27,9 @@ impl Observer for Notes {
     fn detach(&self, _: &Volume) -> std::result::Result<Vec<String>, Vec<Holder>> {
         Err(self.holders.lock().clone())
     }
+    fn renaming(&self, name: &VolumeName, volume: &Volume) {
+        assert_eq!(volume.name(), *name);
+    }
     fn appeared(&self, name: &VolumeName, volume: &Volume) {
         assert_eq!(volume.name(), *name);
         self.said.lock().push(format!("+{name}"));
