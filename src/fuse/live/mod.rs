@@ -40,6 +40,7 @@ use crate::diskimg::MountedImage;
 use crate::failpoint;
 use crate::keeper::{Keeper, Kind, Place};
 use crate::model::{Serial, Slot, VolumeName};
+use crate::sys::shared::SharedFile;
 use crate::volume::Volume;
 
 use self::image_key::ImageKey;
@@ -380,6 +381,11 @@ impl Live {
             live.keeper.drop_kept(place);
         }
     }
+}
+
+/// Whether this program understands the state that `fd` is.
+pub(super) fn check(fd: OwnedFd) -> io::Result<()> {
+    State::read(SharedFile::open(fd)?).map(drop)
 }
 
 /// Whether a mount of a store in or below `dir` could outlive the process that
