@@ -29,7 +29,7 @@ use nix::fcntl::OFlag;
 use self::backing::{ByReply, backing_of};
 use self::reply::RequestId;
 use self::reply::{BUFFER, KEEP, attr_ttl, open_flags};
-use self::waiting::{after_count, change};
+use self::waiting::{Seats, ask, change, elsewhere};
 use super::convert::{decode_device, entry_type, file_attr, set_time};
 use super::explain;
 use super::fs::FileSystem;
@@ -44,12 +44,16 @@ use super::types::{Caller, Fh, Found, SetAttr};
 #[derive(Clone)]
 pub(super) struct Adapter {
     fs: Arc<FileSystem>,
+    seats: Arc<Seats>,
 }
 
 impl Adapter {
-    /// Serves `fs`.
-    pub(super) fn new(fs: Arc<FileSystem>) -> Self {
-        Self { fs }
+    /// Serves `fs` with so many threads.
+    pub(super) fn new(fs: Arc<FileSystem>, threads: usize) -> Self {
+        Self {
+            fs,
+            seats: Arc::new(Seats::new(threads)),
+        }
     }
 }
 
@@ -75,14 +79,18 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.run(Op::Lookup, RequestId::from(req), parent, |fs| {
-            fs.lookup(node(parent), name)
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, parent, [name], {
+            let found = adapter.run(Op::Lookup, unique, parent, |fs| {
+                fs.lookup(node(parent), name)
+            });
+            let entry = found.map(|found| match found {
+                Found::Entry(entry) => entry,
+                Found::Nothing => super::ops::no_entry(),
+            });
+            Adapter::reply_entry(reply, entry);
         });
-        let entry = found.map(|found| match found {
-            Found::Entry(entry) => entry,
-            Found::Nothing => super::ops::no_entry(),
-        });
-        Self::reply_entry(reply, entry);
     }
 
     fn forget(&self, req: &Request, ino: INodeNo, nlookup: u64) {
@@ -93,13 +101,15 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let fh = fh.map(|fh| Fh(fh.0));
-        Self::reply_attr(
-            reply,
-            self.run(Op::Getattr, RequestId::from(req), ino, |fs| {
-                fs.getattr(node(ino), fh)
-            }),
-        );
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            let fh = fh.map(|fh| Fh(fh.0));
+            Adapter::reply_attr(
+                reply,
+                adapter.run(Op::Getattr, unique, ino, |fs| fs.getattr(node(ino), fh)),
+            );
+        });
     }
 
     fn setattr(
@@ -140,13 +150,17 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        BUFFER.with_borrow_mut(|buffer| {
-            match self.run(Op::Readlink, RequestId::from(req), ino, |fs| {
-                fs.readlink(node(ino), buffer)
-            }) {
-                Ok(len) => reply.data(&buffer[..len]),
-                Err(errno) => reply.error(errno),
-            }
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            BUFFER.with_borrow_mut(|buffer| {
+                match adapter.run(Op::Readlink, unique, ino, |fs| {
+                    fs.readlink(node(ino), buffer)
+                }) {
+                    Ok(len) => reply.data(&buffer[..len]),
+                    Err(errno) => reply.error(errno),
+                }
+            });
         });
     }
 
@@ -274,7 +288,10 @@ impl Filesystem for Adapter {
         let flags = OFlag::from_bits_retain(flags.0);
         let adapter = self;
         if !can_write(flags) {
-            return adapter.reply_opened(caller, unique, ino, flags, reply);
+            ask!(adapter, ino, [], {
+                adapter.reply_opened(caller, unique, ino, flags, reply);
+            });
+            return;
         }
         change!(adapter, ino, [], {
             adapter.reply_opened(caller, unique, ino, flags, reply);
@@ -330,15 +347,19 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        BUFFER.with_borrow_mut(|buffer| {
-            let len = (size as usize).min(buffer.len());
-            let buffer = &mut buffer[..len];
-            match self.run(Op::Read, RequestId::from(req), ino, |fs| {
-                fs.read(node(ino), Fh(fh.0), offset, buffer)
-            }) {
-                Ok(len) => reply.data(&buffer[..len]),
-                Err(errno) => reply.error(errno),
-            }
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            BUFFER.with_borrow_mut(|buffer| {
+                let len = (size as usize).min(buffer.len());
+                let buffer = &mut buffer[..len];
+                match adapter.run(Op::Read, unique, ino, |fs| {
+                    fs.read(node(ino), Fh(fh.0), offset, buffer)
+                }) {
+                    Ok(len) => reply.data(&buffer[..len]),
+                    Err(errno) => reply.error(errno),
+                }
+            });
         });
     }
 
@@ -377,11 +398,15 @@ impl Filesystem for Adapter {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let result = self.run(Op::Flush, RequestId::from(req), ino, |fs| {
-            fs.flush(caller(req), Fh(fh.0));
-            Ok(())
+        let (caller, unique) = (caller(req), RequestId::from(req));
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            let result = adapter.run(Op::Flush, unique, ino, |fs| {
+                fs.flush(caller, Fh(fh.0));
+                Ok(())
+            });
+            Adapter::reply_empty(reply, result);
         });
-        Self::reply_empty(reply, result);
     }
 
     fn release(
@@ -394,13 +419,17 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let slot = node(ino).slot();
-        let _under_way = slot.map(|slot| self.fs.counting.pass(slot));
-        let result = self.run(Op::Release, RequestId::from(req), ino, |fs| {
-            fs.release(Fh(fh.0));
-            Ok(())
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            let slot = node(ino).slot();
+            let _under_way = slot.map(|slot| adapter.fs.counting.pass(slot));
+            let result = adapter.run(Op::Release, unique, ino, |fs| {
+                fs.release(Fh(fh.0));
+                Ok(())
+            });
+            Adapter::reply_empty(reply, result);
         });
-        Self::reply_empty(reply, result);
     }
 
     fn fsync(
@@ -411,10 +440,14 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let result = self.run(Op::Fsync, RequestId::from(req), ino, |fs| {
-            fs.fsync(node(ino), Fh(fh.0), datasync)
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            let result = adapter.run(Op::Fsync, unique, ino, |fs| {
+                fs.fsync(node(ino), Fh(fh.0), datasync)
+            });
+            Adapter::reply_empty(reply, result);
         });
-        Self::reply_empty(reply, result);
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -432,16 +465,20 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let result = self.run(Op::Readdir, RequestId::from(req), ino, |fs| {
-            fs.readdir(node(ino), offset, &mut |listed| {
-                let ino = INodeNo(listed.node.raw());
-                reply.add(ino, listed.next, entry_type(listed.kind), listed.name)
-            })
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            let result = adapter.run(Op::Readdir, unique, ino, |fs| {
+                fs.readdir(node(ino), offset, &mut |listed| {
+                    let ino = INodeNo(listed.node.raw());
+                    reply.add(ino, listed.next, entry_type(listed.kind), listed.name)
+                })
+            });
+            match result {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            }
         });
-        match result {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
     }
 
     fn readdirplus(
@@ -452,18 +489,22 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let result = self.run(Op::Readdirplus, RequestId::from(req), ino, |fs| {
-            fs.readdirplus(node(ino), offset, &mut |listed| {
-                let attr = file_attr(&listed.entry.attr);
-                let ttl = attr_ttl(listed.entry.keep_attr);
-                let generation = fuser::Generation(listed.entry.generation.0);
-                reply.add(attr.ino, listed.next, listed.name, &ttl, &attr, generation)
-            })
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            let result = adapter.run(Op::Readdirplus, unique, ino, |fs| {
+                fs.readdirplus(node(ino), offset, &mut |listed| {
+                    let attr = file_attr(&listed.entry.attr);
+                    let ttl = attr_ttl(listed.entry.keep_attr);
+                    let generation = fuser::Generation(listed.entry.generation.0);
+                    reply.add(attr.ino, listed.next, listed.name, &ttl, &attr, generation)
+                })
+            });
+            match result {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            }
         });
-        match result {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
     }
 
     fn fsyncdir(
@@ -474,30 +515,34 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        Self::reply_empty(
-            reply,
-            self.run(Op::Fsyncdir, RequestId::from(req), ino, |fs| {
-                fs.fsyncdir(node(ino))
-            }),
-        );
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            Adapter::reply_empty(
+                reply,
+                adapter.run(Op::Fsyncdir, unique, ino, |fs| fs.fsyncdir(node(ino))),
+            );
+        });
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        match self.run(Op::Statfs, RequestId::from(req), ino, |fs| {
-            fs.statfs(node(ino))
-        }) {
-            Ok(fs) => reply.statfs(
-                fs.blocks,
-                fs.free,
-                fs.available,
-                fs.inodes,
-                fs.free_inodes,
-                fs.block_size,
-                fs.name_max,
-                fs.block_size,
-            ),
-            Err(errno) => reply.error(errno),
-        }
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            match adapter.run(Op::Statfs, unique, ino, |fs| fs.statfs(node(ino))) {
+                Ok(fs) => reply.statfs(
+                    fs.blocks,
+                    fs.free,
+                    fs.available,
+                    fs.inodes,
+                    fs.free_inodes,
+                    fs.block_size,
+                    fs.name_max,
+                    fs.block_size,
+                ),
+                Err(errno) => reply.error(errno),
+            }
+        });
     }
 
     fn setxattr(
@@ -510,39 +555,45 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let result = self.run(Op::Setxattr, RequestId::from(req), ino, |fs| {
-            fs.setxattr(caller(req), node(ino), name, value, flags)
+        let (caller, unique) = (caller(req), RequestId::from(req));
+        let adapter = self;
+        ask!(adapter, ino, [name, value], {
+            let result = adapter.run(Op::Setxattr, unique, ino, |fs| {
+                fs.setxattr(caller, node(ino), name, value, flags)
+            });
+            Adapter::reply_empty(reply, result);
         });
-        Self::reply_empty(reply, result);
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.reply_xattr(
-            Op::Getxattr,
-            RequestId::from(req),
-            ino,
-            size,
-            reply,
-            |fs, buffer| fs.getxattr(node(ino), name, buffer),
-        );
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [name], {
+            adapter.reply_xattr(Op::Getxattr, unique, ino, size, reply, |fs, buffer| {
+                fs.getxattr(node(ino), name, buffer)
+            });
+        });
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.reply_xattr(
-            Op::Listxattr,
-            RequestId::from(req),
-            ino,
-            size,
-            reply,
-            |fs, buffer| fs.listxattr(caller(req), node(ino), buffer),
-        );
+        let (caller, unique) = (caller(req), RequestId::from(req));
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            adapter.reply_xattr(Op::Listxattr, unique, ino, size, reply, |fs, buffer| {
+                fs.listxattr(caller, node(ino), buffer)
+            });
+        });
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self.run(Op::Removexattr, RequestId::from(req), ino, |fs| {
-            fs.removexattr(caller(req), node(ino), name)
+        let (caller, unique) = (caller(req), RequestId::from(req));
+        let adapter = self;
+        ask!(adapter, ino, [name], {
+            let result = adapter.run(Op::Removexattr, unique, ino, |fs| {
+                fs.removexattr(caller, node(ino), name)
+            });
+            Adapter::reply_empty(reply, result);
         });
-        Self::reply_empty(reply, result);
     }
 
     fn fallocate(
@@ -575,13 +626,17 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let result = self.run(Op::Lseek, RequestId::from(req), ino, |fs| {
-            fs.lseek(node(ino), Fh(fh.0), offset, whence)
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            let result = adapter.run(Op::Lseek, unique, ino, |fs| {
+                fs.lseek(node(ino), Fh(fh.0), offset, whence)
+            });
+            match result {
+                Ok(offset) => reply.offset(offset),
+                Err(errno) => reply.error(errno),
+            }
         });
-        match result {
-            Ok(offset) => reply.offset(offset),
-            Err(errno) => reply.error(errno),
-        }
     }
 
     fn copy_file_range(

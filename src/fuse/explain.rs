@@ -19,6 +19,11 @@ pub(super) fn asked_by(uid: u32) {
     ASKED_BY.set(Some(uid));
 }
 
+/// Who asks for what this thread is doing.
+pub(super) fn who_asks() -> Option<u32> {
+    ASKED_BY.get()
+}
+
 /// The request has been served.
 pub(super) fn served() {
     ASKED_BY.set(None);

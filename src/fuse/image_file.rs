@@ -58,7 +58,7 @@ pub fn path_below(mountpoint: &Path, volume: &VolumeName) -> PathBuf {
 }
 
 /// The slot of the volume whose image `node` is.
-fn slot_of(node: NodeId) -> Option<Slot> {
+pub(super) fn slot_of(node: NodeId) -> Option<Slot> {
     let number = u32::try_from(node.raw()).ok()?;
     (number & IMAGE_BIT != 0)
         .then(|| Slot::new(number & !IMAGE_BIT))

@@ -182,7 +182,7 @@ impl Mounted {
         let (session, negotiated) = {
             let negotiated = before.as_ref().map(|before| &before.negotiated);
             handshake::begin(
-                Adapter::new(Arc::clone(fs)),
+                Adapter::new(Arc::clone(fs), threads),
                 &device,
                 acl,
                 config,

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::support::cli::binary;
 use crate::support::dir::TestDir;
 use crate::support::proc::{loop_devices_under, processes_naming};
@@ -83,8 +86,11 @@ impl Sandbox {
     }
 
     fn stop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.daemon.id().cast_signed());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        kill(
+            Pid::from_raw(self.daemon.id().cast_signed()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
         let ended = poll(Duration::from_secs(20), || self.daemon.try_wait().unwrap());
         assert!(
             ended.is_some_and(|status| status.success()),
@@ -175,6 +181,76 @@ fn fuse2fs_serves_the_files() {
     assert!(figures.blocks() * figures.fragment_size() > 100 << 20);
     sandbox.stop();
     assert!(processes_naming(&sandbox.store).is_empty());
+    assert_clean(&sandbox.store);
+}
+
+/// A process that is stopped until this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: i32) -> Self {
+        let pid = Pid::from_raw(pid);
+        kill(pid, Signal::SIGSTOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_keeps_nobody_else_waiting() {
+    let mut sandbox = Sandbox::start(NO_LOOP);
+    let volfs = sandbox.volfs();
+    volfs.ok(&["create", "db", "--disk", "--size", "64M"]);
+    volfs.ok(&["create", "honest"]);
+    let (db, honest) = (sandbox.join("db"), sandbox.join("honest"));
+    fs::write(db.join("file"), "text").unwrap();
+    let servers = processes_naming(&sandbox.store.join("volumes"));
+    let stopped = Stopped::new(servers[0].pid);
+
+    // More than there are threads that serve. The kernel looks for several names
+    // in a directory at once, and makes one after the other.
+    let ask = |program: &str, name: String| {
+        let mut command = Command::new(program);
+        command
+            .arg(db.join(name))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut waiting: Vec<_> = (0..40).map(|i| ask("cat", format!("x{i}"))).collect();
+    wait_for("all of them to wait for an answer", || {
+        waiting.iter().all(|child| {
+            let wchan = fs::read_to_string(format!("/proc/{}/wchan", child.id()));
+            wchan.is_ok_and(|wchan| wchan == "request_wait_answer")
+        })
+    });
+    waiting.push(ask("mkdir", "made".into()));
+    waiting.push(ask("touch", "touched".into()));
+
+    for i in 0..100 {
+        let file = honest.join(format!("file{i}"));
+        let made = Command::new("timeout")
+            .arg("20")
+            .arg("touch")
+            .arg(&file)
+            .status();
+        assert!(
+            made.unwrap().success(),
+            "{file:?} is not made while others wait"
+        );
+    }
+    drop(stopped);
+    for child in &mut waiting {
+        let ended = poll(Duration::from_secs(20), || child.try_wait().unwrap());
+        assert!(ended.is_some(), "it waits for ever");
+    }
+    assert!(db.join("made").is_dir() && db.join("touched").is_file());
+    sandbox.stop();
     assert_clean(&sandbox.store);
 }
 

@@ -1,17 +1,27 @@
-//! Changes of a volume that is being counted: they wait on threads of their own.
+//! Requests that wait for something: they do so on threads of their own, so that
+//! those that serve go on.
+//!
+//! Such are changes of a volume that is being counted, and requests about a disk
+//! volume that does not answer at once, when several wait already: an image that
+//! is being attached and may have to be mended, one that a guest has written to
+//! send its reader in circles, a fuse2fs that hangs.
 
-/// Runs `$body`, which changes the volume of `$node`, and replies: at once, or
-/// when the volume has been counted. It waits on a thread of its own, with
-/// copies of what was borrowed from the request, so that other volumes go on.
-macro_rules! change {
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::fuse::explain;
+use crate::fuse::fs::FileSystem;
+use crate::fuse::node::NodeId;
+
+/// Runs `$body`, which asks about the volume of `$node`, and replies: at once, or
+/// on a thread of its own, with copies of what was borrowed from the request.
+macro_rules! ask {
     ($adapter:ident, $node:ident, [$($borrowed:ident),*], $body:block) => {
-        match node($node).slot().map(|slot| (slot, $adapter.fs.counting.enter(slot))) {
-            None | Some((_, Some(_))) => $body,
-            Some((slot, None)) => {
+        match $adapter.seats.take(&$adapter.fs, node($node)) {
+            Some(_seat) => $body,
+            None => {
                 $(let $borrowed = $borrowed.to_owned();)*
                 let waiting = $adapter.clone();
-                after_count(move || {
-                    let _under_way = waiting.fs.counting.enter_in_turn(slot);
+                elsewhere(move || {
                     let $adapter = &waiting;
                     $(let $borrowed = &*$borrowed;)*
                     $body
@@ -21,17 +31,92 @@ macro_rules! change {
     };
 }
 
-/// Stack of a thread that waits: an operation needs little.
-const WAITER_STACK_BYTES: usize = 256 << 10;
+/// As [`ask`], for what changes the volume, which waits until it is counted.
+macro_rules! change {
+    ($adapter:ident, $node:ident, [$($borrowed:ident),*], $body:block) => {{
+        let slot = node($node).slot();
+        let seat = $adapter.seats.take(&$adapter.fs, node($node));
+        let entered = match (&seat, slot) {
+            (Some(_), Some(slot)) => $adapter.fs.counting.enter(slot).map(Some),
+            (Some(_), None) => Some(None),
+            (None, _) => None,
+        };
+        match entered {
+            Some(_under_way) => $body,
+            None => {
+                drop(seat);
+                $(let $borrowed = $borrowed.to_owned();)*
+                let waiting = $adapter.clone();
+                elsewhere(move || {
+                    let _under_way = slot.map(|slot| waiting.fs.counting.enter_in_turn(slot));
+                    let $adapter = &waiting;
+                    $(let $borrowed = &*$borrowed;)*
+                    $body
+                });
+            }
+        }
+    }};
+}
 
-pub(super) fn after_count(run: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::Builder::new()
-        .name("volfs-waits".into())
-        .stack_size(WAITER_STACK_BYTES);
-    if let Err(error) = thread.spawn(run) {
-        // The reply is dropped with the closure: the caller gets EIO.
-        log::error!("no thread for a change that waits for a count: {error}");
+/// How many of the threads that serve may wait for disk volumes.
+pub(super) struct Seats {
+    most: usize,
+    taken: AtomicUsize,
+}
+
+/// The right to wait on a thread that serves.
+pub(super) struct Seat<'a>(Option<&'a AtomicUsize>);
+
+impl Seats {
+    /// Half of `threads` may wait.
+    pub(super) fn new(threads: usize) -> Self {
+        Self {
+            most: threads / 2,
+            taken: AtomicUsize::new(0),
+        }
+    }
+
+    /// For a request about `node`; `None` when it may have to wait, and as many
+    /// do as may.
+    pub(super) fn take(&self, fs: &FileSystem, node: NodeId) -> Option<Seat<'_>> {
+        if fs.answers_at_once(node) {
+            return Some(Seat(None));
+        }
+        let seat = Seat(Some(&self.taken));
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.most).then_some(seat)
     }
 }
 
-pub(super) use change;
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        if let Some(taken) = self.0 {
+            taken.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Stack of a thread that waits: an operation needs little, and it is memory only
+/// where it is used.
+const STACK_BYTES: usize = 512 << 10;
+
+/// Runs `run`, which serves the request that this thread has begun, on a thread
+/// of its own.
+pub(super) fn elsewhere(run: impl FnOnce() + Send + 'static) {
+    let asked_by = explain::who_asks();
+    let thread = std::thread::Builder::new()
+        .name("volfs-waits".into())
+        .stack_size(STACK_BYTES);
+    let spawned = thread.spawn(move || {
+        if let Some(uid) = asked_by {
+            explain::asked_by(uid);
+        }
+        run();
+    });
+    if let Err(error) = spawned {
+        // The reply is dropped with the closure: the caller gets EIO.
+        log::error!("no thread for a request that waits: {error}");
+    }
+    explain::served();
+}
+
+pub(super) use {ask, change};

@@ -12,8 +12,9 @@ use crate::diskimg::{AttachError, Ways};
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::ground::Ground;
-use crate::fuse::holders;
+use crate::fuse::node::NodeId;
 use crate::fuse::view::View;
+use crate::fuse::{holders, image_file};
 use crate::model::Kind;
 use crate::sys::creds::Acting;
 use crate::volume::Volume;
@@ -224,6 +225,25 @@ impl FileSystem {
         let mut views = self.disks.views.lock();
         views.insert(volume.slot, Arc::clone(&view));
         Ok(Some(view))
+    }
+
+    /// Whether a request about `node` waits for nothing but the host's file
+    /// system: what it is about is not of a disk volume, or the kernel has the
+    /// image mounted, or it is the image, and is open.
+    pub(in crate::fuse) fn answers_at_once(&self, node: NodeId) -> bool {
+        let image = image_file::slot_of(node);
+        let slot = image.or_else(|| node.slot());
+        let volume = slot.and_then(|slot| self.store.volume_in(slot));
+        let Some(volume) = volume.filter(|volume| volume.kind == Kind::Disk) else {
+            return true;
+        };
+        let disk = self.disks.of(volume.slot);
+        let face = disk.face.try_lock();
+        face.is_some_and(|face| match &*face {
+            Face::Directory(ground) => image.is_none() && !ground.may_vanish(),
+            Face::Block(_) => image.is_some(),
+            Face::Resting | Face::Taken | Face::Leaving(_) => false,
+        })
     }
 
     /// The ground of a disk volume if its image is attached now. Nothing is

@@ -180,9 +180,12 @@ impl Disks {
         found
     }
 
-    /// How many images are attached.
+    /// How many images are attached; not those of which that is being changed.
     pub(in crate::fuse) fn attached(&self) -> usize {
-        let is_attached = |disk: &Arc<Disk>| matches!(*disk.face.lock(), Face::Directory(_));
+        let is_attached = |disk: &Arc<Disk>| {
+            let face = disk.face.try_lock();
+            face.is_some_and(|face| matches!(*face, Face::Directory(_)))
+        };
         self.all().iter().filter(|disk| is_attached(disk)).count()
     }
 
