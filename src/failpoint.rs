@@ -5,8 +5,9 @@
 
 /// Kills the process with SIGKILL if the environment variable
 /// `VOLFS_FAILPOINT` is `name`, or `name:N` on the N-th call (from 1), or if
-/// the file that `VOLFS_FAILPOINT_FILE` names holds `name`: that is removed
-/// first, so that one process dies of it.
+/// `name` is the first line of the file that `VOLFS_FAILPOINT_FILE` names: that
+/// line is removed first, so that one process dies of it, and the file with its
+/// last line.
 #[cfg(feature = "failpoints")]
 pub fn hit(name: &str) {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,14 +28,30 @@ pub fn hit(name: &str) {
     }
 }
 
-/// Whether the file that `VOLFS_FAILPOINT_FILE` names holds `name`; once.
+/// Whether `name` is the first line of the file that `VOLFS_FAILPOINT_FILE`
+/// names; once.
 #[cfg(feature = "failpoints")]
 fn is_armed(name: &str) -> bool {
-    std::env::var_os("VOLFS_FAILPOINT_FILE").is_some_and(|path| {
-        std::fs::read_to_string(&path).is_ok_and(|armed| armed == name)
-            && std::fs::remove_file(&path).is_ok()
-    })
+    let Some(path) = std::env::var_os("VOLFS_FAILPOINT_FILE") else {
+        return false;
+    };
+    let armed = std::fs::read_to_string(&path).unwrap_or_default();
+    match armed.split_once('\n') {
+        Some((first, others)) => first == name && std::fs::write(&path, others).is_ok(),
+        None => armed == name && std::fs::remove_file(&path).is_ok(),
+    }
 }
+
+/// As [`hit`] of `name`, a space and `what`.
+#[cfg(feature = "failpoints")]
+pub fn hit_of(name: &str, what: &str) {
+    hit(&format!("{name} {what}"));
+}
+
+/// Nothing in a build without the feature `failpoints`.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn hit_of(_name: &str, _what: &str) {}
 
 /// Nothing in a build without the feature `failpoints`.
 #[cfg(not(feature = "failpoints"))]

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::live;
 use crate::keeper::{Keeper, Kept, Kind};
 
 /// What the supervisor has given this process.
@@ -41,6 +42,18 @@ impl Inherited {
     pub fn lock(&self) -> std::io::Result<Option<OwnedFd>> {
         let lock = self.kept.iter().find(|kept| kept.kind == Kind::Lock);
         lock.map(|lock| lock.fd.try_clone()).transpose()
+    }
+
+    /// Whether this program understands what the process before has left. To be
+    /// asked before anything is changed on disk: the one before may have to go on.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> std::io::Result<()> {
+        match self.kept.iter().find(|kept| kept.kind == Kind::State) {
+            Some(state) => live::check(state.fd.try_clone()?),
+            None => Ok(()),
+        }
     }
 
     /// Takes what is kept of this kind.

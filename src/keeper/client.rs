@@ -17,6 +17,17 @@ use crate::sys::process::adopt;
 /// parent's process id follow.
 const MARK: &str = "--kept-by=";
 
+/// The signals that a supervisor passes on.
+pub(super) const PASSED_ON: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// Lets signals in that were passed on so far: they are caught from here on.
+///
+/// # Errors
+/// As `pthread_sigmask(3)`.
+pub fn let_signals_in() -> nix::Result<()> {
+    SigSet::from_iter(PASSED_ON).thread_unblock()
+}
+
 /// A descriptor that a predecessor left.
 #[derive(Debug)]
 pub struct Kept {
@@ -80,8 +91,13 @@ impl Keeper {
             // It died before it could be asked for.
             return Err(io::ErrorKind::NotConnected.into());
         }
-        // The supervisor has blocked those that it waits for.
-        SigSet::all().thread_unblock()?;
+        // The supervisor has blocked those that it waits for. Those that it passes
+        // on stay so until there is somebody who acts on them.
+        let mut unblocked = SigSet::all();
+        for signal in PASSED_ON {
+            unblocked.remove(signal);
+        }
+        unblocked.thread_unblock()?;
         // A program's own file is executed through /proc and would be "exe".
         let _ = nix::sys::prctl::set_name(c"volfs");
         let socket = adopt(socket);

@@ -12,5 +12,5 @@ mod client;
 mod protocol;
 pub mod supervisor;
 
-pub use client::{Keeper, Kept, Place};
+pub use client::{Keeper, Kept, Place, let_signals_in};
 pub use protocol::{HANDED_OVER, Kind};

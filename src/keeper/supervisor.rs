@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -36,6 +36,9 @@ const PROGRAM: &str = "VOLFS_PROGRAM";
 /// This program, also when its file has been replaced: what dies is followed by
 /// the same.
 const SELF: &str = "/proc/self/exe";
+
+/// A process that dies so soon after a signal may not have followed it.
+const FOLLOWED_BY: Duration = Duration::from_secs(2);
 
 /// What the supervisor is called, in `ps` and elsewhere.
 pub const NAME: &str = "volfs-keeper";
@@ -75,6 +78,8 @@ struct Supervisor {
     told: bool,
     /// A signal that came while there was no working process to have it.
     owed: Option<Signal>,
+    /// The last that was passed on, and when.
+    passed: Option<(Signal, Instant)>,
     manager: Option<Manager>,
     /// Where this program is, or the one that has replaced it.
     program: PathBuf,
@@ -124,15 +129,8 @@ pub fn run(supervised: Supervised) -> io::Result<i32> {
         let _ = nix::sys::prctl::set_name(&name);
     }
     crate::sys::process::raise_descriptor_limit();
-    let mut wanted = SigSet::empty();
-    for signal in [
-        Signal::SIGCHLD,
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-    ] {
-        wanted.add(signal);
-    }
+    let mut wanted = SigSet::from_iter(client::PASSED_ON);
+    wanted.add(Signal::SIGCHLD);
     wanted.thread_block()?;
     let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mut supervisor = Supervisor {
@@ -148,6 +146,7 @@ pub fn run(supervised: Supervised) -> io::Result<i32> {
         generation: 0,
         told: false,
         owed: None,
+        passed: None,
         manager: Manager::from_environment(),
         program: std::env::current_exe()?,
         before: None,
@@ -198,6 +197,7 @@ impl Supervisor {
         self.generation += 1;
         if let Some(signal) = self.owed.take() {
             working.send(signal);
+            self.passed = Some((signal, Instant::now()));
         }
         self.working = Some(working);
         Ok(())
@@ -284,8 +284,21 @@ impl Supervisor {
             self.upgrading = true;
         }
         match &self.working {
-            Some(working) => working.send(signal),
+            Some(working) => {
+                working.send(signal);
+                self.passed = Some((signal, Instant::now()));
+            }
             None => self.owed = Some(signal),
+        }
+    }
+
+    /// The working process has died: a signal that it has only just got, or got
+    /// when it was dead already, is for the next.
+    fn take_back_signal(&mut self) {
+        if let Some((signal, when)) = self.passed.take()
+            && when.elapsed() < FOLLOWED_BY
+        {
+            self.owed.get_or_insert(signal);
         }
     }
 
@@ -396,6 +409,7 @@ impl Supervisor {
             _ => {}
         }
         log::error!("process {pid} that served the mount has died ({status}) after {lived:?}");
+        self.take_back_signal();
         let death = match status.signal() {
             Some(libc::SIGKILL) => Death::Killed,
             _ => Death::Own,

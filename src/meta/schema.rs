@@ -62,12 +62,37 @@ CREATE TABLE setting (
 ",
 ];
 
+/// The first version whose programs can use a catalogue of the last: it has all
+/// that they know, and nothing that they must say. A live upgrade to a program of
+/// the last one has a way back to these. To be raised by a step that adds more
+/// than tables, and columns with a default.
+const USABLE_BY: u32 = 1;
+
+/// In the file the version is the lower half of `user_version`, and by which it
+/// can be used the upper; 0 there is no other.
+const VERSION_BITS: u32 = 16;
+
+/// A step after the last, in tests of upgrades: `VOLFS_TEST_SCHEMA` is the version
+/// whose programs can still use the catalogue then.
+#[cfg(feature = "failpoints")]
+fn of_test() -> Option<(&'static str, u32)> {
+    let usable_by = std::env::var("VOLFS_TEST_SCHEMA").ok()?.parse().ok()?;
+    let step = "CREATE TABLE of_test (x INTEGER) STRICT;";
+    Some((step, usable_by))
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn of_test() -> Option<(&'static str, u32)> {
+    None
+}
+
 /// What a database file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// Nothing has been written to it.
     Empty,
-    /// A catalogue of this version.
+    /// A catalogue of this version, which this program can use when it has taken
+    /// the steps that are missing; a later one as it is.
     Version(u32),
 }
 
@@ -94,11 +119,16 @@ pub(super) fn look(connection: &Connection, path: &Path) -> Result<Found> {
             ),
         });
     }
-    let version = u32::try_from(version).map_err(|_| Error::Damaged {
+    let word = u32::try_from(version).map_err(|_| Error::Damaged {
         path: path.to_owned(),
         why: format!("its schema version is {version}"),
     })?;
-    if version > known() {
+    let version = word & ((1 << VERSION_BITS) - 1);
+    let usable_by = match word >> VERSION_BITS {
+        0 => version,
+        first => first,
+    };
+    if usable_by > known() {
         return Err(Error::Newer {
             path: path.to_owned(),
             found: version,
@@ -110,8 +140,14 @@ pub(super) fn look(connection: &Connection, path: &Path) -> Result<Found> {
 
 /// The version that this program writes.
 pub(super) fn known() -> u32 {
+    let steps = STEPS.len() + usize::from(of_test().is_some());
     // The list above is short; it cannot reach 2^32 steps.
-    u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
+    u32::try_from(steps).unwrap_or(u32::MAX)
+}
+
+/// `user_version` of a catalogue.
+fn word_of(version: u32, usable_by: Option<u32>) -> u32 {
+    version | usable_by.unwrap_or(USABLE_BY) << VERSION_BITS
 }
 
 /// Takes the steps from `found` to the known version, all in one transaction.
@@ -120,21 +156,22 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, found: Found) ->
         Found::Empty => 0,
         Found::Version(version) => version,
     };
-    if from == known() {
+    if from >= known() {
         return Ok(());
     }
+    let (more, usable_by) = of_test().unzip();
     let sqlite = |error| Error::sqlite(path, &error);
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(sqlite)?;
-    for step in STEPS.iter().skip(from as usize) {
+    for step in STEPS.iter().chain(&more).skip(from as usize) {
         transaction.execute_batch(step).map_err(sqlite)?;
     }
     transaction
         .pragma_update(None, "application_id", APPLICATION_ID)
         .map_err(sqlite)?;
     transaction
-        .pragma_update(None, "user_version", known())
+        .pragma_update(None, "user_version", word_of(known(), usable_by))
         .map_err(sqlite)?;
     transaction.commit().map_err(sqlite)
 }

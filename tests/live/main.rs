@@ -3,7 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commands;
 mod killed;
+mod killing;
+mod memory;
 mod steps;
 mod storm;
 mod survives;

@@ -11,23 +11,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use crate::support::{Mount, proc, tree, wait_for};
-
-/// A generator that needs no crate and repeats with its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % below as u64) as usize
-    }
-}
+use crate::killing::{Random, StopOnPanic, killing, kills, report};
+use crate::support::{Mount, tree, wait_for};
 
 /// What a name leads to: a directory, or a file by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,63 +247,25 @@ impl Model {
     }
 }
 
-/// How often the serving process is killed.
-pub fn kills(few: usize) -> usize {
-    if std::env::var_os("VOLFS_LONG").is_some() {
-        200
-    } else {
-        few
-    }
-}
-
-/// Kills the serving process at random moments, `times` times, while `work`
-/// runs in threads that end when they are told to.
-pub fn killing(mount: &Mount, times: usize, stop: &AtomicBool) {
-    let seed = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_nanos() as u64;
-    let mut random = Random(seed | 1);
-    let mut killed = 0;
-    while killed < times && !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_micros(20_000 + random.next(150_000) as u64));
-        // Whatever it does now, and be it its start.
-        if let Some(pid) = mount.serving_pid() {
-            proc::kill(pid);
-            killed += 1;
-        }
-    }
-    stop.store(true, Ordering::Relaxed);
-}
-
-/// Sets a flag when a thread panics, so that others end.
-pub struct StopOnPanic<'a>(pub &'a AtomicBool);
-
-impl Drop for StopOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// The pauses that were seen: all that took longer than usual.
-pub fn report(what: &str, times: usize, mut pauses: Vec<Duration>) {
-    pauses.sort();
-    // The longest of each kill.
-    let from = pauses.len().saturating_sub(times);
-    let pauses = &pauses[from..];
-    if let (Some(median), Some(worst)) = (pauses.get(pauses.len() / 2), pauses.last()) {
-        println!("{what}: {times} kills, longest steps: median {median:?}, worst {worst:?}");
-        assert!(*worst < Duration::from_secs(10), "{what}: {worst:?}");
-    }
-}
-
 fn storm(mount: &Mount, volume: &str, charged: bool) {
+    let times = kills(12);
+    storm_under(mount, volume, charged, times, |stop| {
+        killing(volume, mount, times, stop);
+    });
+}
+
+/// A storm that lasts as long as `deaths`, in which the serving process dies so
+/// many times.
+pub fn storm_under(
+    mount: &Mount,
+    volume: &str,
+    charged: bool,
+    times: usize,
+    deaths: impl FnOnce(&AtomicBool),
+) {
     let root = mount.join(volume);
     let stop = AtomicBool::new(false);
     let pauses = Mutex::new(Vec::new());
-    let times = kills(12);
     std::thread::scope(|scope| {
         for worker in 0..3_u64 {
             let dir = root.join(format!("w{worker}"));
@@ -342,7 +293,9 @@ fn storm(mount: &Mount, volume: &str, charged: bool) {
                 pauses.lock().unwrap().extend(long);
             });
         }
-        killing(mount, times, &stop);
+        let _stop = StopOnPanic(&stop);
+        deaths(&stop);
+        stop.store(true, Ordering::Relaxed);
     });
     report(volume, times, pauses.into_inner().unwrap());
     if charged {
@@ -400,4 +353,26 @@ fn on_a_disk_volume() {
         .unwrap()
         .to_owned();
     crate::support::run(std::process::Command::new("e2fsck").args(["-fn", &image]));
+}
+
+/// Closes that are told of while the name goes, as they come from a program that
+/// reads a file and removes it.
+#[test]
+fn closes_and_removals_at_the_same_time() {
+    let mount = Mount::builder().supervised().start();
+    let dir = mount.volume("plain");
+    std::thread::scope(|scope| {
+        for worker in 0..2 {
+            let dir = &dir;
+            scope.spawn(move || {
+                for n in 0..2000 {
+                    let path = dir.join(format!("{worker}-{n}"));
+                    fs::write(&path, "some").unwrap();
+                    drop(File::open(&path).unwrap());
+                    fs::remove_file(&path).unwrap();
+                }
+            });
+        }
+    });
+    check_usage(&mount, "plain");
 }

@@ -9,7 +9,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::unistd::Pid;
 
 use crate::support::cli::BINARY;
 use crate::support::mount::answers;
@@ -84,16 +86,14 @@ fn no_memory_left() {
         // Many names, so that it must ask.
         let dir = mount.join(format!("v/d{n}"));
         fs::create_dir(&dir).unwrap();
-        for name in 0..20_000 {
+        let another = || mount.serving_pid().is_some_and(|pid| pid != before);
+        let mut name = 0;
+        while !another() {
+            assert!(name < 200_000, "it has needed no memory");
             File::create(dir.join(format!("a-name-that-takes-memory-{name}"))).unwrap();
-            if mount.serving_pid() != Some(before) {
-                break;
-            }
+            name += 1;
         }
         goes_on(&mount, &mut file, &mut text);
-        wait_for("another process", || {
-            mount.serving_pid().is_some_and(|pid| pid != before)
-        });
     }
 }
 
@@ -129,6 +129,23 @@ fn without_its_supervisor_it_ends_as_any_and_the_next_cleans_up() {
     assert_eq!(answers(mount.path()), Err(rustix::io::Errno::NOTCONN));
     mount.start();
     assert_eq!(fs::read_to_string(volume.join("f")).unwrap(), "kept");
+}
+
+/// A signal that comes while nobody is there to follow it is not lost.
+#[test]
+fn signals_while_it_dies_and_starts() {
+    let mut mount = Mount::builder().supervised().start();
+    mount.volume("v");
+    for round in 0..12 {
+        mount.kill_serving();
+        std::thread::sleep(Duration::from_millis(round * 7));
+        let pid = Pid::from_raw(mount.pid());
+        kill(pid, Signal::SIGTERM).unwrap();
+        let status = mount.wait_for_daemon();
+        assert!(status.success(), "round {round}: {status}");
+        assert!(proc::mount_on(mount.path()).is_none());
+        mount.start();
+    }
 }
 
 /// A service manager's descriptor store, as `sd_notify(3)` has it.

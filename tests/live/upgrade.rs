@@ -46,8 +46,19 @@ impl Installed {
 
     /// Installs a program whose shared state has another layout.
     fn install(&self, layout: &str) {
-        let script =
-            format!("#!/bin/sh\nexport VOLFS_TEST_LAYOUT={layout}\nexec {BINARY} \"$@\"\n");
+        self.install_with(&format!("export VOLFS_TEST_LAYOUT={layout}"));
+    }
+
+    /// Installs a program with another layout, and a schema of the catalogue with
+    /// one step more, which programs of `usable_by` can use too.
+    fn install_schema(&self, layout: &str, usable_by: u32) {
+        self.install_with(&format!(
+            "export VOLFS_TEST_LAYOUT={layout} VOLFS_TEST_SCHEMA={usable_by}"
+        ));
+    }
+
+    fn install_with(&self, setting: &str) {
+        let script = format!("#!/bin/sh\n{setting}\nexec {BINARY} \"$@\"\n");
         let new = self.dir.join("new");
         fs::write(&new, script).unwrap();
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
@@ -58,6 +69,25 @@ impl Installed {
         let parent = self.daemon.id();
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
         children.ok()?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// The version of the catalogue's schema: what SQLite says of a copy.
+    fn schema(&self) -> u32 {
+        let copy = self.dir.join("copy.db");
+        for suffix in ["", "-wal"] {
+            let from = format!("{}{suffix}", self.dir.join("store/meta.db").display());
+            let to = format!("{}{suffix}", copy.display());
+            let _ = fs::remove_file(&to);
+            if Path::new(&from).exists() {
+                fs::copy(from, to).unwrap();
+            }
+        }
+        let text = crate::support::run(
+            Command::new("sqlite3")
+                .arg(&copy)
+                .arg("PRAGMA user_version;"),
+        );
+        text.trim().parse::<u32>().unwrap() & 0xffff
     }
 
     fn volfs(&self) -> Volfs {
@@ -189,4 +219,74 @@ fn a_program_that_does_not_understand_leaves_it_to_the_one_before() {
         assert_eq!(installed.serving(), serving);
         user.works(&dir);
     }
+}
+
+/// A migration of the catalogue goes with the upgrade; the program before can go on
+/// with that, if the new one says so.
+#[test]
+fn to_another_schema_and_back() {
+    let installed = Installed::new();
+    let mnt = installed.dir.join("mnt");
+    installed.volfs().ok(&["create", "v", "--quota", "10M"]);
+    let dir = mnt.join("v");
+    let mut user = User::new(&dir);
+    user.works(&dir);
+    let first = installed.schema();
+    let mut made = vec!["v".to_owned()];
+    for round in 0..2 {
+        for new in [true, false] {
+            let before = installed.serving();
+            if new {
+                installed.install_schema("3:1:64", 1);
+            } else {
+                installed.install("2:1:0");
+            }
+            installed.upgrade();
+            assert_ne!(installed.serving(), before);
+            assert_eq!(installed.schema(), first + 1);
+            user.works(&dir);
+            // Both write to the catalogue, and die as any other.
+            let name = format!("made-{round}-{new}");
+            fs::create_dir(mnt.join(&name)).unwrap();
+            made.push(name);
+            proc::kill(installed.serving().unwrap().cast_signed());
+            user.works(&dir);
+            let mut names = installed.volfs().names();
+            names.sort();
+            made.sort();
+            assert_eq!(names, made);
+        }
+    }
+    let log = installed.log();
+    assert!(!log.contains("counted"), "{log}");
+}
+
+/// Where the new program cannot go on, it has not changed the catalogue either.
+#[test]
+fn a_schema_that_the_other_does_not_know() {
+    let installed = Installed::new();
+    let mnt = installed.dir.join("mnt");
+    let dir = mnt.join("v");
+    fs::create_dir(&dir).unwrap();
+    let mut user = User::new(&dir);
+    user.works(&dir);
+    let first = installed.schema();
+    let times = |what: &str| installed.log().matches(what).count();
+    let refused = || {
+        let (back, served) = (times("the one before does"), times(" serves "));
+        let pid = Pid::from_raw(installed.daemon.id().cast_signed());
+        kill(pid, Signal::SIGHUP).unwrap();
+        wait_for("it goes back", || times("the one before does") > back);
+        wait_for("the one before serves", || times(" serves ") > served);
+    };
+    // The state cannot be read, and the schema would be new.
+    installed.install_schema("9:9:0", first + 1);
+    refused();
+    user.works(&dir);
+    assert_eq!(installed.schema(), first);
+    // A schema from which there is no way back.
+    installed.install_schema("2:1:0", first + 1);
+    installed.upgrade();
+    user.works(&dir);
+    assert_eq!(installed.schema(), first + 1);
 }

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::storm::{StopOnPanic, check_usage, killing, kills};
+use crate::killing::{StopOnPanic, killing, kills};
+use crate::storm::check_usage;
 use crate::support::{Mount, run};
 
 /// A program in a sandbox that sees `volume` as `/work`.
@@ -40,7 +41,7 @@ fn sandbox(volume: &Path, program: &str, arguments: &[&str]) -> Command {
 }
 
 /// Runs `work` again and again while the serving process is killed.
-fn under_kills(mount: &Mount, few: usize, work: impl Fn(usize) + Send + Sync) {
+fn under_kills(what: &str, mount: &Mount, few: usize, work: impl Fn(usize) + Send + Sync) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (stop, work) = (&stop, &work);
@@ -53,7 +54,7 @@ fn under_kills(mount: &Mount, few: usize, work: impl Fn(usize) + Send + Sync) {
             }
             assert!(round > 0);
         });
-        killing(mount, kills(few), stop);
+        killing(what, mount, kills(few), stop);
     });
     assert_eq!(mount.daemon_complaints().matches("panicked").count(), 0);
 }
@@ -75,7 +76,7 @@ fn volumes(mount: &Mount) -> Vec<(&'static str, PathBuf)> {
 fn fio_verifies_what_it_wrote() {
     let mount = Mount::builder().supervised().start();
     for (name, dir) in volumes(&mount) {
-        under_kills(&mount, 8, |_| {
+        under_kills(&format!("fio, {name}"), &mount, 8, |_| {
             run(Command::new("fio").current_dir(&dir).args([
                 "--name=live",
                 "--numjobs=4",
@@ -105,7 +106,7 @@ fn fio_through_the_daemon_with_mappings() {
         .args(&["--no-passthrough"])
         .start();
     let dir = mount.volume("cached");
-    under_kills(&mount, 8, |_| {
+    under_kills("fio with mappings, cached", &mount, 8, |_| {
         run(Command::new("fio").current_dir(&dir).args([
             "--name=live",
             "--numjobs=4",
@@ -151,10 +152,10 @@ sqlite3 db 'PRAGMA journal_mode=DELETE; DELETE FROM t WHERE id % 2; VACUUM;' >/d
 test \"$(sqlite3 db 'SELECT count(*) FROM t;')\" = 200
 test \"$(sqlite3 db 'PRAGMA integrity_check;')\" = ok";
 
-fn in_sandboxes(script: &str) {
+fn in_sandboxes(what: &str, script: &str) {
     let mount = Mount::builder().supervised().start();
     for (name, dir) in volumes(&mount) {
-        under_kills(&mount, 8, |_| {
+        under_kills(&format!("{what}, {name}"), &mount, 8, |_| {
             run(&mut sandbox(&dir, "/bin/sh", &["-c", script]));
         });
         if name != "disk" {
@@ -165,12 +166,12 @@ fn in_sandboxes(script: &str) {
 
 #[test]
 fn git_in_a_sandbox() {
-    in_sandboxes(GIT);
+    in_sandboxes("git", GIT);
 }
 
 #[test]
 fn sqlite_in_a_sandbox() {
-    in_sandboxes(SQLITE);
+    in_sandboxes("SQLite", SQLITE);
 }
 
 /// Holds open, mapped and unlinked files and a working directory, and does

@@ -303,7 +303,8 @@ impl Mount {
         if let Some(mut child) = self.daemon.take() {
             let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
             if poll(Duration::from_secs(10), || child.try_wait().ok().flatten()).is_none() {
-                eprintln!("the daemon did not end within 10 s of SIGTERM; killing it");
+                let log = self.daemon_log();
+                eprintln!("the daemon did not end within 10 s of SIGTERM; killing it:\n{log}");
                 let _ = child.kill();
                 let _ = child.wait();
             }

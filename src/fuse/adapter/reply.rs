@@ -68,9 +68,9 @@ impl Adapter {
         }));
         let failed = !matches!(result, Ok(Ok(_)));
         if result.is_ok() {
-            failpoint::hit("live.end");
+            failpoint::hit_of("live.end", op.name());
             self.fs.live.end(!failed);
-            failpoint::hit("live.reply");
+            failpoint::hit_of("live.reply", op.name());
         }
         self.fs.stats.record(op, start.elapsed(), failed);
         if let Some(slot) = NodeId::from_raw(node.0).slot() {

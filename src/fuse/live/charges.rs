@@ -78,11 +78,13 @@ pub(super) fn settle(fs: &FileSystem, state: &State, accounts: &mut HashMap<Seri
             let Some(cut) = Cut::read(record, item) else {
                 continue;
             };
+            // Also of a volume without one: a name may be gone.
+            let truth = truth(fs, &cut, intent.as_ref(), record);
             let Some(account) = accounts.get_mut(&cut.serial) else {
-                // Nothing was charged in this run.
+                // A disk volume, whose own file system keeps it.
                 continue;
             };
-            let truth = match truth(fs, &cut, intent.as_ref(), record) {
+            let truth = match truth {
                 Ok(truth) => truth,
                 Err(error) => {
                     log::error!("what a change has come to cannot be seen: {error}");

@@ -183,8 +183,20 @@ pub(super) fn count_deaths(more: u64) {
     });
 }
 
-/// What an earlier process knew of the request that this thread serves.
+/// What an earlier process knew of the request that this thread serves. It is
+/// noted here too: the earlier record goes before the reply has arrived.
 pub(super) fn set_again(again: Again) {
+    if let Some(intent) = &again.intent {
+        let (first, second) = (&intent.name, &intent.other_name);
+        intend(
+            (intent.parent, first),
+            (intent.other, second),
+            intent.before,
+        );
+    }
+    if let Some(fh) = again.opened {
+        opened(fh);
+    }
     with(|active| {
         active.record()[at::DEATHS].store(again.deaths, Relaxed);
         active.again = Some(Rc::new(again));

@@ -37,8 +37,10 @@ use super::node::NodeId;
 use super::stats::Op;
 use super::successor::Inherited;
 use crate::diskimg::MountedImage;
+use crate::failpoint;
 use crate::keeper::{Keeper, Kind, Place};
 use crate::model::{Serial, Slot, VolumeName};
+use crate::sys::shared::SharedFile;
 use crate::volume::Volume;
 
 use self::image_key::ImageKey;
@@ -188,6 +190,7 @@ impl Live {
         let Some(index) = known else {
             return true;
         };
+        failpoint::hit_of("live.again", op.name());
         let record = live.state.record(Which::Journal, index);
         let again = resume::again(fs, record, index);
         let deaths = again.deaths;
@@ -378,6 +381,11 @@ impl Live {
             live.keeper.drop_kept(place);
         }
     }
+}
+
+/// Whether this program understands the state that `fd` is.
+pub(super) fn check(fd: OwnedFd) -> io::Result<()> {
+    State::read(SharedFile::open(fd)?).map(drop)
 }
 
 /// Whether a mount of a store in or below `dir` could outlive the process that

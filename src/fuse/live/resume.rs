@@ -23,12 +23,25 @@ pub(super) fn take_over(fs: &FileSystem, state: &State) -> io::Result<()> {
     }
     let mut unanswered = Unanswered::new();
     for (unique, records) in by_unique {
+        if !records.iter().any(|record| matters(record)) {
+            continue;
+        }
         if let Some(index) = fs.live.copy_record(|to| merge(&records, to))? {
             unanswered.insert(unique, index);
         }
     }
     fs.live.set_unanswered(unanswered);
     Ok(())
+}
+
+/// Whether it makes a difference that a request was served before. Of one that is
+/// over and has neither changed nor given out anything, it does not. Each process
+/// leaves a record for each of its threads, and the next has them for a while: a
+/// mount whose processes die one after the other would wait ever longer for them.
+fn matters(record: &[AtomicU64]) -> bool {
+    let is_begun = record[at::STAGE].load(Relaxed) == Stage::Begun as u64;
+    let says = [at::INTENT, at::FH, at::COUNTED_LEN, at::DEATHS];
+    is_begun || says.iter().any(|&at| record[at].load(Relaxed) != 0)
 }
 
 /// One record of what two say: that of an earlier process, which may have come
@@ -47,12 +60,20 @@ fn merge(records: &[&[AtomicU64]], to: &[AtomicU64]) {
     } else {
         last
     };
-    for (to, from) in to.iter().zip(intends.iter()).skip(1) {
+    // Not what is unused of it, which is most of the memory.
+    let [_, names] = at::NAMES;
+    for (to, from) in to.iter().zip(intends.iter()).take(names.end).skip(1) {
         to.store(from.load(Relaxed), Relaxed);
     }
-    // Undone by the one before, or still to be.
-    for at in [at::FH, at::COUNTED_LEN].into_iter().chain(at::COUNTED) {
-        to[at].store(word(last, at), Relaxed);
+    // The last may not have come to what it had to do with those of the first:
+    // give the handle out again, take back the lookups.
+    let newest = |at| if word(last, at) == 0 { first } else { last };
+    to[at::FH].store(word(newest(at::FH), at::FH), Relaxed);
+    let counted = newest(at::COUNTED_LEN);
+    let len = word(counted, at::COUNTED_LEN);
+    to[at::COUNTED_LEN].store(len, Relaxed);
+    for at in at::COUNTED.take(len as usize) {
+        to[at].store(word(counted, at), Relaxed);
     }
     for charge in at::CHARGES {
         to[charge.start].store(0, Relaxed);

@@ -265,10 +265,11 @@ impl FileSystem {
             }
         }
         let _lock = self.size_locks.exclusive(at.node);
-        let charging = handle
-            .inode
-            .is_unlinked()
-            .then(|| self.charging_closed(&at, &handle));
+        let unlinked = handle.inode.is_unlinked();
+        // Its last name may have gone since.
+        let own =
+            own.or_else(|| (by_kernel && unlinked).then(|| self.open_located(&at, OFlag::O_PATH)));
+        let charging = unlinked.then(|| self.charging_closed(&at, &handle));
         failpoint::hit("live.release.begun");
         let Some(closed) = self.handles.close(fh) else {
             return;

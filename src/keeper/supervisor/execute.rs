@@ -45,7 +45,8 @@ pub(super) fn become_program(
     let mut environment = Vec::new();
     for (name, value) in std::env::vars_os() {
         // What a test has told this program of itself.
-        let of_test = cfg!(feature = "failpoints") && name == "VOLFS_TEST_LAYOUT";
+        let of_test = cfg!(feature = "failpoints")
+            && (name == "VOLFS_TEST_LAYOUT" || name == "VOLFS_TEST_SCHEMA");
         if !is_set(&name) && !of_test {
             environment.push(text(&pair(&name, &value))?);
         }

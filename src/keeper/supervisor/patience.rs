@@ -13,7 +13,10 @@ const MOST_KILLED: u32 = 100;
 /// The pause after the third; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE_KILLED: Duration = Duration::from_millis(100);
+/// The pause after the third that was killed; each is longer by as much. Nobody
+/// shall wait for a second because a few were killed while they started, and all
+/// of them take as long as memory may be short.
+const PAUSE_KILLED: Duration = Duration::from_millis(2);
 
 /// How a process has ended that was not to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,19 +54,20 @@ impl Patience {
 
     /// A process has died, or could not be started.
     pub(super) fn failed(&mut self, death: Death) -> Verdict {
-        let (deaths, most, longest) = match death {
-            Death::Killed => (&mut self.killed, MOST_KILLED, LONGEST_PAUSE_KILLED),
-            Death::Own => (&mut self.deaths, MOST_DEATHS, LONGEST_PAUSE),
+        let (deaths, most) = match death {
+            Death::Killed => (&mut self.killed, MOST_KILLED),
+            Death::Own => (&mut self.deaths, MOST_DEATHS),
         };
         *deaths += 1;
         if *deaths > most {
             return Verdict::GiveUp;
         }
-        let pause = match *deaths {
-            1 | 2 => Duration::ZERO,
-            more => FIRST_PAUSE
-                .saturating_mul(1 << (more - 3).min(16))
-                .min(longest),
+        let pause = match (deaths.checked_sub(3), death) {
+            (None, _) => Duration::ZERO,
+            (Some(more), Death::Killed) => PAUSE_KILLED.saturating_mul(more + 1),
+            (Some(more), Death::Own) => FIRST_PAUSE
+                .saturating_mul(1 << more.min(16))
+                .min(LONGEST_PAUSE),
         };
         self.due = Some(Instant::now() + pause);
         Verdict::Again(pause)
@@ -113,12 +117,15 @@ mod tests {
         assert_eq!(patience.failed(Death::Own), Verdict::GiveUp);
         patience.reset();
         assert_eq!(patience.failed(Death::Own), Verdict::Again(Duration::ZERO));
-        for _ in 0..MOST_KILLED {
+        let mut all = Duration::ZERO;
+        for n in 1..=MOST_KILLED {
             let Verdict::Again(pause) = patience.failed(Death::Killed) else {
                 panic!("those that were killed are not to blame");
             };
-            assert!(pause <= LONGEST_PAUSE_KILLED);
+            all += pause;
+            assert!(n > 10 || all < Duration::from_millis(100));
         }
+        assert!(all > Duration::from_secs(5) && all < Duration::from_secs(20));
         assert_eq!(patience.failed(Death::Killed), Verdict::GiveUp);
     }
 

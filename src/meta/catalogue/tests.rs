@@ -277,6 +277,30 @@ fn a_later_version_is_left_alone() {
 }
 
 #[test]
+fn a_later_version_that_this_one_can_use_stays_as_it_is() {
+    let scratch = Scratch::new();
+    scratch.open().insert([&row(1, "a")]).unwrap();
+    let later = schema::known() + 5;
+    scratch.tamper(&format!(
+        "CREATE TABLE later (x INTEGER) STRICT; PRAGMA user_version = {};",
+        later | schema::known() << 16
+    ));
+    let mut catalogue = scratch.open();
+    catalogue.insert([&row(2, "b")]).unwrap();
+    let found = schema::look(&catalogue.connection, Path::new("x")).unwrap();
+    assert_eq!(found, Found::Version(later));
+    drop(catalogue);
+    scratch.tamper(&format!(
+        "PRAGMA user_version = {};",
+        later | (schema::known() + 1) << 16
+    ));
+    assert!(matches!(
+        Catalogue::open(&scratch.path()),
+        Err(Error::Newer { .. })
+    ));
+}
+
+#[test]
 fn another_programs_database_is_left_alone() {
     let scratch = Scratch::new();
     scratch.tamper("CREATE TABLE theirs (x);");

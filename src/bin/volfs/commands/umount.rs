@@ -87,14 +87,7 @@ fn find(mountpoint: &Path) -> Outcome<MountInfo> {
 /// The daemon that serves exactly this mount; `None` for a stale mount, and
 /// for a bind mount of a live one.
 fn daemon_of(mount: &MountInfo) -> Outcome<Option<Client>> {
-    let deadline = Instant::now() + BETWEEN_PATIENCE;
-    let mut daemon = open::daemon_of(&mount.source)?;
-    // Between two processes nobody listens; whether the mount is stale is told
-    // by the next one.
-    while daemon.is_none() && !mounts::is_stale(&mount.mountpoint) && Instant::now() < deadline {
-        open::pause();
-        daemon = open::daemon_of(&mount.source)?;
-    }
+    let daemon = open::daemon_of(&mount.source)?;
     Ok(daemon
         .filter(|(_, status)| status.mountpoint == mount.mountpoint)
         .map(|(daemon, _)| daemon))
@@ -118,9 +111,6 @@ fn refuse_elsewhere(mount: &MountInfo) -> Outcome {
         )),
     }
 }
-
-/// How long a mount that is served may be without a control socket.
-const BETWEEN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks the daemon, and waits until it has ended.
 fn end(daemon: &Client, lazy: bool, mountpoint: &Path) -> Outcome {

@@ -16,7 +16,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use volfs::control::{Client, SOCKET_NAME, Server, Status};
-use volfs::fuse::{Inherited, Mounted};
+use volfs::fuse::{Inherited, MountError, Mounted};
 use volfs::volume::{Error, Store, StoreOptions};
 
 use self::face::Face;
@@ -146,6 +146,11 @@ impl Running {
         volfs::failpoint::panic("start");
         if !is_successor(inherited.as_ref()) {
             refuse_mounted(plan)?;
+        }
+        if let Some(inherited) = &inherited {
+            inherited.check().map_err(|error| MountError::Inherited {
+                why: error.to_string(),
+            })?;
         }
         let options = StoreOptions {
             read_only: plan.options.read_only,

@@ -13,7 +13,9 @@ use super::End;
 
 /// Starts to catch signals; those that come are kept.
 pub fn catch() -> io::Result<Caught> {
-    Caught::new([SIGINT, SIGTERM, SIGHUP])
+    let caught = Caught::new([SIGINT, SIGTERM, SIGHUP])?;
+    volfs::keeper::let_signals_in()?;
+    Ok(caught)
 }
 
 /// A thread that acts on signals.

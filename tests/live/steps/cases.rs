@@ -1,116 +1,39 @@
-//! The serving process is killed between each pair of steps of each operation
-//! that cannot be done twice. The next one answers, as the first would have,
-//! and it was done once.
+//! The operations that cannot be done twice, and the points in each.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::stat::{Mode, SFlag, mknod};
 
-use crate::support::{Mount, tree, wait_for};
+use super::World;
+use crate::support::wait_for;
 
-/// A mount whose serving process dies where a test says.
-struct World {
-    mount: Mount,
-    arm: PathBuf,
-    dir: PathBuf,
-    host: PathBuf,
-    limited: bool,
+pub type Act = fn(&World, &Path);
+
+/// An operation, and what it is.
+pub struct Case {
+    pub name: &'static str,
+    /// The request.
+    pub op: &'static str,
+    /// The points in it; those at the end of every request are not here.
+    pub points: &'static [&'static str],
+    pub prepare: Act,
+    pub act: Act,
+    pub check: Act,
 }
 
-impl World {
-    fn new(limited: bool, arguments: &[&str]) -> Self {
-        let mut builder = Mount::builder().supervised().args(arguments);
-        let armed = tempfile::tempdir().unwrap().keep();
-        let arm = armed.join("armed");
-        builder = builder.env("VOLFS_FAILPOINT_FILE", arm.to_str().unwrap());
-        let mount = builder.start();
-        let limit: &[&str] = if limited { &["--quota", "64M"] } else { &[] };
-        mount.volfs().ok(&[&["create", "v"], limit].concat());
-        let dir = mount.join("v");
-        let host = mount.host_path("v");
-        Self {
-            mount,
-            arm,
-            dir,
-            host,
-            limited,
-        }
-    }
-
-    /// Runs `act`, in which the serving process dies at `point`.
-    fn dying<T>(&self, point: &str, act: impl FnOnce() -> T) -> T {
-        let before = self.mount.serving_pid().unwrap();
-        fs::write(&self.arm, point).unwrap();
-        let result = act();
-        assert!(!self.arm.exists(), "{point} was not reached");
-        wait_for("another process serves", || {
-            self.mount.serving_pid().is_some_and(|pid| pid != before)
-        });
-        result
-    }
-
-    /// The account is what a walk finds, and nothing has to be counted.
-    fn check_usage(&self, what: &str) {
-        let (bytes, inodes) = tree::charged(&self.host);
-        let usage = || {
-            let list = self.mount.volfs().list();
-            let v = list.iter().find(|v| v["name"] == "v").unwrap().clone();
-            (v["used"]["bytes"].as_u64(), v["used"]["inodes"].as_u64())
-        };
-        assert_eq!(usage(), (Some(bytes), Some(inodes)), "{what}");
-        let log = self.mount.daemon_log();
-        assert!(!log.contains("counted"), "{what}: {log}");
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.arm.parent().unwrap());
-    }
-}
-
-type Act = fn(&World, &Path);
-
-/// An operation, the points in it, and what it is.
-struct Case {
-    name: &'static str,
-    points: &'static [&'static str],
-    prepare: Act,
-    act: Act,
-    check: Act,
-}
-
-const MAKE: &[&str] = &[
-    "live.make.intent",
-    "live.make.host",
-    "live.make.charged",
-    "live.end",
-    "live.reply",
-];
+const MAKE: &[&str] = &["live.make.intent", "live.make.host", "live.make.charged"];
 const CREATE: &[&str] = &[
     "live.create.intent",
     "live.create.host",
     "live.create.charged",
     "live.create.opened",
-    "live.end",
-    "live.reply",
 ];
-const REMOVE: &[&str] = &[
-    "live.remove.intent",
-    "live.remove.host",
-    "live.end",
-    "live.reply",
-];
-const RENAME: &[&str] = &[
-    "live.rename.intent",
-    "live.rename.host",
-    "live.end",
-    "live.reply",
-];
+const REMOVE: &[&str] = &["live.remove.intent", "live.remove.host"];
+const RENAME: &[&str] = &["live.rename.intent", "live.rename.host"];
 
 fn nothing(_: &World, _: &Path) {}
 
@@ -132,9 +55,10 @@ fn two_files(_: &World, dir: &Path) {
     fs::write(dir.join("b"), vec![b'b'; 10_000]).unwrap();
 }
 
-const CASES: &[Case] = &[
+pub const CASES: &[Case] = &[
     Case {
         name: "mkdir",
+        op: "mkdir",
         points: MAKE,
         prepare: nothing,
         act: |_, dir| {
@@ -153,6 +77,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "mknod",
+        op: "mknod",
         points: MAKE,
         prepare: nothing,
         act: |_, dir| mknod(&dir.join("p"), SFlag::S_IFIFO, Mode::S_IRUSR, 0).unwrap(),
@@ -160,6 +85,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "symlink",
+        op: "symlink",
         points: MAKE,
         prepare: nothing,
         act: |_, dir| symlink("to/nowhere", dir.join("l")).unwrap(),
@@ -170,6 +96,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "create exclusively and write",
+        op: "create",
         points: CREATE,
         prepare: nothing,
         act: |_, dir| {
@@ -196,6 +123,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "unlink",
+        op: "unlink",
         points: REMOVE,
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 5000]).unwrap(),
         act: |_, dir| fs::remove_file(dir.join("f")).unwrap(),
@@ -207,6 +135,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "unlink of one of two names",
+        op: "unlink",
         points: REMOVE,
         prepare: |_, dir| {
             fs::write(dir.join("f"), vec![1; 5000]).unwrap();
@@ -220,6 +149,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "unlink of an open file",
+        op: "unlink",
         points: REMOVE,
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 5000]).unwrap(),
         act: |world, dir| {
@@ -245,6 +175,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rmdir",
+        op: "rmdir",
         points: REMOVE,
         prepare: |_, dir| fs::create_dir(dir.join("d")).unwrap(),
         act: |_, dir| fs::remove_dir(dir.join("d")).unwrap(),
@@ -255,13 +186,45 @@ const CASES: &[Case] = &[
         },
     },
     Case {
+        name: "rmdir of where somebody is",
+        op: "rmdir",
+        points: REMOVE,
+        prepare: |_, dir| fs::create_dir(dir.join("d")).unwrap(),
+        act: |_, dir| {
+            let here = File::options()
+                .read(true)
+                .custom_flags(libc::O_PATH)
+                .open(dir.join("d"))
+                .unwrap();
+            fs::remove_dir(dir.join("d")).unwrap();
+            let sync = rustix::fs::AtFlags::EMPTY_PATH | rustix::fs::AtFlags::STATX_FORCE_SYNC;
+            let found = rustix::fs::statx(&here, "", sync, rustix::fs::StatxFlags::NLINK);
+            assert_eq!(found.unwrap().stx_nlink, 0);
+        },
+        check: |_, dir| assert!(names(dir).is_empty()),
+    },
+    Case {
+        name: "unlink of what somebody holds",
+        op: "unlink",
+        points: REMOVE,
+        prepare: |_, dir| fs::write(dir.join("f"), vec![1; 5000]).unwrap(),
+        act: |_, dir| {
+            let here = File::options()
+                .read(true)
+                .custom_flags(libc::O_PATH)
+                .open(dir.join("f"))
+                .unwrap();
+            fs::remove_file(dir.join("f")).unwrap();
+            let sync = rustix::fs::AtFlags::EMPTY_PATH | rustix::fs::AtFlags::STATX_FORCE_SYNC;
+            let found = rustix::fs::statx(&here, "", sync, rustix::fs::StatxFlags::NLINK);
+            assert_eq!(found.unwrap().stx_nlink, 0);
+        },
+        check: |_, dir| assert!(names(dir).is_empty()),
+    },
+    Case {
         name: "link",
-        points: &[
-            "live.link.intent",
-            "live.link.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "link",
+        points: &["live.link.intent", "live.link.host"],
         prepare: |_, dir| fs::write(dir.join("a"), "linked").unwrap(),
         act: |_, dir| fs::hard_link(dir.join("a"), dir.join("b")).unwrap(),
         check: |_, dir| {
@@ -271,6 +234,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rename",
+        op: "rename",
         points: RENAME,
         prepare: |_, dir| fs::write(dir.join("a"), "of a").unwrap(),
         act: |_, dir| fs::rename(dir.join("a"), dir.join("b")).unwrap(),
@@ -281,6 +245,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rename over another",
+        op: "rename",
         points: RENAME,
         prepare: two_files,
         act: |_, dir| fs::rename(dir.join("a"), dir.join("b")).unwrap(),
@@ -291,6 +256,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rename without replacing",
+        op: "rename",
         points: RENAME,
         prepare: |_, dir| fs::write(dir.join("a"), "of a").unwrap(),
         act: |_, dir| rename_with(RenameFlags::RENAME_NOREPLACE, dir),
@@ -298,6 +264,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "exchange",
+        op: "rename",
         points: RENAME,
         prepare: two_files,
         act: |_, dir| rename_with(RenameFlags::RENAME_EXCHANGE, dir),
@@ -308,6 +275,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rename that leaves a whiteout",
+        op: "rename",
         points: RENAME,
         prepare: two_files,
         act: |_, dir| rename_with(RenameFlags::RENAME_WHITEOUT, dir),
@@ -322,12 +290,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "an attribute that must be new",
-        points: &[
-            "live.setxattr.intent",
-            "live.setxattr.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "setxattr",
+        points: &["live.setxattr.intent", "live.setxattr.host"],
         prepare: |_, dir| fs::write(dir.join("f"), "").unwrap(),
         act: |_, dir| set_new(&dir.join("f")).unwrap(),
         check: |_, dir| {
@@ -336,12 +300,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "removing an attribute",
-        points: &[
-            "live.removexattr.intent",
-            "live.removexattr.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "removexattr",
+        points: &["live.removexattr.intent", "live.removexattr.host"],
         prepare: |_, dir| {
             fs::write(dir.join("f"), "").unwrap();
             set_new(&dir.join("f")).unwrap();
@@ -354,12 +314,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "open with O_TRUNC",
-        points: &[
-            "live.truncate.room",
-            "live.truncate.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "open",
+        points: &["live.truncate.room", "live.truncate.host"],
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
         act: |_, dir| {
             let mut file = File::options()
@@ -373,12 +329,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "truncate",
-        points: &[
-            "live.truncate.room",
-            "live.truncate.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "setattr",
+        points: &["live.truncate.room", "live.truncate.host"],
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
         act: |_, dir| {
             let file = File::options().write(true).open(dir.join("f")).unwrap();
@@ -388,12 +340,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "close of a file without a name",
-        points: &[
-            "live.release.begun",
-            "live.release.closed",
-            "live.end",
-            "live.reply",
-        ],
+        op: "release",
+        points: &["live.release.begun", "live.release.closed"],
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
         act: |world, dir| {
             let armed = fs::read(&world.arm).unwrap();
@@ -409,15 +357,11 @@ const CASES: &[Case] = &[
 ];
 
 /// What the kernel does by itself where it may.
-const THROUGH_US: &[Case] = &[
+pub const THROUGH_US: &[Case] = &[
     Case {
         name: "appending",
-        points: &[
-            "live.write.room",
-            "live.write.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "write",
+        points: &["live.write.room", "live.write.host"],
         prepare: |_, dir| fs::write(dir.join("f"), "begin").unwrap(),
         act: |_, dir| {
             let mut file = File::options().append(true).open(dir.join("f")).unwrap();
@@ -427,12 +371,8 @@ const THROUGH_US: &[Case] = &[
     },
     Case {
         name: "allocating",
-        points: &[
-            "live.fallocate.room",
-            "live.fallocate.host",
-            "live.end",
-            "live.reply",
-        ],
+        op: "fallocate",
+        points: &["live.fallocate.room", "live.fallocate.host"],
         prepare: |_, dir| fs::write(dir.join("f"), "begin").unwrap(),
         act: |_, dir| {
             let file = File::options().write(true).open(dir.join("f")).unwrap();
@@ -443,7 +383,8 @@ const THROUGH_US: &[Case] = &[
     },
     Case {
         name: "copying a range",
-        points: &["live.copy.host", "live.end", "live.reply"],
+        op: "copy_file_range",
+        points: &["live.copy.host"],
         prepare: |_, dir| fs::write(dir.join("a"), vec![7; 30_000]).unwrap(),
         act: |_, dir| {
             let from = File::open(dir.join("a")).unwrap();
@@ -457,116 +398,4 @@ const THROUGH_US: &[Case] = &[
 
 fn set_new(path: &Path) -> rustix::io::Result<()> {
     rustix::fs::setxattr(path, "user.k", b"v", rustix::fs::XattrFlags::CREATE)
-}
-
-fn run(world: &World, cases: &[Case]) {
-    for case in cases {
-        for (n, point) in case.points.iter().enumerate() {
-            let what = format!("{} killed at {point}", case.name);
-            eprintln!("{what}");
-            let dir = world.dir.join(format!("{}-{n}", case.name));
-            fs::create_dir(&dir).unwrap();
-            (case.prepare)(world, &dir);
-            world.dying(point, || (case.act)(world, &dir));
-            (case.check)(world, &dir);
-            if world.limited {
-                // Closes are told of later.
-                wait_for("closes arrive", || {
-                    let text = fs::read_to_string(world.mount.join(".volfs/stats.json")).unwrap();
-                    let stats: serde_json::Value = serde_json::from_str(&text).unwrap();
-                    stats["open_files"] == 0
-                });
-            }
-            world.check_usage(&what);
-        }
-    }
-    assert_eq!(
-        world.mount.daemon_complaints().matches("panicked").count(),
-        0
-    );
-}
-
-#[test]
-fn of_a_volume_that_the_kernel_writes_itself() {
-    run(&World::new(false, &[]), CASES);
-}
-
-#[test]
-fn of_a_volume_with_a_quota() {
-    let world = World::new(true, &[]);
-    run(&world, CASES);
-    run(&world, THROUGH_US);
-}
-
-#[test]
-fn of_a_volume_through_the_daemon() {
-    let world = World::new(false, &["--no-passthrough"]);
-    run(&world, CASES);
-    run(&world, THROUGH_US);
-}
-
-/// A volume is made, renamed and removed by one request each.
-#[test]
-fn of_volumes_themselves() {
-    let world = World::new(false, &[]);
-    let root = world.mount.path();
-    let made = |what: &str| {
-        assert_eq!(world.mount.volfs().names(), ["v"], "{what}");
-        let trash = world.mount.volfs().ok(&["trash", "ls", "--json"]);
-        let trash: serde_json::Value = serde_json::from_str(&trash).unwrap();
-        let trash = trash.as_array().unwrap();
-        // A directory that no row tells of is kept, as after any crash.
-        let orphan = |entry: &serde_json::Value| entry["orphan"] == true;
-        assert!(trash.iter().all(orphan), "{what}: {trash:?}");
-        assert!(trash.len() <= usize::from(what.contains("create.renamed")));
-        world.mount.volfs().ok(&["trash", "empty", "--wait"]);
-    };
-    for point in [
-        "create.built",
-        "create.renamed",
-        "create.committed",
-        "live.end",
-        "live.reply",
-    ] {
-        let what = format!("mkdir killed at {point}");
-        let dir = root.join("new");
-        world.dying(point, || fs::create_dir(&dir).unwrap());
-        fs::write(dir.join("f"), "x").unwrap();
-        let again = fs::create_dir(&dir).unwrap_err();
-        assert_eq!(again.kind(), ErrorKind::AlreadyExists, "{what}");
-        fs::remove_file(dir.join("f")).unwrap();
-        fs::remove_dir(&dir).unwrap();
-        made(&what);
-    }
-    for point in [
-        "rename.committed",
-        "rename.manifest",
-        "live.end",
-        "live.reply",
-    ] {
-        let what = format!("rename killed at {point}");
-        world.dying(point, || {
-            fs::rename(root.join("v"), root.join("w")).unwrap()
-        });
-        assert_eq!(world.mount.volfs().names(), ["w"], "{what}");
-        fs::rename(root.join("w"), root.join("v")).unwrap();
-        fs::create_dir(root.join("x")).unwrap();
-        fs::write(root.join("x/of-x"), "").unwrap();
-        let exchange = || {
-            let (v, x) = (root.join("v"), root.join("x"));
-            renameat2(AT_FDCWD, &v, AT_FDCWD, &x, RenameFlags::RENAME_EXCHANGE).unwrap();
-        };
-        world.dying(point, exchange);
-        assert!(root.join("v/of-x").exists(), "{what}");
-        exchange();
-        fs::remove_file(root.join("x/of-x")).unwrap();
-        fs::remove_dir(root.join("x")).unwrap();
-        made(&what);
-    }
-    for point in ["remove.committed", "remove.moved", "live.end", "live.reply"] {
-        let what = format!("rmdir killed at {point}");
-        fs::create_dir(root.join("old")).unwrap();
-        world.dying(point, || fs::remove_dir(root.join("old")).unwrap());
-        made(&what);
-    }
 }
