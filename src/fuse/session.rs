@@ -349,6 +349,9 @@ const BUSY_GRACE: Duration = Duration::from_secs(1);
 /// 16,700; 64 threads were as 16. What costs is the interrupt that wakes a
 /// sleeping processor, and with several threads the one that has just replied
 /// often reads the next request without one. With both processors busy fewer
-/// threads are faster. A descriptor per thread (FUSE_DEV_IOC_CLONE) would change
+/// threads are faster. One thread that asks the device again for 50 us before it
+/// sleeps answers a request in 16 us instead of 19 (one that sleeps: 48; on the
+/// client's own processor: 12), burns a processor for that, and is no faster at
+/// what is more than one request at a time, such as a rename and its GETATTR. A descriptor per thread (FUSE_DEV_IOC_CLONE) would change
 /// nothing in that: the queue of waiting threads is the connection's.
 const DEFAULT_THREADS: usize = 16;
