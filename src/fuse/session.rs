@@ -352,6 +352,7 @@ const BUSY_GRACE: Duration = Duration::from_secs(1);
 /// threads are faster. One thread that asks the device again for 50 us before it
 /// sleeps answers a request in 16 us instead of 19 (one that sleeps: 48; on the
 /// client's own processor: 12), burns a processor for that, and is no faster at
-/// what is more than one request at a time, such as a rename and its GETATTR. A descriptor per thread (FUSE_DEV_IOC_CLONE) would change
-/// nothing in that: the queue of waiting threads is the connection's.
+/// what is more than one request at a time, such as a rename and its GETATTR. A
+/// descriptor per thread (FUSE_DEV_IOC_CLONE) would change nothing in that: the
+/// queue of waiting threads is the connection's.
 const DEFAULT_THREADS: usize = 16;
