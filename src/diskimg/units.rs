@@ -154,9 +154,15 @@ impl Timestamp {
     }
 
     /// The host's clock; 1970 or the year 2446 if it is outside ext4's range.
+    ///
+    /// As of the last tick, as the kernel (`ktime_get_real_seconds`) and time(2)
+    /// have it: at the turn of a second the exact time is ahead of what e2fsck
+    /// takes for the present, which would find the superblock written in the
+    /// future.
     pub fn now() -> Self {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Timestamp::clamped(since.map_or(0, |d| d.as_secs()))
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE);
+        let seconds = now.map_or(0, |now| now.tv_sec());
+        Timestamp::clamped(u64::try_from(seconds).unwrap_or(0))
     }
 
     /// Seconds since 1970.
@@ -178,5 +184,27 @@ impl Timestamp {
     /// nanoseconds. The low word counts as signed, hence the rounding.
     pub(in crate::diskimg) const fn inode_extra(self) -> u32 {
         (((self.0 + 0x8000_0000) >> 32) & 3) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::time::{ClockId, clock_gettime};
+
+    use super::*;
+
+    #[test]
+    fn no_time_stamp_is_ahead_of_what_e2fsck_takes_for_now() {
+        let seconds = |clock| clock_gettime(clock).unwrap().tv_sec().cast_unsigned();
+        let mut turns = 0;
+        // Moments after the turn of a second and before the next tick: there are
+        // some every second.
+        while turns < 3 {
+            let exact = seconds(ClockId::CLOCK_REALTIME);
+            let stamp = Timestamp::now().seconds();
+            let tick = seconds(ClockId::CLOCK_REALTIME_COARSE);
+            assert!(stamp <= tick, "{stamp} is after {tick}");
+            turns += u32::from(tick < exact);
+        }
     }
 }
