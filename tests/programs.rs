@@ -381,3 +381,29 @@ fn mv_between_volumes_copies_and_keeps() {
     );
     assert_eq!(before, after);
 }
+
+#[test]
+fn a_running_program_is_not_truncated() {
+    use std::os::unix::fs::OpenOptionsExt;
+    for arguments in [&["-o", "passthrough"], &["-o", "nopassthrough"]] {
+        let mount = Mount::builder().args(arguments).start();
+        let program = mount.volume("v").join("program");
+        for _ in 0..20 {
+            fs::copy("/usr/bin/sleep", &program).unwrap();
+            let mut running = Command::new(&program).arg("60").spawn().unwrap();
+            let size = fs::metadata(&program).unwrap().len();
+            // The kernel refuses it only after it has opened the file.
+            let refused = fs::OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_TRUNC)
+                .open(&program);
+            let after = fs::metadata(&program).unwrap().len();
+            let ended = running.try_wait().unwrap();
+            running.kill().unwrap();
+            running.wait().unwrap();
+            assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ETXTBSY));
+            assert_eq!((after, ended), (size, None));
+            fs::remove_file(&program).unwrap();
+        }
+    }
+}

@@ -12,12 +12,11 @@ const MAX_BACKGROUND: u16 = 64;
 /// What makes the file system right or fast where the kernel has it; each is
 /// asked for alone, so that an older kernel does without. Not FUSE_ASYNC_DIO:
 /// with it a direct write that fits in part, at the limit of a volume, is EIO
-/// (`fuse_get_res_by_io`) in place of a short write.
-const WANTED: [(InitFlags, &str); 10] = [
-    (
-        InitFlags::FUSE_ATOMIC_O_TRUNC,
-        "one request for open with O_TRUNC",
-    ),
+/// (`fuse_get_res_by_io`) in place of a short write. Nor FUSE_ATOMIC_O_TRUNC,
+/// which saves a request: the kernel then has us truncate before it looks whether
+/// the file is being executed (`handle_truncate`, fs/namei.c), and an open with
+/// O_RDONLY and O_TRUNC that ends with ETXTBSY has killed a running program.
+const WANTED: [(InitFlags, &str); 9] = [
     (
         InitFlags::FUSE_DONT_MASK,
         "the umask is left to default ACLs",
