@@ -20,7 +20,7 @@ use crate::fuse::node::NodeId;
 use crate::fuse::types::Opened;
 use crate::sys::node;
 
-/// What an open with O_TRUNC notes when the file is empty.
+/// What a truncation to nothing, as of an open with O_TRUNC, notes when it is done.
 pub(super) const EMPTIED: u64 = 1;
 
 /// The request that this thread serves, if it was begun and came as far as its
@@ -125,7 +125,7 @@ impl FileSystem {
         Some(Opened { fh, path })
     }
 
-    /// Whether this request, an open with O_TRUNC, has emptied its file: since
+    /// Whether this request, to truncate a file to nothing, has done that: since
     /// then others may have written to it.
     pub(super) fn is_emptied_already(&self) -> bool {
         begun_before().is_some_and(|(_, intent)| intent.before == EMPTIED)

@@ -1,5 +1,6 @@
 //! Reading and changing attributes: getattr, setattr.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::OFlag;
@@ -9,7 +10,9 @@ use nix::sys::time::TimeSpec;
 use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located};
+use crate::fuse::live::journal;
 use crate::fuse::node::NodeId;
+use crate::fuse::ops::again::EMPTIED;
 use crate::fuse::types::{Attr, Caller, Fh, SetAttr, SetTime};
 use crate::fuse::{control_tree, image_file, root};
 use crate::sys::creds::Acting;
@@ -78,8 +81,9 @@ impl FileSystem {
         fh: Option<Fh>,
         set: &SetAttr,
     ) -> OpResult<(Attr, bool)> {
-        if fh.is_some() && set.size == Some(0) && image_file::is_image(node) {
-            // An open with O_TRUNC, which a block device takes no notice of.
+        if fh.is_none() && set.size == Some(0) && image_file::is_image(node) {
+            // An open with O_TRUNC (fuse_do_setattr sends no handle for that), of
+            // which a block device takes no notice.
             return Ok((image_file::attr(self, node)?, false));
         }
         if node == NodeId::ROOT || node.slot().is_none() {
@@ -125,18 +129,25 @@ impl FileSystem {
 
     fn set_size(&self, caller: Caller, at: &Located, fh: Option<Fh>, size: u64) -> OpResult<()> {
         let size = i64::try_from(size).map_err(|_| OpError::Host(nix::errno::Errno::EFBIG))?;
+        if size == 0 && self.is_emptied_already() {
+            return Ok(());
+        }
         let open = fh.and_then(|fh| self.handles.get(fh));
         match open
             .as_ref()
             .filter(|h| h.writes())
             .and_then(|h| h.file.as_ref())
         {
-            Some(file) => self.truncate(caller, at, file, size),
+            Some(file) => self.truncate(caller, at, file, size)?,
             None => {
                 let file = self.open_located(at, OFlag::O_WRONLY)?;
-                self.truncate(caller, at, &file, size)
+                self.truncate(caller, at, &file, size)?;
             }
         }
+        if size == 0 {
+            journal::intend_one(at.node, OsStr::new(""), EMPTIED);
+        }
+        Ok(())
     }
 
     /// Sets the size of an open file, within the volume's limits.

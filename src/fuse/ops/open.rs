@@ -16,7 +16,6 @@ use crate::fuse::handles::{Handle, Mode as InodeMode, NewHandle, can_map, can_wr
 use crate::fuse::image_file;
 use crate::fuse::live::journal::{self, Item};
 use crate::fuse::node::NodeId;
-use crate::fuse::ops::again::EMPTIED;
 use crate::fuse::passthrough::{Backing, Register};
 use crate::fuse::types::{Caller, DataPath, Entry, Fh, Opened};
 use crate::meta::Inode;
@@ -60,15 +59,15 @@ impl HostOpen {
 
 /// Flags of an open that the host's file gets. Direct I/O would need aligned
 /// buffers, the kernel computes where to append, what the name leads to has
-/// been decided, and a file is emptied where the account sees it, once: not by
-/// a second O_TRUNC that takes away what others have written since.
+/// been decided, and the kernel asks for the size of 0 of O_TRUNC by itself.
 pub(in crate::fuse) fn host_flags(flags: OFlag) -> OFlag {
     let kept = OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC | OFlag::O_NOATIME;
     (flags & kept) | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
 }
 
 impl FileSystem {
-    /// Opens the regular file `node`. With O_TRUNC it is emptied first.
+    /// Opens the regular file `node`. With O_TRUNC the kernel then sets its size
+    /// (without FUSE_ATOMIC_O_TRUNC).
     ///
     /// # Errors
     /// What the host says; ESTALE when the node is gone.
@@ -87,11 +86,6 @@ impl FileSystem {
         }
         let at = self.locate(node)?;
         let flags = self.with_noatime(flags);
-        if flags.contains(OFlag::O_TRUNC) && !self.is_emptied_already() {
-            let file = self.open_located(&at, OFlag::O_WRONLY)?;
-            self.truncate(caller, &at, &file, 0)?;
-            journal::intend_one(node, OsStr::new(""), EMPTIED);
-        }
         if can_write(flags) {
             self.about_to_change(&at.volume)?;
         }

@@ -314,7 +314,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "open with O_TRUNC",
-        op: "open",
+        op: "setattr",
         points: &["live.truncate.room", "live.truncate.host"],
         prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
         act: |_, dir| {
