@@ -81,11 +81,6 @@ impl FileSystem {
         fh: Option<Fh>,
         set: &SetAttr,
     ) -> OpResult<(Attr, bool)> {
-        if fh.is_none() && set.size == Some(0) && image_file::is_image(node) {
-            // An open with O_TRUNC (fuse_do_setattr sends no handle for that), of
-            // which a block device takes no notice.
-            return Ok((image_file::attr(self, node)?, false));
-        }
         if node == NodeId::ROOT || node.slot().is_none() {
             return Err(OpError::ControlTree);
         }
