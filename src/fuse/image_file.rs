@@ -225,7 +225,7 @@ fn try_open(
     register: &dyn Register,
 ) -> OpResult<Opened> {
     let (node, writes) = (node_of(volume.slot), user.writes);
-    if flags.intersects(OFlag::O_TRUNC | OFlag::O_APPEND) {
+    if flags.contains(OFlag::O_APPEND) {
         return Err(OpError::ImageSize);
     }
     if writes && fs.options.read_only {

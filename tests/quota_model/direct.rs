@@ -146,16 +146,17 @@ impl Direct {
                 ..
             } => {
                 let node = self.node(path)?;
-                let mut flags = if *write {
+                let flags = if *write {
                     OFlag::O_RDWR
                 } else {
                     OFlag::O_RDONLY
                 };
-                if *truncate {
-                    flags |= OFlag::O_TRUNC;
-                }
                 let opened = self.fs.open(ROOT, node, flags, &self.kernel)?;
                 self.handles.insert(*h, (node, opened));
+                if *truncate {
+                    // As the kernel does it, without a handle.
+                    self.set_size(node, None, 0)?;
+                }
             }
             Act::Close { h } => {
                 let (_, opened) = self.handles.remove(h).unwrap();

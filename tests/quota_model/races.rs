@@ -74,9 +74,14 @@ fn act(fs: &FileSystem, random: &mut Random, own: NodeId, all: &[NodeId]) -> Res
                     fs.setattr(ROOT, node, None, &set)?;
                 }
                 5 | 6 => {
-                    let flags = OFlag::O_RDWR | OFlag::O_TRUNC;
-                    let opened = fs.open(ROOT, node, flags, &AsKernel::default())?;
+                    let opened = fs.open(ROOT, node, OFlag::O_RDWR, &AsKernel::default())?;
+                    let set = SetAttr {
+                        size: Some(0),
+                        ..SetAttr::default()
+                    };
+                    let emptied = fs.setattr(ROOT, node, None, &set);
                     fs.release(opened.fh);
+                    emptied?;
                 }
                 _ => {
                     let opened = fs.open(ROOT, node, OFlag::O_RDWR, &AsKernel::default())?;

@@ -81,6 +81,9 @@ impl FileSystem {
         fh: Option<Fh>,
         set: &SetAttr,
     ) -> OpResult<(Attr, bool)> {
+        if set.size.is_some() && image_file::is_image(node) {
+            return Err(OpError::ImageSize);
+        }
         if node == NodeId::ROOT || node.slot().is_none() {
             return Err(OpError::ControlTree);
         }
