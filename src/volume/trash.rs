@@ -292,15 +292,19 @@ impl Store {
             Some(which) => vec![self.index.read().find_in_trash(which)?],
             None => self.index.read().trash().map(Arc::clone).collect(),
         };
-        self.purge_these(&doomed, &|_| true)
+        Ok(self.purge_these(&doomed, &|_| true)?.len())
     }
 
-    fn purge_these(&self, volumes: &[Arc<Volume>], due: &dyn Fn(&Volume) -> bool) -> Result<usize> {
-        let mut purged = 0;
+    fn purge_these(
+        &self,
+        volumes: &[Arc<Volume>],
+        due: &dyn Fn(&Volume) -> bool,
+    ) -> Result<Vec<Arc<Volume>>> {
+        let mut purged = Vec::new();
         // In small steps, so that a full file system has room for each.
         for some in volumes.chunks(DROP_TOGETHER) {
             let doomed = self.doom(some, due)?;
-            purged += doomed.len();
+            purged.extend(doomed.iter().map(Arc::clone));
             self.purge(doomed)?;
         }
         Ok(purged)
@@ -326,8 +330,14 @@ impl Store {
             return Ok(0);
         }
         let purged = self.purge_these(&over, &is_over)?;
-        log::info!("{purged} volumes have been in the trash for {retention} and are deleted");
-        Ok(purged)
+        for volume in &purged {
+            log::info!(
+                "removed volume {} ({}) has been in the trash for {retention} and is deleted",
+                volume.name(),
+                volume.id
+            );
+        }
+        Ok(purged.len())
     }
 
     /// Commits that volumes in the trash are to be deleted; returns those that

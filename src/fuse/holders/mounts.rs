@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, umount2};
 
-use super::super::former_names::Called;
-use super::super::mountinfo::{self, MountInfo};
-use super::super::node::NodeId;
 use super::{layers, links};
+use crate::fuse::former_names::Called;
+use crate::fuse::mountinfo::{self, MountInfo};
+use crate::fuse::node::NodeId;
 use crate::sys::node::{identity_of, open_cached};
 use crate::volume::{Hold, Holder};
 
@@ -51,7 +51,7 @@ impl Shown {
             .filter(|part| matches!(part, std::path::Component::Normal(_)))
             .map(|part| part.as_os_str().to_string_lossy().into_owned());
         let first = names.next()?;
-        if first != super::super::control_tree::NAME {
+        if first != crate::fuse::control_tree::NAME {
             return Some(Self::Volume(first));
         }
         let image = names.next().filter(|dir| dir == "disks").and(names.next());

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::super::node::NodeId;
 use super::cgroup;
 use super::mounts::{View, Wanted};
+use crate::fuse::node::NodeId;
 use crate::sys::node::{Identity, cached_identity, identity_at};
 use crate::sys::process::{command_of, is_kernel_thread, mount_namespace};
 use crate::volume::{Hold, Holder};
