@@ -211,7 +211,7 @@ pub(super) fn open(
     if image_file::is_image(node) {
         return image_file::open(fs, caller, node, flags, register);
     }
-    if can_write(flags) || flags.contains(OFlag::O_TRUNC) {
+    if can_write(flags) {
         return Err(OpError::ControlTree);
     }
     let text = text(fs, caller, node)?;

@@ -129,7 +129,7 @@ impl FileSystem {
         node: NodeId,
         flags: OFlag,
     ) -> OpResult<Opened> {
-        if can_write(flags) || flags.contains(OFlag::O_TRUNC) {
+        if can_write(flags) {
             return Err(self.said_read_only(&volume));
         }
         let seen = view.attr(node)?;
