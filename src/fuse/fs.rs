@@ -16,6 +16,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
 use parking_lot::RwLock;
 
+use super::awake::Awake;
 use super::charge::SizeLocks;
 use super::control_tree::OpenTexts;
 use super::counting::Counting;
@@ -50,6 +51,8 @@ pub struct FileSystem {
     pub(super) stats: Stats,
     pub(super) volume_stats: VolumeStats,
     pub(super) kernel: Kernel,
+    /// With `--low-latency`.
+    pub(super) awake: OnceLock<Awake>,
     pub(super) last_errors: LastErrors,
     pub(super) open_texts: OpenTexts,
     pub(super) size_locks: SizeLocks,
@@ -105,6 +108,7 @@ impl FileSystem {
             stats: Stats::default(),
             volume_stats: VolumeStats::default(),
             kernel: Kernel::default(),
+            awake: OnceLock::new(),
             last_errors: LastErrors::default(),
             open_texts: OpenTexts::new(live.first_handle()),
             size_locks: SizeLocks::default(),
@@ -130,6 +134,15 @@ impl FileSystem {
     #[must_use]
     pub fn host(&self) -> &Host {
         self.store_ground.host()
+    }
+
+    /// Keeps processors awake while many requests come, from now on.
+    ///
+    /// # Errors
+    /// This process may not.
+    pub(super) fn stay_awake(&self) -> std::io::Result<()> {
+        let _ = self.awake.set(Awake::new()?);
+        Ok(())
     }
 
     /// What the kernel has agreed to, and the way to tell it of changes.
@@ -164,6 +177,7 @@ impl FileSystem {
         json["open_files_passthrough"] = self.handles.passthrough().into();
         json["attached_disks"] = self.disks.attached().into();
         json["passthrough"] = self.kernel.passes_through().into();
+        json["low_latency"] = self.awake.get().map(Awake::to_json).into();
         json
     }
 

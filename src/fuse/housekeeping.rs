@@ -69,6 +69,14 @@ impl Housekeeping {
             let file_system = Arc::clone(fs);
             housekeeping.spawn("volfs-keep", move || going::keep_all(&file_system))?;
         }
+        if fs.awake.get().is_some() {
+            let file_system = Arc::clone(fs);
+            housekeeping.spawn("volfs-awake", move || {
+                if let Some(awake) = file_system.awake.get() {
+                    awake.watch();
+                }
+            })?;
+        }
         let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
         housekeeping.spawn("volfs-save", move || {
             let mut most_nodes = 0;
@@ -132,6 +140,9 @@ impl Drop for Housekeeping {
         self.stop.changed.notify_all();
         self.fs.going.close();
         self.fs.counting.close();
+        if let Some(awake) = self.fs.awake.get() {
+            awake.close();
+        }
         for thread in self.threads.drain(..) {
             // A panic has been logged.
             let _ = thread.join();

@@ -5,6 +5,7 @@
 //! the project's own types.
 
 mod adapter;
+mod awake;
 mod charge;
 mod control_tree;
 mod convert;

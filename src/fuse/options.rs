@@ -35,6 +35,8 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Use kernel passthrough where possible.
     pub passthrough: bool,
+    /// Keep processors awake while many requests come; takes root.
+    pub low_latency: bool,
     /// Kind of the volumes that `mkdir` makes.
     pub default_kind: Kind,
     /// Capacity of the disk volumes that `mkdir` makes.
@@ -61,6 +63,7 @@ impl Default for MountOptions {
             noatime: false,
             allow_other: nix::unistd::geteuid().is_root(),
             passthrough: true,
+            low_latency: false,
             default_kind: Kind::Directory,
             default_size: None,
             trust_guest_images: false,

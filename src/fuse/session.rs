@@ -18,6 +18,7 @@ use super::observer::MountObserver;
 use super::options::MountOptions;
 use super::successor::Inherited;
 use super::{handshake, holders, host, mount, mountinfo};
+use crate::sys::cpu_latency;
 use crate::volume::{Holder, Store, Volumes};
 
 /// Why a mount did not come about.
@@ -35,6 +36,12 @@ pub enum MountError {
     #[error("cannot use /dev/fuse: {why}")]
     Device {
         /// What is wrong and what to do.
+        why: String,
+    },
+    /// Processors cannot be kept awake, which was asked for.
+    #[error("cannot keep processors awake: {device}: {why}; mount as root, in a container with --device {device}, or without low_latency", device = cpu_latency::DEVICE)]
+    LowLatency {
+        /// What the system said.
         why: String,
     },
     /// The kernel or fusermount3 refused.
@@ -125,6 +132,17 @@ impl Mounted {
             },
         )?;
         let fs = Arc::new(fs);
+        if options.low_latency
+            && let Err(error) = fs.stay_awake()
+        {
+            if past.is_none() {
+                return Err(MountError::LowLatency {
+                    why: error.to_string(),
+                });
+            }
+            // Slower is better than not at all.
+            log::error!("processors are not kept awake any more: {error}");
+        }
         if let Some(past) = past {
             return Self::serve_on(&fs, past, &mountpoint, options);
         }

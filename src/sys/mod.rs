@@ -4,6 +4,7 @@
 pub mod acl;
 pub mod backing;
 pub mod clone;
+pub mod cpu_latency;
 pub mod creds;
 pub mod descent;
 pub mod dir;

@@ -129,6 +129,7 @@ impl From<MountError> for Failure {
         let (code, path) = match &error {
             MountError::Mountpoint { path, .. } => ("mountpoint", Some(path)),
             MountError::Device { .. } => ("fuse-device", None),
+            MountError::LowLatency { .. } => ("low-latency", None),
             MountError::Refused { path, .. } => ("mount-refused", Some(path)),
             MountError::Inherited { .. } => ("takeover", None),
             MountError::Store { path, .. } => ("store-unusable", Some(path)),

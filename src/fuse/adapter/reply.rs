@@ -59,6 +59,9 @@ impl Adapter {
         run: impl FnOnce(&FileSystem) -> OpResult<T>,
     ) -> Result<T, fuser::Errno> {
         let start = Instant::now();
+        if let Some(awake) = self.fs.awake.get() {
+            awake.request(start);
+        }
         if !self.fs.live.begin(&self.fs, unique.0, op) {
             return Err(fuser::Errno::EIO);
         }

@@ -64,6 +64,11 @@ pub struct MountArgs {
     /// Send all data through the daemon, also where the kernel could pass it on
     #[arg(long)]
     no_passthrough: bool,
+    /// Keep processors from sleeping while many requests come, and for 2 ms
+    /// after: a request takes less than half as long in a virtual machine, at
+    /// the price of processors that poll
+    #[arg(long)]
+    low_latency: bool,
     /// Serve in one process: when it dies, so does the mount
     #[arg(long)]
     no_supervisor: bool,
@@ -118,6 +123,7 @@ impl MountArgs {
         let options = &mut plan.options;
         options.read_only |= self.read_only;
         options.passthrough &= !self.no_passthrough;
+        options.low_latency |= self.low_latency;
         match self.rmdir {
             Some(Rmdir::Empty) => options.rmdir = RmdirPolicy::Empty,
             Some(Rmdir::Trash) => options.rmdir = RmdirPolicy::Trash,

@@ -30,7 +30,8 @@ fn values() {
         false,
     )
     .unwrap();
-    plan.apply("threads=3,nopassthrough,store=/srv/x", false)
+    assert!(!plan.options.low_latency);
+    plan.apply("threads=3,low_latency,nopassthrough,store=/srv/x", false)
         .unwrap();
     assert_eq!(plan.options.rmdir, RmdirPolicy::Trash);
     assert_eq!(plan.options.root_mode, 0o1777);
@@ -38,7 +39,7 @@ fn values() {
     assert_eq!(plan.options.default_limits.inodes, Some(9));
     assert_eq!(plan.options.threads, Some(3));
     assert_eq!(plan.store, Path::new("/srv/x"));
-    assert!(!plan.options.passthrough);
+    assert!(!plan.options.passthrough && plan.options.low_latency);
 }
 
 #[test]
