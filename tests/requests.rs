@@ -120,6 +120,24 @@ fn after_lookup(op: &str) -> BTreeMap<String, u64> {
 }
 
 #[test]
+fn a_long_file_is_read_in_requests_of_a_mebibyte() {
+    const MEBIBYTES: u64 = 32;
+    let mount = Mount::builder().args(&["--no-passthrough"]).start();
+    let path = mount.volume("v").join("f");
+    fs::write(&path, vec![7; (MEBIBYTES as usize) << 20]).unwrap();
+    let file = File::open(&path).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    drop(file);
+    let requests = requests_of(&mount, || {
+        let mut file = File::open(&path).unwrap();
+        let mut buffer = vec![0; 64 << 10];
+        while file.read(&mut buffer).unwrap() > 0 {}
+    });
+    // The kernel begins with less, until it sees that the file is read on.
+    assert!(requests["read"] <= MEBIBYTES + 8, "{requests:?}");
+}
+
+#[test]
 fn a_new_file_takes_three_and_reading_it_two() {
     let mount = Mount::new();
     let volume = mount.volume("v");

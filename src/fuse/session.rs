@@ -213,8 +213,9 @@ impl Mounted {
         )));
         fs.store()
             .observe(Arc::new(MountObserver(Arc::downgrade(fs))));
-        if let Some(mount) = mountinfo::mounted_on(mountpoint) {
-            fs.mounted_as(mount.device);
+        if let Some(mounted) = mountinfo::mounted_on(mountpoint) {
+            fs.mounted_as(mounted.device);
+            mount::read_ahead_far(mounted.device);
         }
         fs.live.serves(
             &device,
