@@ -4,6 +4,7 @@
 //! Longer than other files, because a trait is implemented in one place.
 
 mod backing;
+mod buffers;
 mod notifier;
 mod reply;
 mod waiting;
@@ -27,8 +28,9 @@ use fuser::{
 use nix::fcntl::OFlag;
 
 use self::backing::{ByReply, backing_of};
+use self::buffers::Buffers;
 use self::reply::RequestId;
-use self::reply::{BUFFER, KEEP, attr_ttl, open_flags};
+use self::reply::{KEEP, attr_ttl, open_flags};
 use self::waiting::{Seats, ask, change, elsewhere};
 use super::convert::{decode_device, entry_type, file_attr, set_time};
 use super::explain;
@@ -45,6 +47,7 @@ use super::types::{Caller, Fh, Found, SetAttr};
 pub(super) struct Adapter {
     fs: Arc<FileSystem>,
     seats: Arc<Seats>,
+    buffers: Arc<Buffers>,
 }
 
 impl Adapter {
@@ -53,6 +56,7 @@ impl Adapter {
         Self {
             fs,
             seats: Arc::new(Seats::new(threads)),
+            buffers: Arc::new(Buffers::new()),
         }
     }
 }
@@ -153,7 +157,8 @@ impl Filesystem for Adapter {
         let unique = RequestId::from(req);
         let adapter = self;
         ask!(adapter, ino, [], {
-            BUFFER.with_borrow_mut(|buffer| {
+            // No link is longer (PATH_MAX counts the 0 at its end).
+            adapter.buffers.with(libc::PATH_MAX as usize, |buffer| {
                 match adapter.run(Op::Readlink, unique, ino, |fs| {
                     fs.readlink(node(ino), buffer)
                 }) {
@@ -350,9 +355,7 @@ impl Filesystem for Adapter {
         let unique = RequestId::from(req);
         let adapter = self;
         ask!(adapter, ino, [], {
-            BUFFER.with_borrow_mut(|buffer| {
-                let len = (size as usize).min(buffer.len());
-                let buffer = &mut buffer[..len];
+            adapter.buffers.with(size as usize, |buffer| {
                 match adapter.run(Op::Read, unique, ino, |fs| {
                     fs.read(node(ino), Fh(fh.0), offset, buffer)
                 }) {

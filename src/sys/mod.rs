@@ -14,6 +14,7 @@ pub mod loopdev;
 pub mod memory;
 pub mod mount;
 pub mod node;
+pub mod pages;
 pub mod process;
 pub mod shared;
 pub mod xattr;

@@ -1,6 +1,5 @@
 //! Running an operation, and the replies that several operations share.
 
-use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -17,7 +16,6 @@ use crate::fuse::convert::file_attr;
 use crate::fuse::error::OpResult;
 use crate::fuse::explain;
 use crate::fuse::fs::FileSystem;
-use crate::fuse::init;
 use crate::fuse::node::NodeId;
 use crate::fuse::stats::Op;
 use crate::fuse::types::{Attr, Caller, DataPath, Entry};
@@ -39,14 +37,6 @@ pub(super) const KEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// What the kernel must ask for again each time.
 pub(super) const ASK_AGAIN: Duration = Duration::ZERO;
-
-/// Bytes for a read, or for extended attributes: the largest request.
-pub(super) const BUFFER_BYTES: usize = init::MAX_WRITE as usize;
-
-thread_local! {
-    /// One per serving thread, so that no request allocates.
-    pub(super) static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
-}
 
 impl Adapter {
     /// Runs an operation: counts it, notes it for a successor, and keeps a panic
@@ -175,9 +165,8 @@ impl Adapter {
         reply: ReplyXattr,
         get: impl FnOnce(&FileSystem, &mut [u8]) -> OpResult<usize>,
     ) {
-        BUFFER.with_borrow_mut(|buffer| {
-            let room = (size as usize).min(buffer.len());
-            match self.run(op, unique, ino, |fs| get(fs, &mut buffer[..room])) {
+        self.buffers.with(size as usize, |buffer| {
+            match self.run(op, unique, ino, |fs| get(fs, buffer)) {
                 Ok(len) if size == 0 => reply.size(u32::try_from(len).unwrap_or(u32::MAX)),
                 Ok(len) => reply.data(&buffer[..len]),
                 Err(errno) => reply.error(errno),
