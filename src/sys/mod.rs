@@ -16,6 +16,7 @@ pub mod mount;
 pub mod node;
 pub mod pages;
 pub mod process;
+pub mod procfs;
 pub mod shared;
 pub mod xattr;
 

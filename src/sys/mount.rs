@@ -18,6 +18,32 @@ const MOUNT_ATTR_RDONLY: libc::c_uint = 1;
 const MOUNT_ATTR_NOSUID: libc::c_uint = 2;
 const MOUNT_ATTR_NODEV: libc::c_uint = 4;
 
+/// An id that is higher than those of all mounts that there have been, and lower
+/// than those of all that will be made; see
+/// [`unique_mount_of`](super::node::unique_mount_of).
+///
+/// It is that of a mount which is made for this, and gone again.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN; `ENOSYS` before Linux 6.8.
+pub fn mark() -> Result<u64> {
+    // linux/mount.h
+    const OPEN_TREE_CLONE: libc::c_uint = 1;
+    const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC.cast_unsigned();
+    // SAFETY: a C string and numbers.
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            libc::AT_FDCWD,
+            c"/".as_ptr(),
+            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC,
+        )
+    })?;
+    // SAFETY: the call has just given us this descriptor; nobody else has it.
+    let clone = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    super::node::unique_mount_of(&clone).ok_or(Errno::ENOSYS)
+}
+
 /// A file system that is being set up.
 #[derive(Debug)]
 pub struct Context(OwnedFd);

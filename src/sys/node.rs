@@ -290,7 +290,7 @@ pub fn identity_of(fd: impl AsFd) -> Option<Identity> {
     cached_statx(fd.as_fd().as_raw_fd(), c"", libc::AT_EMPTY_PATH)
 }
 
-fn cached_statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> Option<Identity> {
+pub(super) fn cached_statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> Option<Identity> {
     // SAFETY: all-zero bytes are a valid `statx` buffer.
     let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the path is a C string and the buffer is live.
@@ -308,6 +308,29 @@ fn cached_statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> Option<Identity>
         ino: buffer.stx_ino,
         mount: (buffer.stx_mask & libc::STATX_MNT_ID != 0).then_some(buffer.stx_mnt_id),
     })
+}
+
+/// The id of the mount that `fd` is on, of those that are never given again: a
+/// mount that was made later has a higher one (`mnt_id_unique`, fs/namespace.c).
+/// `None` before Linux 6.8.
+#[must_use]
+pub fn unique_mount_of(fd: impl AsFd) -> Option<u64> {
+    /// `linux/stat.h`.
+    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+    // SAFETY: all-zero bytes are a valid `statx` buffer.
+    let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, the path is a C string and the buffer is
+    // live.
+    let result = unsafe {
+        libc::statx(
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT,
+            STATX_MNT_ID_UNIQUE,
+            &raw mut buffer,
+        )
+    };
+    (result == 0 && buffer.stx_mask & STATX_MNT_ID_UNIQUE != 0).then_some(buffer.stx_mnt_id)
 }
 
 /// Opens (`O_PATH`) what `path`, a path without links, leads to below `root`,
