@@ -3,6 +3,11 @@
 //!
 //! A volume that is not in use when it is removed takes its former names with
 //! it.
+//!
+//! An overlay that was mounted before a volume lost its name is not of another
+//! that got the name after that. When it was mounted is known by the id of its
+//! mount: these rise. That one was mounted later is not to be known, as there is
+//! a new mount, with a new id, of an old overlay in each new mount namespace.
 
 use parking_lot::Mutex;
 
@@ -26,6 +31,12 @@ struct Former {
     slot: Slot,
     serial: Serial,
     name: VolumeName,
+    /// Ids of mounts that were made before the volume had the name are lower;
+    /// 0 when that is not known.
+    since: u64,
+    /// Ids of mounts that were made before it lost the name are lower, and of
+    /// those made later higher; 0 when that is not known.
+    lost: u64,
     /// For the next process that serves the mount.
     _noted: Option<NameRecord>,
 }
@@ -40,17 +51,32 @@ pub(super) struct FormerNames {
 impl FormerNames {
     /// `volume` is about to lose `name`.
     pub(super) fn note(&self, store: &Store, live: &Live, volume: &Volume, name: &VolumeName) {
+        let lost = crate::sys::mount::mark().unwrap_or(0);
+        self.insert(store, live, volume, name, lost);
+    }
+
+    /// As [`note`](Self::note), of a name that was lost some time before.
+    pub(super) fn go_on(&self, store: &Store, live: &Live, volume: &Volume, name: &VolumeName) {
+        self.insert(store, live, volume, name, 0);
+    }
+
+    fn insert(&self, store: &Store, live: &Live, volume: &Volume, name: &VolumeName, lost: u64) {
         let mut all = self.all.lock();
         all.retain(|it| is_there(store, it));
-        let known = |it: &Former| it.serial == volume.serial && it.name == *name;
-        if !all.iter().any(known) {
-            all.push(Former {
-                slot: volume.slot,
-                serial: volume.serial,
-                name: name.clone(),
-                _noted: live.name_record(volume.serial, name),
-            });
+        let known = |it: &&mut Former| it.serial == volume.serial && it.name == *name;
+        if let Some(former) = all.iter_mut().find(known) {
+            former.lost = lost;
+            return;
         }
+        let since = last_lost(all.iter().filter(|it| it.name == *name));
+        all.push(Former {
+            slot: volume.slot,
+            serial: volume.serial,
+            name: name.clone(),
+            since,
+            lost,
+            _noted: live.name_record(volume.serial, name),
+        });
     }
 
     /// Whether `volume` has been renamed.
@@ -59,23 +85,40 @@ impl FormerNames {
         all.iter().any(|former| former.serial == volume.serial)
     }
 
-    /// Whether what was called `name` when it was mounted may be of `volume`.
-    pub(super) fn called(&self, store: &Store, volume: &Volume, name: &str) -> Called {
-        let (mut had, mut others) = (false, false);
-        for former in &*self.all.lock() {
-            if former.name.as_str() == name && is_there(store, former) {
-                had |= former.serial == volume.serial;
-                others |= former.serial != volume.serial;
-            }
-        }
+    /// Whether what was called `name` when it was mounted may be of `volume`;
+    /// `before` is the id of a mount that was made after that, if one is known.
+    pub(super) fn called(
+        &self,
+        store: &Store,
+        volume: &Volume,
+        name: &str,
+        before: Option<u64>,
+    ) -> Called {
+        let all = self.all.lock();
+        let of_name = all
+            .iter()
+            .filter(|it| it.name.as_str() == name && is_there(store, it));
+        let (own, others): (Vec<_>, Vec<_>) = of_name.partition(|it| it.serial == volume.serial);
         let has = volume.name().as_str() == name;
-        match (has, had || others) {
-            (true, false) => Called::Now,
-            (true, true) => Called::Once,
-            (false, _) if had => Called::Once,
-            (false, _) => Called::Never,
+        if !has && own.is_empty() {
+            return Called::Never;
+        }
+        // Whoever had it before has lost it before this volume got it.
+        let since = match own.first() {
+            Some(former) => former.since,
+            None => last_lost(others.iter().copied()),
+        };
+        match before {
+            Some(id) if id < since => Called::Never,
+            _ if has && own.is_empty() && others.is_empty() => Called::Now,
+            _ => Called::Once,
         }
     }
+}
+
+/// The mark of the last loss; 0 when that is not known.
+fn last_lost<'a>(all: impl Iterator<Item = &'a Former>) -> u64 {
+    all.map(|it| it.lost).max().unwrap_or(0)
 }
 
 /// Whether the volume is there, and not in the trash.

@@ -27,6 +27,7 @@ use super::former_names::FormerNames;
 use super::going::Going;
 use super::ground::Ground;
 use super::handles::{Handles, OpenInode};
+use super::holders::Surveys;
 use super::host::Host;
 use super::kernel::Kernel;
 use super::last_error::LastErrors;
@@ -66,6 +67,7 @@ pub struct FileSystem {
     pub(super) live: Arc<Live>,
     pub(super) going: Going,
     pub(super) former_names: FormerNames,
+    pub(super) surveys: Surveys,
     /// What all directory volumes stand on.
     store_ground: Arc<Ground>,
 }
@@ -120,6 +122,7 @@ impl FileSystem {
             live,
             going: Going::default(),
             former_names: FormerNames::default(),
+            surveys: Surveys::default(),
             store_ground: Arc::new(ground),
         })
     }

@@ -214,14 +214,74 @@ fn an_overlay_keeps_its_volume() {
         } else {
             take_its_name(&mount);
         }
-        // All that is known of a layer is a path, from whenever.
-        for name in ["a", "b"] {
-            let said = mount.volfs().fails(1, &["rm", "--force", name]);
-            assert!(said.contains("an overlay mount on"), "{name}: {said}");
-        }
+        let said = mount.volfs().fails(1, &["rm", "--force", "b"]);
+        assert!(said.contains("an overlay mount on"), "{said}");
+        // It was mounted before the other one had the name.
+        assert_eq!(how(&mount.volfs().holders("a")), [""; 0]);
+        fs::remove_dir(mount.join("a")).unwrap();
+        mount.volume("a");
         drop(unmount);
         assert_free(&mount, "a");
         assert_free(&mount, "b");
+    }
+}
+
+/// Of two overlays by one name each keeps the volume that had it then, or all
+/// that may have had it.
+#[test]
+fn overlays_from_before_and_after() {
+    let _in_turn = NAMESPACES.write();
+    let mount = Mount::new();
+    let volfs = mount.volfs();
+    let low = |name: &str| {
+        let low = mount.join(name).join("low");
+        fs::create_dir(&low).unwrap();
+        low
+    };
+    let place = |name: &str| mount.dir().mkdir(name);
+    let (empty, before, after) = (place("empty"), place("before"), place("after"));
+    mount.volume("a");
+    overlay(&low("a"), &before, &empty);
+    let of_before = Unmount(&before);
+    // A mount of it that is made later, in another mount namespace, is still of
+    // the same overlay.
+    take_its_name(&mount);
+    let guest = Guest::start(Command::new("unshare").args(["--mount", "sh", "-c", "read end"]));
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    wait_for("it has a namespace of its own", || {
+        namespace(&guest.pid().to_string()) != namespace("self")
+    });
+    assert_eq!(how(&volfs.holders("a")), [""; 0]);
+    assert_eq!(how(&volfs.holders("b")), ["overlay"]);
+    // With the one from before gone, it may have been mounted whenever.
+    drop(of_before);
+    assert_eq!(how(&volfs.holders("a")), ["overlay"]);
+    assert_eq!(how(&volfs.holders("b")), ["overlay"]);
+    guest.end();
+    wait_for("it is unmounted", || volfs.holders("b").is_empty());
+
+    overlay(&low("a"), &after, &empty);
+    let of_after = Unmount(&after);
+    let found = volfs.holders("a");
+    assert_eq!(how(&found), ["overlay"]);
+    assert_eq!(found[0]["by_name"], "a");
+    volfs.fails(1, &["rm", "--purge", "a"]);
+    // A third one by the name.
+    for (from, to) in [("a", "c"), ("b", "a"), ("a", "b")] {
+        volfs.ok(&["mv", from, to]);
+    }
+    mount.volume("a");
+    assert_eq!(how(&volfs.holders("a")), [""; 0]);
+    assert_eq!(how(&volfs.holders("c")), ["overlay"]);
+    // Something is mounted over it: it cannot be looked at.
+    tmpfs(&after);
+    let over = Unmount(&after);
+    assert_eq!(how(&volfs.holders("a")), ["overlay"]);
+    drop(over);
+    assert_eq!(how(&volfs.holders("a")), [""; 0]);
+    drop(of_after);
+    for name in ["a", "b", "c"] {
+        assert_free(&mount, name);
     }
 }
 

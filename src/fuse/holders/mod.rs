@@ -5,13 +5,16 @@ mod cgroup;
 mod layers;
 mod links;
 mod mounts;
-mod scan;
+mod survey;
+mod surveys;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::mounts::{Shown, Wanted};
-use self::scan::{Namespaces, holder, proc_file, processes, scan};
+use self::survey::{Namespaces, Survey, holder};
+pub(super) use self::surveys::Surveys;
 use super::former_names::Called;
 use super::fs::FileSystem;
 use super::image_file;
@@ -47,7 +50,7 @@ pub(super) fn detach(fs: &FileSystem, volume: &Volume) -> Result<Vec<String>, Ve
     let wanted = Wanted {
         device,
         is_node: &|node| is_of(volume, node),
-        called: &|shown| called(fs, volume, shown),
+        called: &|shown, before| called(fs, volume, shown, before),
     };
     mounts::detach(&wanted)
 }
@@ -58,31 +61,35 @@ fn is_of(volume: &Volume, node: NodeId) -> bool {
 }
 
 /// Whether the volume, or its image, is or was called so.
-fn called(fs: &FileSystem, volume: &Volume, shown: &Shown) -> Called {
+fn called(fs: &FileSystem, volume: &Volume, shown: &Shown, before: Option<u64>) -> Called {
     match shown {
-        Shown::Volume(name) => fs.former_names.called(&fs.store, volume, name),
+        Shown::Volume(name) => fs.former_names.called(&fs.store, volume, name, before),
         Shown::Image(_) if volume.kind != Kind::Disk => Called::Never,
-        Shown::Image(name) => fs.former_names.called(&fs.store, volume, name),
+        Shown::Image(name) => fs.former_names.called(&fs.store, volume, name, before),
         Shown::Control => Called::Never,
     }
+}
+
+/// A survey that begins from now on.
+fn survey(fs: &FileSystem, device: u64, mappings: bool) -> Arc<Survey> {
+    fs.surveys.get(mappings, |mappings, threads| {
+        Survey::new(device, mappings, threads)
+    })
 }
 
 fn find(fs: &FileSystem, volume: &Volume, namespaces: Namespaces) -> Vec<Holder> {
     let Some(device) = fs.device() else {
         return Vec::new();
     };
-    let found = scan(
-        &Wanted {
-            device,
-            is_node: &|node| is_of(volume, node),
-            called: &|shown| called(fs, volume, shown),
-        },
-        namespaces,
-        // A mapping of a file that the kernel reads by itself keeps nothing
-        // open that we know of. To look for it takes as long as everything
-        // else; in an empty volume there is nothing to be mapped.
-        volume.kind == Kind::Disk || volume.usage().inodes > 0,
-    );
+    // A mapping of a file that the kernel reads by itself keeps nothing open
+    // that we know of. In an empty volume there is nothing to be mapped.
+    let mappings = volume.kind == Kind::Disk || volume.usage().inodes > 0;
+    let wanted = Wanted {
+        device,
+        is_node: &|node| is_of(volume, node),
+        called: &|shown, before| called(fs, volume, shown, before),
+    };
+    let found = survey(fs, device, mappings).holders(&wanted, namespaces);
     let still_open = || !fs.handles.in_volume(volume.slot).is_empty();
     if found.is_empty() && stays(still_open) {
         return vec![UNSEEN];
@@ -97,12 +104,12 @@ pub(super) fn of_image(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
         let wanted = Wanted {
             device,
             is_node: &|node| node == image,
-            called: &|shown| match shown {
-                Shown::Image(_) => called(fs, volume, shown),
+            called: &|shown, before| match shown {
+                Shown::Image(_) => called(fs, volume, shown, before),
                 Shown::Volume(_) | Shown::Control => Called::Never,
             },
         };
-        scan(&wanted, Namespaces::All, true)
+        survey(fs, device, true).holders(&wanted, Namespaces::All)
     });
     if found.is_empty() {
         vec![UNSEEN]
@@ -186,20 +193,14 @@ pub(super) fn of_mount(fs: &FileSystem) -> Vec<Holder> {
     let Some(device) = fs.device() else {
         return Vec::new();
     };
-    let root = NodeId::ROOT.raw();
-    let mut holders = scan(
-        &Wanted {
-            device,
-            is_node: &|node| node.slot().is_some() || image_file::is_image(node),
-            called: &|_| Called::Now,
-        },
-        Namespaces::All,
-        true,
-    );
-    holders.extend(processes().filter_map(|pid| {
-        let cwd = cached_identity(&proc_file(pid, "cwd"))?;
-        (cwd == (device, root)).then(|| holder(pid, Hold::WorkingDirectory))
-    }));
+    let survey = survey(fs, device, true);
+    let wanted = Wanted {
+        device,
+        is_node: &|node| node.slot().is_some() || image_file::is_image(node),
+        called: &|_, _| Called::Now,
+    };
+    let mut holders = survey.holders(&wanted, Namespaces::All);
+    holders.extend(survey.working_in(NodeId::ROOT));
     holders
 }
 
@@ -212,7 +213,21 @@ pub(super) fn bind_mounts(fs: &FileSystem) -> Vec<Holder> {
     let wanted = Wanted {
         device,
         is_node: &|node| node != NodeId::ROOT,
-        called: &|_| Called::Now,
+        called: &|_, _| Called::Now,
     };
-    scan::bind_mounts(&wanted)
+    let mut holders = survey(fs, device, false).holders(&wanted, Namespaces::All);
+    holders.retain(|holder| holder.how == Hold::BindMount);
+    holders
+}
+
+/// All other processes.
+fn processes() -> impl Iterator<Item = i32> {
+    let own = std::process::id().cast_signed();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(move |&pid| pid != own)
+}
+
+fn proc_file(pid: i32, file: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/{file}"))
 }

@@ -19,7 +19,7 @@ use super::{layers, links};
 use crate::fuse::former_names::Called;
 use crate::fuse::mountinfo::{self, MountInfo};
 use crate::fuse::node::NodeId;
-use crate::sys::node::{identity_of, open_cached};
+use crate::sys::node::{identity_of, open_cached, unique_mount_of};
 use crate::volume::{Hold, Holder};
 
 /// What a mount is looked for by.
@@ -28,8 +28,9 @@ pub(super) struct Wanted<'a> {
     pub(super) device: u64,
     /// Whether a node is of the volume.
     pub(super) is_node: &'a dyn Fn(NodeId) -> bool,
-    /// Whether something of this name is, or was.
-    pub(super) called: &'a dyn Fn(&Shown) -> Called,
+    /// Whether something of this name is, or was; as far as it is known before
+    /// which mount the name was said.
+    pub(super) called: &'a dyn Fn(&Shown, Option<u64>) -> Called,
 }
 
 /// What a path below the root of our mount shows, by its names.
@@ -59,9 +60,9 @@ impl Shown {
         Some(name.map_or(Self::Control, Self::Image))
     }
 
-    fn name(self) -> Option<String> {
+    fn name(&self) -> Option<String> {
         match self {
-            Self::Volume(name) | Self::Image(name) => Some(name),
+            Self::Volume(name) | Self::Image(name) => Some(name.clone()),
             Self::Control => None,
         }
     }
@@ -75,13 +76,53 @@ pub(super) struct View {
     plain: RefCell<HashSet<PathBuf>>,
 }
 
-/// How a mount uses a volume.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Use {
+/// A mount that shows something of ours.
+#[derive(Debug)]
+pub(super) struct MountUse {
     pub(super) how: Hold,
+    pub(super) id: u64,
+    /// `st_dev` of what is mounted: the same for every mount of one overlay.
+    pub(super) device: u64,
     pub(super) mountpoint: PathBuf,
-    /// The name that it is concluded from, where volumes have been renamed.
-    pub(super) by_name: Option<String>,
+    /// An overlay was there before the mount with this id was made, which is
+    /// never given again; see [`mark`](crate::sys::mount::mark).
+    pub(super) made_before: Option<u64>,
+    /// All that it shows.
+    targets: Vec<Target>,
+}
+
+/// What of our mount something shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    /// It was looked at.
+    Node(NodeId),
+    /// What has this name, or had it.
+    Named(Shown),
+}
+
+impl Target {
+    /// Whether it is what is wanted; if that is concluded from a name, from
+    /// which.
+    fn is_of(&self, wanted: &Wanted<'_>, made_before: Option<u64>) -> Option<Option<String>> {
+        match self {
+            Self::Node(node) => (wanted.is_node)(*node).then_some(None),
+            Self::Named(shown) => match (wanted.called)(shown, made_before) {
+                Called::Never => None,
+                Called::Now => Some(None),
+                Called::Once => Some(shown.name()),
+            },
+        }
+    }
+}
+
+impl MountUse {
+    /// Whether it shows what is wanted; if that is concluded from a name, from
+    /// which.
+    pub(super) fn is_of(&self, wanted: &Wanted<'_>) -> Option<Option<String>> {
+        let all = self.targets.iter();
+        all.filter_map(|target| target.is_of(wanted, self.made_before))
+            .min_by_key(Option::is_some)
+    }
 }
 
 /// What is seen at the mountpoint of a mount.
@@ -112,68 +153,66 @@ impl View {
         all.map(|mount| mount.mountpoint.clone()).collect()
     }
 
-    /// The mounts that use what is wanted, but for those that were `seen`;
-    /// `mountpoints` are those of our mount in this process's mount namespace.
-    pub(super) fn uses(
-        &self,
-        wanted: &Wanted<'_>,
-        mountpoints: &[PathBuf],
-        seen: &mut HashSet<u64>,
-    ) -> Vec<Use> {
+    /// The mounts that show something of the mount of `device`; `mountpoints`
+    /// are where that is in this process's mount namespace.
+    pub(super) fn uses(&self, device: u64, mountpoints: &[PathBuf]) -> Vec<MountUse> {
         let mut found = Vec::new();
         for mount in &self.mounts {
-            let (how, by) = if mount.device == wanted.device {
-                (Hold::BindMount, self.bound(mount, wanted))
+            let (how, targets) = if mount.device == device {
+                (Hold::BindMount, Vec::from_iter(self.bound(mount)))
             } else if mount.fs_type == "overlay" {
-                let by = self.layered(mount, wanted, mountpoints);
-                (Hold::Overlay, by)
+                (Hold::Overlay, self.layers(mount, device, mountpoints))
             } else {
                 continue;
             };
-            if let Some(by_name) = by
-                && seen.insert(mount.id)
-            {
-                found.push(Use {
+            if !targets.is_empty() {
+                found.push(MountUse {
                     how,
+                    id: mount.id,
+                    device: mount.device,
                     mountpoint: mount.mountpoint.clone(),
-                    by_name,
+                    made_before: match how {
+                        Hold::Overlay => self.unique_id(mount),
+                        _ => None,
+                    },
+                    targets,
                 });
             }
         }
         found
     }
 
-    /// Whether a mount out of ours shows what is wanted; if that is concluded
-    /// from a name, from which.
-    fn bound(&self, mount: &MountInfo, wanted: &Wanted<'_>) -> Option<Option<String>> {
+    /// What a mount out of ours shows.
+    fn bound(&self, mount: &MountInfo) -> Option<Target> {
         match self.look(mount) {
-            Look::Here(_, node) => (wanted.is_node)(node).then_some(None),
-            Look::Hidden(_) | Look::Unknown => by_name(Shown::by(&mount.root)?, wanted),
+            Look::Here(_, node) => Some(Target::Node(node)),
+            Look::Hidden(_) | Look::Unknown => Shown::by(&mount.root).map(Target::Named),
         }
     }
 
-    /// As [`bound`](Self::bound), of an overlay and its layers.
-    fn layered(
-        &self,
-        mount: &MountInfo,
-        wanted: &Wanted<'_>,
-        mountpoints: &[PathBuf],
-    ) -> Option<Option<String>> {
+    /// What of ours is a layer of an overlay.
+    fn layers(&self, mount: &MountInfo, device: u64, mountpoints: &[PathBuf]) -> Vec<Target> {
         let of_layer = |layer: PathBuf| {
-            let layer = self.follow(&layer, wanted.device);
-            let Some((on, below)) = self.under(&layer, wanted.device) else {
-                return by_name(Shown::by(&layers::below_any(&layer, mountpoints)?)?, wanted);
+            let layer = self.follow(&layer, device);
+            let Some((on, below)) = self.under(&layer, device) else {
+                let below = layers::below_any(&layer, mountpoints)?;
+                return Shown::by(&below).map(Target::Named);
             };
             match Shown::by(&on.root) {
-                Some(_) => self.bound(on, wanted),
-                None => by_name(Shown::by(below)?, wanted),
+                Some(_) => self.bound(on),
+                None => Shown::by(below).map(Target::Named),
             }
         };
-        let all: Vec<_> = layers::of(&mount.options)
-            .into_iter()
-            .filter_map(of_layer)
-            .collect();
-        all.into_iter().min_by_key(Option::is_some)
+        let layers = layers::of(&mount.options).into_iter();
+        layers.filter_map(of_layer).collect()
+    }
+
+    /// The id of a mount that is never given again.
+    fn unique_id(&self, mount: &MountInfo) -> Option<u64> {
+        match self.look(mount) {
+            Look::Here(fd, _) => unique_mount_of(&fd),
+            Look::Hidden(_) | Look::Unknown => None,
+        }
     }
 
     /// Follows the links in the path of a layer, up to the mount of `device`.
@@ -225,14 +264,6 @@ fn root_of(pid: &str) -> Option<OwnedFd> {
     let path = format!("/proc/{pid}/root");
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty()).ok()
-}
-
-fn by_name(shown: Shown, wanted: &Wanted<'_>) -> Option<Option<String>> {
-    match (wanted.called)(&shown) {
-        Called::Never => None,
-        Called::Now => Some(None),
-        Called::Once => Some(shown.name()),
-    }
 }
 
 /// Detaches the bind mounts of a volume in this process's mount namespace.
@@ -291,7 +322,8 @@ impl View {
                 }
                 Look::Here(..) => {}
                 hidden => {
-                    if let Some(by_name) = self.bound(mount, wanted) {
+                    let bound = self.bound(mount);
+                    if let Some(by_name) = bound.and_then(|it| it.is_of(wanted, None)) {
                         doubtful.push((mount, hidden, by_name));
                     }
                 }
@@ -375,7 +407,7 @@ mod tests {
             ],
         };
         let of = |wanted: &str| {
-            let called = |shown: &Shown| match shown {
+            let called = |shown: &Shown, _: Option<u64>| match shown {
                 Shown::Volume(name) if name == wanted => Called::Now,
                 Shown::Image(name) if name == wanted => Called::Once,
                 _ => Called::Never,
@@ -386,14 +418,11 @@ mod tests {
                 called: &called,
             };
             let places = view.mountpoints(9);
-            let uses = view.uses(&wanted, &places, &mut HashSet::new());
+            let uses = view.uses(9, &places);
             uses.into_iter()
-                .map(|it| {
-                    (
-                        it.how,
-                        it.mountpoint.to_str().unwrap().to_owned(),
-                        it.by_name,
-                    )
+                .filter_map(|it| {
+                    let by_name = it.is_of(&wanted)?;
+                    Some((it.how, it.mountpoint.to_str().unwrap().to_owned(), by_name))
                 })
                 .collect::<Vec<_>>()
         };

@@ -124,7 +124,7 @@ impl Past {
         let former = names::all(&self.state);
         for volume in fs.store.all_volumes() {
             for (_, name) in former.iter().filter(|(serial, _)| *serial == volume.serial) {
-                fs.former_names.note(&fs.store, &fs.live, &volume, name);
+                fs.former_names.go_on(&fs.store, &fs.live, &volume, name);
             }
             if let Some(past) = accounts.get(&volume.serial) {
                 if past.exact {

@@ -1,0 +1,266 @@
+//! Looking at every process, and at every mount namespace that one is in: once,
+//! for whatever volume is asked for then.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use super::cgroup;
+use super::mounts::{MountUse, View, Wanted};
+use crate::fuse::node::NodeId;
+use crate::sys::node::Identity;
+use crate::sys::process::{command_of, is_kernel_thread};
+use crate::sys::procfs::{Link, Listed, Proc};
+use crate::volume::{Hold, Holder};
+
+/// Whose bind mounts count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Namespaces {
+    All,
+    /// All but those of this process's own mount namespace.
+    Others,
+}
+
+/// All that uses anything of our mount.
+#[derive(Debug)]
+pub(in crate::fuse) struct Survey {
+    /// By process, in the order of their ids.
+    uses: Vec<Use>,
+    /// Whether mapped files were looked for.
+    mappings: bool,
+}
+
+#[derive(Debug)]
+enum Use {
+    /// A process has this node.
+    Process { pid: i32, how: Hold, node: NodeId },
+    /// A mount, and the first process that sees it.
+    Mount {
+        pid: i32,
+        in_own_namespace: bool,
+        mount: MountUse,
+    },
+}
+
+/// Kernel threads that are known to be ones. They have no working directory but
+/// the root and no files, and stay what they are (since Linux 5.19).
+pub(super) type KernelThreads = HashSet<Listed>;
+
+impl Survey {
+    /// Looks at all that uses the mount with this `st_dev`; at mapped files
+    /// only if asked to, which takes as long as everything else.
+    pub(super) fn new(device: u64, mappings: bool, threads: &mut KernelThreads) -> Self {
+        let mut survey = Self {
+            uses: Vec::new(),
+            mappings,
+        };
+        let Ok(mut proc) = Proc::open() else {
+            log::error!("who uses a volume cannot be seen without /proc");
+            return survey;
+        };
+        let processes = proc.processes();
+        let known = std::mem::take(threads);
+        let own = std::process::id().cast_signed();
+        let mut namespaces = MountNamespaces::new(&proc, own, device);
+        let mut maps = Vec::new();
+        for process in processes {
+            let pid = process.pid;
+            let root = proc.identity(pid, Link::Root);
+            let mut is_thread = known.contains(&process);
+            // This process has what it serves open, and its mounts may be all
+            // that is in its mount namespace.
+            if pid != own && !is_thread {
+                let cwd = proc.identity(pid, Link::Cwd);
+                // One rule is for all of it (ptrace(2)).
+                if (&root, &cwd) == (&Err(Errno::EACCES), &Err(Errno::EACCES)) {
+                    continue;
+                }
+                survey.process(device, pid, Hold::WorkingDirectory, cwd.ok());
+                survey.process(device, pid, Hold::RootDirectory, root.ok());
+                let open = proc.each_open_file(pid, |file| {
+                    survey.process(device, pid, Hold::OpenFile, Some(file));
+                });
+                if mappings && proc.mappings(pid, &mut maps).is_ok() {
+                    let lines = String::from_utf8_lossy(&maps);
+                    for (device_of_it, ino) in lines.lines().filter_map(mapped_file) {
+                        if device_of_it == device {
+                            survey.node(pid, Hold::Mapping, ino);
+                        }
+                    }
+                }
+                is_thread = open == Ok(0) && is_kernel_thread(pid);
+            }
+            if is_thread {
+                threads.insert(process);
+            }
+            namespaces.seen_by(&proc, pid, root.ok(), &mut survey.uses);
+        }
+        survey.date_overlays();
+        survey
+    }
+
+    /// Of nobody.
+    #[cfg(test)]
+    pub(super) fn empty(mappings: bool) -> Self {
+        Self {
+            uses: Vec::new(),
+            mappings,
+        }
+    }
+
+    fn process(&mut self, device: u64, pid: i32, how: Hold, found: Option<Identity>) {
+        if let Some(found) = found.filter(|it| it.device == device) {
+            self.node(pid, how, found.ino);
+        }
+    }
+
+    fn node(&mut self, pid: i32, how: Hold, ino: u64) {
+        let node = NodeId::from_raw(ino);
+        self.uses.push(Use::Process { pid, how, node });
+    }
+
+    /// Every mount of one overlay shows the layers that were found for the
+    /// first of them.
+    fn date_overlays(&mut self) {
+        let mounts = self.uses.iter_mut().filter_map(|it| match it {
+            Use::Mount { mount, .. } if mount.how == Hold::Overlay => Some(mount),
+            _ => None,
+        });
+        let overlays: Vec<&mut MountUse> = mounts.collect();
+        let mut first: HashMap<u64, u64> = HashMap::new();
+        for overlay in &overlays {
+            if let Some(made) = overlay.made_before {
+                let first = first.entry(overlay.device).or_insert(made);
+                *first = made.min(*first);
+            }
+        }
+        for overlay in overlays {
+            overlay.made_before = first.get(&overlay.device).copied();
+        }
+    }
+
+    /// Whether mapped files were looked for.
+    pub(super) fn has_mappings(&self) -> bool {
+        self.mappings
+    }
+
+    /// Who uses what is wanted.
+    pub(super) fn holders(&self, wanted: &Wanted<'_>, namespaces: Namespaces) -> Vec<Holder> {
+        let mut found = Vec::new();
+        let mut seen = HashSet::new();
+        let mut last = None;
+        for it in &self.uses {
+            match it {
+                Use::Process { pid, how, node } if (wanted.is_node)(*node) => {
+                    // Of several files of a process one is enough.
+                    let said = last == Some((*pid, *how))
+                        || *how == Hold::Mapping && last == Some((*pid, Hold::OpenFile));
+                    if !said {
+                        last = Some((*pid, *how));
+                        found.push(holder(*pid, *how));
+                    }
+                }
+                Use::Process { .. } => {}
+                Use::Mount {
+                    pid,
+                    in_own_namespace,
+                    mount,
+                } => {
+                    let Some(by_name) = mount.is_of(wanted) else {
+                        continue;
+                    };
+                    let is_left_out = namespaces == Namespaces::Others
+                        && *in_own_namespace
+                        && mount.how == Hold::BindMount;
+                    if seen.insert(mount.id) && !is_left_out {
+                        found.push(mounted(*pid, mount, by_name));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Whose working directory is `node`.
+    pub(super) fn working_in(&self, node: NodeId) -> impl Iterator<Item = Holder> {
+        self.uses.iter().filter_map(move |it| match it {
+            Use::Process {
+                pid,
+                how: how @ Hold::WorkingDirectory,
+                node: found,
+            } if *found == node => Some(holder(*pid, *how)),
+            _ => None,
+        })
+    }
+}
+
+fn mounted(pid: i32, mount: &MountUse, by_name: Option<String>) -> Holder {
+    // No process can be blamed for what is mounted in the host's.
+    let whose = if pid == 1 || is_kernel_thread(pid) {
+        Holder::unseen(mount.how)
+    } else {
+        holder(pid, mount.how)
+    };
+    Holder {
+        mountpoint: Some(mount.mountpoint.to_string_lossy().into_owned()),
+        by_name,
+        ..whose
+    }
+}
+
+/// The mount namespaces, each looked at once.
+struct MountNamespaces {
+    device: u64,
+    own: Option<u64>,
+    /// Where the mount is in this process's mount namespace.
+    mountpoints: Vec<PathBuf>,
+    /// Mount namespaces, and whose root they were looked at from: nobody sees
+    /// what is not below the own root.
+    views: HashSet<(u64, Option<Identity>)>,
+}
+
+impl MountNamespaces {
+    fn new(proc: &Proc, own: i32, device: u64) -> Self {
+        Self {
+            device,
+            own: proc.mount_namespace(own),
+            mountpoints: View::of("self").mountpoints(device),
+            views: HashSet::new(),
+        }
+    }
+
+    /// Mounts that a process with this root directory sees, and none before it.
+    fn seen_by(&mut self, proc: &Proc, pid: i32, root: Option<Identity>, uses: &mut Vec<Use>) {
+        let Some(namespace) = proc.mount_namespace(pid) else {
+            return;
+        };
+        if !self.views.insert((namespace, root)) {
+            return;
+        }
+        let found = View::of(&pid.to_string()).uses(self.device, &self.mountpoints);
+        uses.extend(found.into_iter().map(|mount| Use::Mount {
+            pid,
+            in_own_namespace: self.own == Some(namespace),
+            mount,
+        }));
+    }
+}
+
+/// Device and inode of a line of `/proc/PID/maps` (proc_pid_maps(5)).
+fn mapped_file(line: &str) -> Option<(u64, u64)> {
+    let mut fields = line.split_ascii_whitespace().skip(3);
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let hex = |text| u32::from_str_radix(text, 16).ok();
+    let ino = fields.next()?.parse().ok()?;
+    Some((libc::makedev(hex(major)?, hex(minor)?), ino))
+}
+
+pub(super) fn holder(pid: i32, how: Hold) -> Holder {
+    Holder {
+        pid: Some(pid),
+        command: command_of(pid),
+        within: cgroup::of(pid),
+        ..Holder::unseen(how)
+    }
+}
