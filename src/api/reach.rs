@@ -1,6 +1,7 @@
 //! Reaching the volumes of a store: through its daemon when one runs, directly
 //! when none does. Who uses them cannot tell which.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -140,6 +141,10 @@ impl Volumes for Reached {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.ask(|volumes| volumes.holders(name))
+    }
+
+    fn all_holders(&self) -> Result<BTreeMap<VolumeName, Vec<Holder>>> {
+        self.ask(|volumes| volumes.all_holders())
     }
 
     fn events(&self) -> Result<Vec<Event>> {

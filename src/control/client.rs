@@ -3,6 +3,7 @@
 //! Each call is a connection of its own, so a client that lives long notices
 //! neither an idle time-out nor a daemon that was started again meanwhile.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -122,24 +123,45 @@ impl Client {
 
     /// A call that cannot fail with anything but a volume's error.
     fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
-        self.call(call).map_err(|failure| match failure {
+        self.reply(call).map_err(|failure| self.error(failure))
+    }
+
+    fn error(&self, failure: Failure) -> Error {
+        match failure {
             Failure::Volume(error) => error,
             Failure::Unmount(refused) => self.unusable(&refused.to_string()),
             Failure::Refused(refusal) => self.refused(&refusal),
-        })
+        }
     }
 
     fn call<T: DeserializeOwned>(&self, call: Call) -> std::result::Result<T, Failure> {
+        self.reply(call).map_err(|failure| match failure {
+            Failure::Refused(refusal) => self.refused(&refusal).into(),
+            failure => failure,
+        })
+    }
+
+    fn reply<T: DeserializeOwned>(&self, call: Call) -> std::result::Result<T, Failure> {
         let line = self.exchange(&Request::new(call))?;
         let reply: Reply<T> = serde_json::from_slice(&line)
             .map_err(|error| self.unusable(&format!("its reply makes no sense: {error}")))?;
         match reply {
             Reply::Ok(value) => Ok(value),
-            Reply::Error(described) => match described.error {
-                Failure::Refused(refusal) => Err(self.refused(&refusal).into()),
-                failure => Err(failure),
-            },
+            Reply::Error(described) => Err(described.error),
         }
+    }
+
+    fn holders_one_by_one(&self) -> Result<BTreeMap<VolumeName, Vec<Holder>>> {
+        let mut all = BTreeMap::new();
+        for info in self.list()? {
+            match self.holders(&info.name) {
+                Ok(holders) if holders.is_empty() => {}
+                Ok(holders) => drop(all.insert(info.name, holders)),
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 
     /// Sends a request and waits for the reply line. Where the daemon ends
@@ -250,6 +272,14 @@ impl Volumes for Client {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.ask(Call::Holders { name: name.clone() })
+    }
+
+    fn all_holders(&self) -> Result<BTreeMap<VolumeName, Vec<Holder>>> {
+        match self.reply(Call::AllHolders) {
+            // A daemon of before there was this call.
+            Err(Failure::Refused(Refusal::BadRequest { .. })) => self.holders_one_by_one(),
+            other => other.map_err(|failure| self.error(failure)),
+        }
     }
 
     fn events(&self) -> Result<Vec<Event>> {

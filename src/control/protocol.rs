@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Timestamp, VolumeName, VolumeSpec};
-use crate::volume::{self, Change, CheckHow, Holder, Removal, Setting, Staged};
+use crate::volume::{self, Change, CheckHow, Hold, Holder, Removal, Setting, Staged};
 
 /// The version of the protocol. It grows when a call changes its meaning; a
 /// new call alone does not change it.
@@ -77,6 +77,9 @@ pub enum Call {
         /// Its name.
         name: VolumeName,
     },
+    /// [`Volumes::all_holders`](volume::Volumes::all_holders); replies with an
+    /// object of arrays.
+    AllHolders,
     /// [`Volumes::events`](volume::Volumes::events); replies with an array.
     Events,
     /// [`Volumes::verify`](volume::Volumes::verify); replies with
@@ -140,6 +143,7 @@ impl Call {
             Self::Get { .. }
                 | Self::List
                 | Self::Holders { .. }
+                | Self::AllHolders
                 | Self::Events
                 | Self::Trash
                 | Self::Purges
@@ -188,7 +192,7 @@ pub struct Feature {
 #[serde(tag = "code", content = "detail", rename_all = "kebab-case")]
 pub enum UnmountRefused {
     /// Somebody uses the mount.
-    #[error("{mountpoint:?} is in use by {}; end that first, or use --lazy", holders_text(.holders))]
+    #[error("{mountpoint:?} is in use by {}; {}, or use --lazy", holders_text(.holders), advice(.holders))]
     MountBusy {
         /// The mountpoint.
         mountpoint: PathBuf,
@@ -203,6 +207,15 @@ pub enum UnmountRefused {
         /// What the system said.
         why: String,
     },
+}
+
+fn advice(holders: &[Holder]) -> &'static str {
+    let inside = |holder: &&Holder| holder.how == Hold::MountInside;
+    match holders.iter().filter(inside).count() {
+        0 => "end that first",
+        all if all == holders.len() => "unmount that first",
+        _ => "end and unmount that first",
+    }
 }
 
 fn holders_text(holders: &[Holder]) -> String {

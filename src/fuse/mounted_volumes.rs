@@ -1,6 +1,7 @@
 //! The volumes of a mounted store, for commands: the store's own calls, which
 //! return when the kernel knows of the change as well.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -59,6 +60,10 @@ impl Volumes for MountedVolumes {
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         self.fs.store().holders(name)
+    }
+
+    fn all_holders(&self) -> Result<BTreeMap<VolumeName, Vec<Holder>>> {
+        self.fs.store().all_holders()
     }
 
     fn events(&self) -> Result<Vec<Event>> {

@@ -2,7 +2,7 @@
 //! store's question who uses a volume.
 
 use std::cell::Cell;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use super::fs::FileSystem;
 use super::image_file;
@@ -60,6 +60,13 @@ impl Observer for MountObserver {
         self.0
             .upgrade()
             .map(|fs| super::holders::of_volume(&fs, volume))
+            .unwrap_or_default()
+    }
+
+    fn holders_of_each(&self, volumes: &[Arc<Volume>]) -> Vec<Vec<Holder>> {
+        self.0
+            .upgrade()
+            .map(|fs| super::holders::of_each(&fs, volumes))
             .unwrap_or_default()
     }
 

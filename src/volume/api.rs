@@ -1,6 +1,7 @@
 //! What can be asked of volumes: one interface, offline on a store and
 //! through a running daemon.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -260,6 +261,13 @@ pub trait Volumes: Send + Sync {
     /// # Errors
     /// [`NotFound`](super::Error::NotFound).
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>>;
+
+    /// The volumes that somebody uses, and who does: as [`holders`](Self::holders)
+    /// says of each, found in one look for all.
+    ///
+    /// # Errors
+    /// Those of [`list`](Self::list).
+    fn all_holders(&self) -> Result<BTreeMap<VolumeName, Vec<Holder>>>;
 
     /// What has happened that somebody should know of, oldest first; as far as
     /// it is kept.

@@ -77,6 +77,14 @@ impl Filter {
         Self(Test::Older(age, now))
     }
 
+    /// Whether the volume shall be in use, if the condition is about that.
+    const fn in_use(&self) -> Option<bool> {
+        match self.0 {
+            Test::InUse(wanted) => Some(wanted),
+            _ => None,
+        }
+    }
+
     /// What the volume's own metadata say; `None` when it needs to be known
     /// who uses it.
     fn by_metadata(&self, info: &VolumeInfo) -> Option<bool> {
@@ -215,43 +223,27 @@ impl Filters {
 
     /// The volumes for which all conditions hold, newest first. Who uses a
     /// volume is looked for last, and only where it matters: it costs a walk
-    /// over all processes for each.
+    /// over all processes.
     ///
     /// # Errors
-    /// Those of [`Volumes::list`] and [`Volumes::holders`]; a volume that is
-    /// removed meanwhile is none.
+    /// Those of [`Volumes::list`] and [`Volumes::all_holders`].
     pub fn select(&self, volumes: &dyn Volumes) -> Result<Vec<VolumeInfo>> {
-        let mut selected = Vec::new();
-        for info in volumes.list()? {
-            if self.let_through(volumes, &info)? {
-                selected.push(info);
-            }
+        let mut selected = volumes.list()?;
+        selected.retain(|info| self.holds_by_metadata(info));
+        let in_use: Vec<bool> = self.0.iter().filter_map(Filter::in_use).collect();
+        if !in_use.is_empty() && !selected.is_empty() {
+            let used = volumes.all_holders()?;
+            selected.retain(|info| {
+                let is_used = used.contains_key(&info.name);
+                in_use.iter().all(|&wanted| wanted == is_used)
+            });
         }
         Ok(selected)
     }
 
-    fn let_through(&self, volumes: &dyn Volumes, info: &VolumeInfo) -> Result<bool> {
-        let by_metadata = || self.0.iter().map(|filter| filter.by_metadata(info));
-        if by_metadata().any(|holds| holds == Some(false)) {
-            return Ok(false);
-        }
-        let wanted: Vec<bool> = self
-            .0
-            .iter()
-            .filter_map(|filter| match filter.0 {
-                Test::InUse(wanted) => Some(wanted),
-                _ => None,
-            })
-            .collect();
-        if wanted.is_empty() {
-            return Ok(true);
-        }
-        let in_use = match volumes.holders(&info.name) {
-            Ok(holders) => !holders.is_empty(),
-            Err(super::Error::NotFound { .. }) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        Ok(wanted.iter().all(|&wanted| wanted == in_use))
+    fn holds_by_metadata(&self, info: &VolumeInfo) -> bool {
+        let mut conditions = self.0.iter().map(|filter| filter.by_metadata(info));
+        conditions.all(|holds| holds != Some(false))
     }
 }
 

@@ -19,6 +19,9 @@ pub struct Holder {
     /// mounts only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mountpoint: Option<String>,
+    /// The type of the file system that is mounted; for a mount inside only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs_type: Option<String>,
     /// The name that a mount is known by, where that is all that is known of
     /// it and volumes have been renamed: it may be of another volume that has
     /// or had this name.
@@ -48,7 +51,7 @@ pub enum Within {
 }
 
 /// How a process uses a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hold {
     /// A file or directory is open.
@@ -70,6 +73,8 @@ pub enum Hold {
     /// A directory of the volume is a layer of an overlay in its mount
     /// namespace.
     Overlay,
+    /// Something is mounted on a directory of the volume.
+    MountInside,
 }
 
 impl Holder {
@@ -81,6 +86,7 @@ impl Holder {
             command: None,
             how,
             mountpoint: None,
+            fs_type: None,
             by_name: None,
             within: None,
         }
@@ -114,13 +120,19 @@ impl std::fmt::Display for Holder {
             Hold::Library => "files that it uses without a mount",
             Hold::BindMount => "a bind mount",
             Hold::Overlay => "an overlay mount",
+            Hold::MountInside => "a mount inside it",
         };
         match (self.pid, &self.command) {
             (Some(pid), Some(command)) => {
                 write!(f, "process {pid} ({})", Plain(command))?;
             }
             (Some(pid), None) => write!(f, "process {pid}")?,
-            (None, _) if matches!(self.how, Hold::BindMount | Hold::Overlay) => {
+            (None, _)
+                if matches!(
+                    self.how,
+                    Hold::BindMount | Hold::Overlay | Hold::MountInside
+                ) =>
+            {
                 f.write_str("the host's mount namespace")?;
             }
             (None, _) => f.write_str("a process that cannot be seen from here")?,
@@ -131,6 +143,9 @@ impl std::fmt::Display for Holder {
         write!(f, ", by {how}")?;
         if let Some(mountpoint) = &self.mountpoint {
             write!(f, " on {}", Plain(mountpoint))?;
+        }
+        if let Some(fs_type) = &self.fs_type {
+            write!(f, " ({})", Plain(fs_type))?;
         }
         if let Some(name) = &self.by_name {
             write!(
@@ -151,6 +166,8 @@ pub(super) fn advice(holders: &[Holder]) -> &'static str {
         "; have it close them (drop its VolumeFs, readers and writers) first"
     } else if hold(Hold::Command) {
         "; try again when that has ended"
+    } else if hold(Hold::MountInside) {
+        "; unmount what is mounted inside first"
     } else {
         ""
     }

@@ -18,6 +18,7 @@
 //! What a daemon shows to other processes is not seen here; it is asked as the
 //! store's [`Observer`](super::Observer).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -174,6 +175,20 @@ impl Store {
         let mut holders = volume.leases.holders();
         holders.append(&mut self.seen_by_observer(volume));
         holders
+    }
+
+    /// Those volumes that somebody uses, and who does.
+    pub(super) fn holders_of_all(&self) -> BTreeMap<VolumeName, Vec<Holder>> {
+        let volumes: Vec<_> = self.index.read().live().map(Arc::clone).collect();
+        let mut seen = Vec::new();
+        self.tell(|observer| seen = observer.holders_of_each(&volumes));
+        seen.resize_with(volumes.len(), Vec::new);
+        let all = volumes.iter().zip(seen).map(|(volume, mut seen)| {
+            let mut holders = volume.leases.holders();
+            holders.append(&mut seen);
+            (volume.name(), holders)
+        });
+        all.filter(|(_, holders)| !holders.is_empty()).collect()
     }
 
     /// Who uses the volume in a mount.

@@ -1,5 +1,7 @@
 //! Who shows the volumes of a store to others: what it is told, and asked.
 
+use std::sync::Arc;
+
 use super::holder::Holder;
 use super::in_memory::Volume;
 use crate::diskimg::ImageSize;
@@ -13,6 +15,8 @@ use crate::model::VolumeName;
 pub trait Observer: Send + Sync {
     /// Who uses the volume now.
     fn holders(&self, volume: &Volume) -> Vec<Holder>;
+    /// Who uses each of these volumes now, found in one look for all.
+    fn holders_of_each(&self, volumes: &[Arc<Volume>]) -> Vec<Vec<Holder>>;
     /// Who can write to the volume without being counted as it happens. What
     /// is opened from now on is counted.
     fn unaccounted_writers(&self, volume: &Volume) -> Vec<Holder>;

@@ -3,6 +3,7 @@
 //! Composes the parts: what is asked of the store as a whole is here, each
 //! step of it in a file of its own. Knows nothing of mounts and sockets.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -373,6 +374,10 @@ impl Volumes for Store {
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
         let volume = self.index.read().find(name)?;
         Ok(self.holders_of(&volume))
+    }
+
+    fn all_holders(&self) -> Result<BTreeMap<VolumeName, Vec<Holder>>> {
+        Ok(self.holders_of_all())
     }
 
     fn events(&self) -> Result<Vec<Event>> {

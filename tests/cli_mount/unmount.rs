@@ -13,6 +13,10 @@ impl Guest {
     fn in_volume(place: &Place) -> Self {
         let volume = place.mountpoint.join("a");
         fs::create_dir(&volume).unwrap();
+        Self::in_volume_of(&volume)
+    }
+
+    fn in_volume_of(volume: &std::path::Path) -> Self {
         let child = Command::new("sleep")
             .arg("1000")
             .current_dir(volume)
@@ -46,6 +50,61 @@ fn a_busy_mount_stays_and_the_error_says_who_uses_it() {
     drop(guest);
     place.umount();
     assert!(!place.is_mounted());
+}
+
+/// Something is mounted on a directory of a volume: the kernel says busy, and
+/// no process uses anything.
+#[test]
+fn what_is_mounted_inside_is_named() {
+    let place = Place::new();
+    place.mount(&[]);
+    let volume = place.mountpoint.join("a");
+    let inside = volume.join("in side");
+    fs::create_dir_all(&inside).unwrap();
+    let inside = Inside::tmpfs(&inside);
+    // On the volume itself, too.
+    let other = place.mountpoint.join("b");
+    fs::create_dir(&other).unwrap();
+    let over = Inside::tmpfs(&other);
+    let said = place.volfs.fails(1, &["umount", place.at()]);
+    for place in [&inside.0, &over.0] {
+        let wanted = format!("a mount inside it on {} (tmpfs)", place.display());
+        assert!(said.contains(&wanted), "{said}");
+    }
+    assert!(
+        said.contains("; unmount that first, or use --lazy"),
+        "{said}"
+    );
+    assert!(place.is_mounted());
+    drop(over);
+    let guest = Guest::in_volume_of(&volume);
+    let said = place.volfs.fails(1, &["umount", place.at()]);
+    assert!(said.contains("; end and unmount that first"), "{said}");
+    assert!(!said.contains(&*other.to_string_lossy()), "{said}");
+    drop(guest);
+    drop(inside);
+    place.umount();
+    assert!(!place.is_mounted());
+}
+
+/// A mount on a directory, until it is dropped.
+struct Inside(std::path::PathBuf);
+
+impl Inside {
+    fn tmpfs(dir: &std::path::Path) -> Self {
+        support::run(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "tmpfs"])
+                .arg(dir),
+        );
+        Self(dir.to_owned())
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! kind of bad client, and who may connect.
 
 mod memory;
+mod old_daemon;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStringExt;

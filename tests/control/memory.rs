@@ -1,6 +1,7 @@
 //! Volumes in memory and a daemon without a mount, for what is between them
 //! and a client.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
@@ -153,6 +154,14 @@ impl Volumes for Memory {
             command: Some("sh".into()),
             ..Holder::unseen(Hold::BindMount)
         }])
+    }
+
+    fn all_holders(&self) -> Result<BTreeMap<VolumeName, Vec<Holder>>> {
+        let each = self.list()?.into_iter().map(|info| {
+            let holders = self.holders(&info.name)?;
+            Ok((info.name, holders))
+        });
+        each.collect()
     }
 
     fn events(&self) -> Result<Vec<Event>> {

@@ -6,6 +6,7 @@
 mod support;
 
 mod containers;
+mod inside;
 mod renamed;
 
 use std::fs::{self, File};

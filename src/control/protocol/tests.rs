@@ -35,6 +35,7 @@ fn every_call_reads_back_as_itself() {
             change: Change::default(),
         },
         Call::Holders { name: name("a") },
+        Call::AllHolders,
         Call::Trash,
         Call::Restore {
             which: "a".into(),
@@ -95,6 +96,7 @@ fn every_error_crosses_unchanged_and_in_words() {
                 pid: Some(7),
                 command: Some("sh".into()),
                 mountpoint: Some("/cache".into()),
+                fs_type: Some("tmpfs".into()),
                 by_name: Some("old".into()),
                 within: Some(volume::Within::Unit("cron.service".into())),
                 how: volume::Hold::WorkingDirectory,

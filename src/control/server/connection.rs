@@ -66,6 +66,7 @@ fn answer(shared: &Shared, line: &[u8]) -> Vec<u8> {
         Call::Change { name, change } => line_of(volumes.change(&name, &change)),
         Call::Check { name, how } => line_of(volumes.check(&name, how)),
         Call::Holders { name } => line_of(volumes.holders(&name)),
+        Call::AllHolders => line_of(volumes.all_holders()),
         Call::Events => line_of(volumes.events()),
         Call::Verify { name, repair } => line_of(volumes.verify(&name, repair)),
         Call::Trash => line_of(volumes.trash()),

@@ -32,6 +32,42 @@ pub(super) fn of_volume(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
     find(fs, volume, Namespaces::All)
 }
 
+/// Who uses each of `volumes` now, found in one look for all.
+pub(super) fn of_each(fs: &FileSystem, volumes: &[Arc<Volume>]) -> Vec<Vec<Holder>> {
+    let Some(device) = fs.device() else {
+        return vec![Vec::new(); volumes.len()];
+    };
+    let survey = survey(fs, device, true);
+    let touched = survey.touched();
+    let of_volume = |volume: &Arc<Volume>| {
+        // Most are used by nobody.
+        let may_be_used = touched.by_name
+            || touched.slots.contains(&volume.slot)
+            || touched.others.contains(&image_file::node_of(volume.slot));
+        match may_be_used {
+            true => holders_in(&survey, fs, device, volume, Namespaces::All),
+            false => Vec::new(),
+        }
+    };
+    let mut each: Vec<Vec<Holder>> = volumes.iter().map(of_volume).collect();
+    let unseen = || {
+        let open = fs.handles.by_volume();
+        let all = volumes.iter().zip(&each).enumerate();
+        let is_unseen = |volume: &Volume| open.contains_key(&volume.slot);
+        all.filter(|(_, (volume, seen))| seen.is_empty() && is_unseen(volume))
+            .map(|(at, _)| at)
+            .collect::<Vec<usize>>()
+    };
+    let unseen = match stays(|| !unseen().is_empty()) {
+        true => unseen(),
+        false => Vec::new(),
+    };
+    for at in unseen {
+        each[at].push(UNSEEN);
+    }
+    each
+}
+
 /// Detaches the bind mounts of `volume` in this mount namespace, if nobody
 /// uses it in any other way; see [`Volumes::detach`](crate::volume::Volumes::detach).
 ///
@@ -77,6 +113,21 @@ fn survey(fs: &FileSystem, device: u64, mappings: bool) -> Arc<Survey> {
     })
 }
 
+fn holders_in(
+    survey: &Survey,
+    fs: &FileSystem,
+    device: u64,
+    volume: &Volume,
+    namespaces: Namespaces,
+) -> Vec<Holder> {
+    let wanted = Wanted {
+        device,
+        is_node: &|node| is_of(volume, node),
+        called: &|shown, before| called(fs, volume, shown, before),
+    };
+    survey.holders(&wanted, namespaces)
+}
+
 fn find(fs: &FileSystem, volume: &Volume, namespaces: Namespaces) -> Vec<Holder> {
     let Some(device) = fs.device() else {
         return Vec::new();
@@ -84,12 +135,8 @@ fn find(fs: &FileSystem, volume: &Volume, namespaces: Namespaces) -> Vec<Holder>
     // A mapping of a file that the kernel reads by itself keeps nothing open
     // that we know of. In an empty volume there is nothing to be mapped.
     let mappings = volume.kind == Kind::Disk || volume.usage().inodes > 0;
-    let wanted = Wanted {
-        device,
-        is_node: &|node| is_of(volume, node),
-        called: &|shown, before| called(fs, volume, shown, before),
-    };
-    let found = survey(fs, device, mappings).holders(&wanted, namespaces);
+    let survey = survey(fs, device, mappings);
+    let found = holders_in(&survey, fs, device, volume, namespaces);
     let still_open = || !fs.handles.in_volume(volume.slot).is_empty();
     if found.is_empty() && stays(still_open) {
         return vec![UNSEEN];
@@ -199,7 +246,7 @@ pub(super) fn of_mount(fs: &FileSystem) -> Vec<Holder> {
         is_node: &|node| node.slot().is_some() || image_file::is_image(node),
         called: &|_, _| Called::Now,
     };
-    let mut holders = survey.holders(&wanted, Namespaces::All);
+    let mut holders = survey.holders(&wanted, Namespaces::OfMount);
     holders.extend(survey.working_in(NodeId::ROOT));
     holders
 }

@@ -84,6 +84,7 @@ pub(super) struct MountUse {
     /// `st_dev` of what is mounted: the same for every mount of one overlay.
     pub(super) device: u64,
     pub(super) mountpoint: PathBuf,
+    pub(super) fs_type: String,
     /// An overlay was there before the mount with this id was made, which is
     /// never given again; see [`mark`](crate::sys::mount::mark).
     pub(super) made_before: Option<u64>,
@@ -116,6 +117,20 @@ impl Target {
 }
 
 impl MountUse {
+    /// Whether something that it shows is known by a name alone.
+    pub(super) fn shows_by_name(&self) -> bool {
+        let mut targets = self.targets.iter();
+        targets.any(|it| matches!(it, Target::Named(_)))
+    }
+
+    /// What it shows that was looked at.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.targets.iter().filter_map(|it| match it {
+            Target::Node(node) => Some(*node),
+            Target::Named(_) => None,
+        })
+    }
+
     /// Whether it shows what is wanted; if that is concluded from a name, from
     /// which.
     pub(super) fn is_of(&self, wanted: &Wanted<'_>) -> Option<Option<String>> {
@@ -157,29 +172,57 @@ impl View {
     /// are where that is in this process's mount namespace.
     pub(super) fn uses(&self, device: u64, mountpoints: &[PathBuf]) -> Vec<MountUse> {
         let mut found = Vec::new();
+        let whole: HashSet<u64> = self
+            .mounts
+            .iter()
+            .filter(|mount| mount.device == device && mount.root == Path::new("/"))
+            .map(|mount| mount.id)
+            .collect();
         for mount in &self.mounts {
-            let (how, targets) = if mount.device == device {
-                (Hold::BindMount, Vec::from_iter(self.bound(mount)))
-            } else if mount.fs_type == "overlay" {
-                (Hold::Overlay, self.layers(mount, device, mountpoints))
-            } else {
-                continue;
+            let mut add = |how, targets: Vec<Target>| {
+                if !targets.is_empty() {
+                    found.push(MountUse {
+                        how,
+                        id: mount.id,
+                        device: mount.device,
+                        mountpoint: mount.mountpoint.clone(),
+                        fs_type: mount.fs_type.clone(),
+                        made_before: match how {
+                            Hold::Overlay => self.unique_id(mount),
+                            _ => None,
+                        },
+                        targets,
+                    });
+                }
             };
-            if !targets.is_empty() {
-                found.push(MountUse {
-                    how,
-                    id: mount.id,
-                    device: mount.device,
-                    mountpoint: mount.mountpoint.clone(),
-                    made_before: match how {
-                        Hold::Overlay => self.unique_id(mount),
-                        _ => None,
-                    },
-                    targets,
-                });
+            if mount.device == device {
+                add(Hold::BindMount, Vec::from_iter(self.bound(mount)));
+            } else if mount.fs_type == "overlay" {
+                add(Hold::Overlay, self.layers(mount, device, mountpoints));
+            }
+            // On a bind mount of a volume: that is said to use it.
+            if whole.contains(&mount.parent) {
+                let mountpoint = self.mountpoint_of(mount, device);
+                add(Hold::MountInside, Vec::from_iter(mountpoint));
             }
         }
         found
+    }
+
+    /// What of ours is mounted on, where the whole of ours is mounted.
+    fn mountpoint_of(&self, mount: &MountInfo, device: u64) -> Option<Target> {
+        let above = mount.mountpoint.parent()?;
+        let found = self.root.as_ref().and_then(|root| {
+            let found = identity_of(open_cached(root, above).ok()?)?;
+            let is_ours = found.device == device && found.mount == Some(mount.parent);
+            is_ours.then(|| NodeId::from_raw(found.ino))
+        });
+        if let Some(node) = found.filter(|node| node.slot().is_some()) {
+            return Some(Target::Node(node));
+        }
+        let on = self.mounts.iter().find(|on| on.id == mount.parent)?;
+        let below = mount.mountpoint.strip_prefix(&on.mountpoint).ok()?;
+        Shown::by(below).map(Target::Named)
     }
 
     /// What a mount out of ours shows.

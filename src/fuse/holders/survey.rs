@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use super::cgroup;
 use super::mounts::{MountUse, View, Wanted};
 use crate::fuse::node::NodeId;
+use crate::model::Slot;
 use crate::sys::node::Identity;
 use crate::sys::process::{command_of, is_kernel_thread};
 use crate::sys::procfs::{Link, Listed, Proc};
@@ -20,6 +21,8 @@ pub(super) enum Namespaces {
     All,
     /// All but those of this process's own mount namespace.
     Others,
+    /// All, and of any the mounts inside, for the mount as a whole.
+    OfMount,
 }
 
 /// All that uses anything of our mount.
@@ -29,6 +32,26 @@ pub(in crate::fuse) struct Survey {
     uses: Vec<Use>,
     /// Whether mapped files were looked for.
     mappings: bool,
+}
+
+/// What is used, roughly.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// Volumes of which something is.
+    pub(super) slots: HashSet<Slot>,
+    /// Nodes of no volume.
+    pub(super) others: HashSet<NodeId>,
+    /// Whether something is that is known by a name alone.
+    pub(super) by_name: bool,
+}
+
+impl Touched {
+    fn add(&mut self, node: NodeId) {
+        match node.slot() {
+            Some(slot) => drop(self.slots.insert(slot)),
+            None => drop(self.others.insert(node)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -170,16 +193,35 @@ impl Survey {
                     let Some(by_name) = mount.is_of(wanted) else {
                         continue;
                     };
-                    let is_left_out = namespaces == Namespaces::Others
-                        && *in_own_namespace
-                        && mount.how == Hold::BindMount;
-                    if seen.insert(mount.id) && !is_left_out {
+                    let is_left_out = match mount.how {
+                        Hold::BindMount => namespaces == Namespaces::Others && *in_own_namespace,
+                        // Elsewhere it may be there to hide the volume, and is
+                        // unmounted with what it is mounted on.
+                        Hold::MountInside => namespaces != Namespaces::OfMount && !in_own_namespace,
+                        _ => false,
+                    };
+                    if seen.insert((mount.how, mount.id)) && !is_left_out {
                         found.push(mounted(*pid, mount, by_name));
                     }
                 }
             }
         }
         found
+    }
+
+    /// All that is used, by whomever.
+    pub(super) fn touched(&self) -> Touched {
+        let mut touched = Touched::default();
+        for it in &self.uses {
+            match it {
+                Use::Process { node, .. } => touched.add(*node),
+                Use::Mount { mount, .. } => {
+                    touched.by_name |= mount.shows_by_name();
+                    mount.nodes().for_each(|node| touched.add(node));
+                }
+            }
+        }
+        touched
     }
 
     /// Whose working directory is `node`.
@@ -204,6 +246,7 @@ fn mounted(pid: i32, mount: &MountUse, by_name: Option<String>) -> Holder {
     };
     Holder {
         mountpoint: Some(mount.mountpoint.to_string_lossy().into_owned()),
+        fs_type: (mount.how == Hold::MountInside).then(|| mount.fs_type.clone()),
         by_name,
         ..whose
     }

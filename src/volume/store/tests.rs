@@ -4,11 +4,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use super::*;
 use crate::model::{Bytes, InvalidSpec, Limits, Owner, Usage};
 use crate::volume::testing::{Scratch, make, name, names};
-use crate::volume::{Hold, ImageGuard};
+use crate::volume::{Filters, Hold, ImageGuard};
 
 #[derive(Default)]
 struct Notes {
     holders: Mutex<Vec<Holder>>,
+    looks: Mutex<usize>,
     said: Mutex<Vec<String>>,
 }
 
@@ -18,6 +19,14 @@ impl Observer for Notes {
     }
     fn holders(&self, _: &Volume) -> Vec<Holder> {
         self.holders.lock().clone()
+    }
+    fn holders_of_each(&self, volumes: &[Arc<Volume>]) -> Vec<Vec<Holder>> {
+        let holders = self.holders.lock();
+        *self.looks.lock() += 1;
+        // All of them with the first.
+        let mut each = vec![Vec::new(); volumes.len()];
+        each[0].clone_from(&holders);
+        each
     }
     fn unaccounted_writers(&self, _: &Volume) -> Vec<Holder> {
         self.holders.lock().clone()
@@ -217,6 +226,35 @@ fn a_volume_in_use_is_not_removed_nor_limited() {
     let volume = store.volume(&name("v")).unwrap();
     assert_eq!(volume.limits(), Limits::default(), "as it was");
     assert_eq!(store.holders(&name("v")).unwrap(), [holder]);
+}
+
+#[test]
+fn who_uses_which_volume_takes_one_look() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let notes = Arc::new(Notes::default());
+    notes.holders.lock().push(Holder::unseen(Hold::OpenFile));
+    store.observe(notes.clone());
+    let all = ["a", "b", "c"];
+    all.iter().for_each(|name| drop(make(&store, name)));
+    let select = |filters: &[&str]| {
+        let filters = filters.iter().map(|it| it.parse().unwrap()).collect();
+        let mut found = Filters::new(filters).select(&store).unwrap();
+        found.reverse();
+        let names = found.into_iter().map(|it| it.name.to_string());
+        (
+            names.collect::<Vec<_>>(),
+            std::mem::take(&mut *notes.looks.lock()),
+        )
+    };
+    let found = |names: &[&str], looks| (names.iter().map(|&it| it.to_owned()).collect(), looks);
+    assert_eq!(select(&["in-use"]), found(&["a"], 1));
+    assert_eq!(select(&["unused"]), found(&["b", "c"], 1));
+    assert_eq!(select(&["unused", "in-use"]), found(&[], 1));
+    assert_eq!(select(&["unused", "name=[ab]"]), found(&["b"], 1));
+    // None where nobody needs to know.
+    assert_eq!(select(&["name=[ab]"]), found(&["a", "b"], 0));
+    assert_eq!(select(&["in-use", "name=d"]), found(&[], 0));
 }
 
 #[test]

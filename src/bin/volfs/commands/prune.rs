@@ -1,9 +1,11 @@
 //! `volfs prune`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::Serialize;
 use volfs::model::{Age, Bytes, Timestamp, VolumeName};
-use volfs::volume::{Error, Filter, Filters, Removal, VolumeInfo, Volumes};
+use volfs::volume::{Error, Filter, Filters, Holder, Removal, VolumeInfo, Volumes};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -78,11 +80,15 @@ impl PruneArgs {
         };
         let volumes = open_volumes(&context.store, access)?;
         let selected = Filters::new(filters).select(&*volumes)?;
+        let in_use = match self.dry_run {
+            true => volumes.all_holders()?,
+            false => BTreeMap::new(),
+        };
         let mut told = Vec::new();
         let mut failed = false;
         for info in selected.into_iter().rev() {
             let fate = match self.dry_run {
-                true => would_be(&*volumes, &info),
+                true => Ok(Some(would_be(&in_use, &info))),
                 false => remove(&*volumes, &info.name, how),
             };
             match fate {
@@ -118,23 +124,16 @@ fn remove(volumes: &dyn Volumes, name: &VolumeName, how: Removal) -> Result<Opti
     }
 }
 
-fn would_be(volumes: &dyn Volumes, info: &VolumeInfo) -> Result<Option<Fate>, Error> {
+fn would_be(in_use: &BTreeMap<VolumeName, Vec<Holder>>, info: &VolumeInfo) -> Fate {
     let name = info.name.clone();
-    let refused = if info.pinned {
-        Some(Error::Pinned { name })
-    } else {
-        match volumes.holders(&name) {
-            Ok(holders) if holders.is_empty() => None,
-            Ok(holders) => Some(Error::InUse { name, holders }),
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        }
+    let refused = match in_use.get(&name).cloned() {
+        _ if info.pinned => Some(Error::Pinned { name }),
+        Some(holders) => Some(Error::InUse { name, holders }),
+        None => None,
     };
-    Ok(Some(refused.map_or(Fate::WouldBeRemoved, |error| {
-        Fate::Kept {
-            why: error.to_string(),
-        }
-    })))
+    refused.map_or(Fate::WouldBeRemoved, |error| Fate::Kept {
+        why: error.to_string(),
+    })
 }
 
 fn tell(context: &Context, info: &VolumeInfo, fate: Fate) -> Pruned {
