@@ -2,8 +2,9 @@
 //!
 //! Directories far above are closed, and opened again when they are needed:
 //! as `..` of the one below, or from the top where somebody has moved that
-//! meanwhile. A directory that is opened again is the same inode as before, or
-//! it is an error.
+//! meanwhile; where those that are above have been moved as well, by its handle.
+//! A directory that is opened again is the same inode as before, or it is an
+//! error.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -14,6 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode};
 
+use super::handle::{self, HostHandle};
 use super::{Result, node};
 
 /// How directories are opened for reading: never through a link, and without
@@ -72,6 +74,9 @@ pub struct Descent {
     // The last of those above `here` and below the top, as far as they are
     // open.
     above: VecDeque<OwnedFd>,
+    // Those above that, from the one below the top on, wherever they are by
+    // now; `None` when it is not wanted, or the file system has no handles.
+    handles: Option<Vec<Option<Box<HostHandle>>>>,
 }
 
 type Inode = (u64, u64);
@@ -94,7 +99,18 @@ impl Descent {
             names: Vec::new(),
             inodes: Vec::new(),
             above: VecDeque::new(),
+            handles: None,
         })
+    }
+
+    /// Also comes back to a directory that has been moved to elsewhere on the
+    /// file system: for who only looks at it. That takes CAP_DAC_READ_SEARCH.
+    #[must_use]
+    pub fn wherever_they_are(self) -> Self {
+        Self {
+            handles: Some(Vec::new()),
+            ..self
+        }
     }
 
     /// The directory that it has come to.
@@ -114,8 +130,11 @@ impl Descent {
         if !self.names.is_empty() {
             self.above.push_back(left);
         }
-        if self.above.len() > OPEN_AT_ONCE {
-            self.above.pop_front();
+        if self.above.len() > OPEN_AT_ONCE
+            && let Some(closed) = self.above.pop_front()
+            && let Some(handles) = &mut self.handles
+        {
+            handles.push(handle::of_fd(&closed).ok().map(Box::new));
         }
         self.names.push(name.to_owned());
         self.inodes.push(inode);
@@ -126,7 +145,8 @@ impl Descent {
     /// there; `None` at the top.
     ///
     /// # Errors
-    /// `ESTALE` when the directory above is no longer to be found.
+    /// `ESTALE` when the directory above is no longer to be found. The next call
+    /// then goes up to the one above that.
     pub fn leave(&mut self) -> Result<Option<(OwnedFd, OsString)>> {
         let Some(name) = self.names.pop() else {
             return Ok(None);
@@ -134,13 +154,21 @@ impl Descent {
         self.inodes.pop();
         let above = match self.above.pop_back() {
             Some(open) => open,
-            None => self.open_again()?,
+            None => {
+                let handles = self.handles.as_mut();
+                let handle = handles.and_then(|all| {
+                    // Nothing that is open is above it.
+                    all.truncate(self.names.len());
+                    all.pop().flatten()
+                });
+                self.open_again(handle.as_deref())?
+            }
         };
         Ok(Some((std::mem::replace(&mut self.here, above), name)))
     }
 
     /// Opens what is now the last of `names`.
-    fn open_again(&self) -> Result<OwnedFd> {
+    fn open_again(&self, handle: Option<&HostHandle>) -> Result<OwnedFd> {
         let Some(wanted) = self.inodes.last() else {
             return self.top.try_clone().map_err(|_| Errno::EMFILE);
         };
@@ -150,18 +178,23 @@ impl Descent {
         {
             return Ok(dir);
         }
+        match self.open_by_names() {
+            Ok(dir) if same(&dir) => return Ok(dir),
+            Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
+            Err(errno) => return Err(errno),
+        }
+        let by_handle =
+            |handle| without_trace(self.flags, |flags| handle::open(&self.top, handle, flags)).ok();
+        handle.and_then(by_handle).filter(same).ok_or(Errno::ESTALE)
+    }
+
+    /// Opens what is found under all of `names`.
+    fn open_by_names(&self) -> Result<OwnedFd> {
         let mut dir = self.top.try_clone().map_err(|_| Errno::EMFILE)?;
         for name in &self.names {
-            dir = open_below(&dir, name, self.flags).map_err(|errno| match errno {
-                Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Errno::ESTALE,
-                errno => errno,
-            })?;
+            dir = open_below(&dir, name, self.flags)?;
         }
-        if same(&dir) {
-            Ok(dir)
-        } else {
-            Err(Errno::ESTALE)
-        }
+        Ok(dir)
     }
 }
 
@@ -173,7 +206,11 @@ mod tests {
 
     /// A descent to `d/d/…`, `depth` levels below `top`.
     fn descend(top: &Path, depth: usize) -> Descent {
-        let mut descent = Descent::new(open_top(top, LIST).unwrap(), LIST).unwrap();
+        let descent = Descent::new(open_top(top, LIST).unwrap(), LIST).unwrap();
+        descend_in(descent, depth)
+    }
+
+    fn descend_in(mut descent: Descent, depth: usize) -> Descent {
         let name = OsStr::new("d");
         for _ in 0..depth {
             let _ = nix::sys::stat::mkdirat(descent.dir(), name, Mode::S_IRWXU);
@@ -246,6 +283,38 @@ mod tests {
                 fs::create_dir(&path).unwrap();
             }
             assert_eq!(descent.leave().map(drop), Err(Errno::ESTALE));
+        }
+    }
+
+    /// What is below and what is above were moved, each to elsewhere; what is
+    /// above is gone.
+    #[test]
+    fn all_of_it_was_moved() {
+        for removed in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let depth = 3 * OPEN_AT_ONCE;
+            let descent = Descent::new(open_top(dir.path(), LIST).unwrap(), LIST).unwrap();
+            let mut descent = descend_in(descent.wherever_they_are(), depth);
+            let at = |level: usize| dir.path().join("d/".repeat(level));
+            let wanted: Vec<_> = (0..depth)
+                .map(|level| ino(&open_top(&at(level), LIST).unwrap()))
+                .collect();
+            let middle = OPEN_AT_ONCE + OPEN_AT_ONCE / 2;
+            fs::rename(at(middle + 1), dir.path().join("below")).unwrap();
+            fs::rename(at(middle), dir.path().join("middle")).unwrap();
+            fs::rename(at(10), dir.path().join("above")).unwrap();
+            if removed {
+                fs::remove_dir(dir.path().join("middle")).unwrap();
+            }
+            for level in (0..depth).rev() {
+                if removed && level == middle {
+                    assert_eq!(descent.leave().map(drop), Err(Errno::ESTALE));
+                } else {
+                    assert!(descent.leave().unwrap().is_some());
+                    assert_eq!(ino(descent.dir()), wanted[level], "{level}");
+                }
+            }
+            assert!(descent.leave().unwrap().is_none());
         }
     }
 }

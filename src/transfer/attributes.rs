@@ -41,13 +41,21 @@ impl Attributes {
     /// Of the inode `fd` (`O_PATH`).
     pub(super) fn of(fd: impl AsFd, stat: &FileStat) -> nix::Result<Self> {
         Ok(Self {
+            xattrs: xattrs(fd)?,
+            ..Self::without_xattrs(stat)
+        })
+    }
+
+    /// Of an inode that is there no longer.
+    pub(super) fn without_xattrs(stat: &FileStat) -> Self {
+        Self {
             uid: stat.st_uid,
             gid: stat.st_gid,
             mode: stat.st_mode & 0o7777,
             mtime: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
             atime: Some((stat.st_atime, nanos(stat.st_atime_nsec))),
-            xattrs: xattrs(fd)?,
-        })
+            xattrs: Vec::new(),
+        }
     }
 
     /// Gives them to the inode `fd` (`O_PATH`), and takes the ACLs from it that

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, SFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag};
 
 use super::attributes::{Attributes, Missed};
 use super::budget::Budget;
@@ -191,6 +191,23 @@ impl Visit for Cloner<'_> {
                 self.give_attributes(found, &root)
             }
         }
+    }
+
+    fn vanished(&mut self, _path: &Path) {}
+
+    fn lost(&mut self, path: &Path, stat: &FileStat) -> Result<()> {
+        let failed = |action: &str, errno: Errno| Error::io(action, path, &errno.into());
+        let left = self.into.leave().map_err(|e| failed("come back from", e))?;
+        // Cannot be the root, which is always found.
+        if let Some((dir, _)) = left {
+            // The others can no longer be read.
+            let attributes = Attributes::without_xattrs(stat);
+            let lenient = !nix::unistd::geteuid().is_root();
+            attributes
+                .give(&dir, lenient, &mut self.missed)
+                .map_err(|(action, errno)| failed(action, errno))?;
+        }
+        Ok(())
     }
 
     fn visit(&mut self, found: &Found<'_>) -> Result<()> {

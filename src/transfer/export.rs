@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::stat::{SFlag, major, minor};
+use nix::sys::stat::{FileStat, SFlag, major, minor};
 use tar::EntryType;
 
 use super::archive::{Header, Writer};
@@ -41,6 +41,9 @@ pub struct Exported {
     pub left_out: Vec<PathBuf>,
     /// Files that became shorter while they were read; they have zeros there.
     pub changed: Vec<PathBuf>,
+    /// What was moved or removed between being listed and being read. Where it
+    /// was moved to it may be in the archive, or not.
+    pub vanished: Vec<PathBuf>,
 }
 
 /// The name of the image in the archive of a disk volume.
@@ -51,7 +54,8 @@ const CHUNK: usize = 1 << 20;
 
 /// Writes the volume `name` to `out` as a tar archive, with what the volume
 /// has besides its files: labels, limits, kind. Files that are changed
-/// meanwhile may have the old contents or the new.
+/// meanwhile may have the old contents or the new; those that are moved may be
+/// where they were, where they are, in both places or in none.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::InUse`] for an image that somebody writes to,
@@ -265,6 +269,14 @@ impl<W: Write> Visit for Exporter<'_, W> {
     }
 
     fn leave(&mut self, _found: &Found<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn vanished(&mut self, path: &Path) {
+        self.done.vanished.push(path.to_owned());
+    }
+
+    fn lost(&mut self, _path: &Path, _stat: &FileStat) -> Result<()> {
         Ok(())
     }
 

@@ -60,6 +60,11 @@ pub(super) trait Visit {
     fn leave(&mut self, found: &Found<'_>) -> Result<()>;
     /// Anything else.
     fn visit(&mut self, found: &Found<'_>) -> Result<()>;
+    /// What was listed and is no longer there: it was moved or removed since.
+    fn vanished(&mut self, path: &Path);
+    /// As [`leave`](Self::leave), of a directory that cannot be come back to: it
+    /// was removed since.
+    fn lost(&mut self, path: &Path, stat: &FileStat) -> Result<()>;
 }
 
 struct Level {
@@ -88,15 +93,20 @@ pub(super) fn walk(root: &Path, visitor: &mut impl Visit) -> Result<()> {
     let device = stat.st_dev;
     let mut path = PathBuf::new();
     let mut levels = vec![Level::of(&top, stat).map_err(failed)?];
-    let mut descent = Descent::new(top, LIST).map_err(failed)?;
+    let descent = Descent::new(top, LIST).map_err(failed)?;
+    let mut descent = descent.wherever_they_are();
     visitor.enter(&Found::new(&path, descent.dir(), &stat))?;
     while let Some(level) = levels.last_mut() {
         let Some(name) = level.left.pop() else {
             visitor.leave(&Found::new(&path, descent.dir(), &level.stat))?;
             levels.pop();
             path.pop();
-            let left = descent.leave();
-            left.map_err(|errno| Error::io("come back to", &path, &errno.into()))?;
+            while let Err(errno) = descent.leave() {
+                match levels.pop() {
+                    Some(level) if errno == Errno::ESTALE => lose(&mut path, &level, visitor)?,
+                    _ => return Err(Error::io("come back to", &path, &errno.into())),
+                }
+            }
             continue;
         };
         let name = OsStr::from_bytes(name.to_bytes());
@@ -104,8 +114,8 @@ pub(super) fn walk(root: &Path, visitor: &mut impl Visit) -> Result<()> {
         let failed = |errno: Errno| Error::io("open", &path, &errno.into());
         let fd = match openat(descent.dir(), name, PATH, Mode::empty()) {
             Ok(fd) => fd,
-            // Removed since it was listed.
             Err(Errno::ENOENT) => {
+                visitor.vanished(&path);
                 path.pop();
                 continue;
             }
@@ -116,14 +126,36 @@ pub(super) fn walk(root: &Path, visitor: &mut impl Visit) -> Result<()> {
         if stat.st_dev != device {
             path.pop();
         } else if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
-            let dir = open_below(&fd, OsStr::new("."), LIST).map_err(failed)?;
-            levels.push(Level::of(&dir, stat).map_err(failed)?);
-            descent.enter(name, dir).map_err(failed)?;
-            visitor.enter(&Found::new(&path, descent.dir(), &stat))?;
+            let opened = open_below(&fd, OsStr::new("."), LIST);
+            match opened.and_then(|dir| Ok((Level::of(&dir, stat)?, dir))) {
+                Ok((level, dir)) => {
+                    levels.push(level);
+                    descent.enter(name, dir).map_err(failed)?;
+                    visitor.enter(&Found::new(&path, descent.dir(), &stat))?;
+                }
+                // Removed: a directory that is no more cannot be listed.
+                Err(Errno::ENOENT | Errno::ESTALE) => {
+                    visitor.vanished(&path);
+                    path.pop();
+                }
+                Err(errno) => return Err(failed(errno)),
+            }
         } else {
             visitor.visit(&Found::new(&path, &fd, &stat))?;
             path.pop();
         }
     }
+    Ok(())
+}
+
+/// Gives up a directory, with all that was still to be looked at in it.
+fn lose(path: &mut PathBuf, level: &Level, visitor: &mut impl Visit) -> Result<()> {
+    for name in level.left.iter().rev() {
+        path.push(OsStr::from_bytes(name.to_bytes()));
+        visitor.vanished(path);
+        path.pop();
+    }
+    visitor.lost(path, &level.stat)?;
+    path.pop();
     Ok(())
 }

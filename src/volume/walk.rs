@@ -55,7 +55,7 @@ impl Walk<'_> {
     fn run(&mut self, top: OwnedFd) -> nix::Result<()> {
         // For each level, the directories in it that are still to be looked at.
         let mut levels = vec![self.look(&top)?];
-        let mut descent = Descent::new(top, LIST)?;
+        let mut descent = Descent::new(top, LIST)?.wherever_they_are();
         while let Some(left) = levels.last_mut() {
             let Some(name) = left.pop() else {
                 levels.pop();

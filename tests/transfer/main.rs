@@ -10,6 +10,7 @@ mod deep;
 mod ends;
 mod hostile;
 mod memory;
+mod moved;
 mod round_trip;
 mod times;
 mod too_much;

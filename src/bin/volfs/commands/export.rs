@@ -67,6 +67,11 @@ impl ExportArgs {
         for path in &exported.changed {
             log::warn!("{path:?} became shorter while it was read; its end is zeros");
         }
+        for path in &exported.vanished {
+            log::warn!(
+                "{path:?} was moved or removed before it was read; it is not in the archive under this name"
+            );
+        }
         if context.output.is_json() {
             return context.output.value(&serde_json::json!({
                 "name": name,
@@ -75,6 +80,7 @@ impl ExportArgs {
                 "bytes": exported.bytes,
                 "left_out": texts(&exported.left_out),
                 "changed": texts(&exported.changed),
+                "vanished": texts(&exported.vanished),
             }));
         }
         if !to_stdout {
