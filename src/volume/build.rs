@@ -36,8 +36,9 @@ impl<'a> Build<'a> {
     ///
     /// Three fsyncs: `volume.json`, the contents, and the directory that holds
     /// both. [`publish`](Self::publish) adds a fourth and the commit of the
-    /// row a fifth. On file systems that keep a journal the second and third
-    /// find nothing left to write.
+    /// row a fifth. All is made before the first of them, so that on file
+    /// systems that keep a journal the second and third find nothing left to
+    /// write.
     pub(super) fn new(layout: &'a Layout, row: &VolumeRow, owner: Option<Owner>) -> Result<Self> {
         let home = layout.home(Place::Tmp, row.id);
         make_dir(&home)?;
@@ -55,10 +56,20 @@ impl<'a> Build<'a> {
             gid: nix::unistd::getegid().as_raw(),
             mode: 0o755,
         });
+        let data = home.join(DATA);
+        let is_disk = match (row.kind, row.disk) {
+            (Kind::Disk, Some(disk)) => {
+                image::make(&home.join(IMAGE), disk.size, owner)?;
+                true
+            }
+            (Kind::Directory, _) | (Kind::Disk, None) => {
+                directory_contents(&data, owner)?;
+                false
+            }
+        };
         Manifest::of(row).create(&home)?;
-        match (row.kind, row.disk) {
-            (Kind::Disk, Some(disk)) => image::make(&home.join(IMAGE), disk.size, owner)?,
-            (Kind::Directory, _) | (Kind::Disk, None) => directory_contents(&home, owner)?,
+        if !is_disk {
+            sync_dir(&data)?;
         }
         sync_dir(&home)?;
         failpoint::hit("create.built");
@@ -115,14 +126,12 @@ impl Drop for Build<'_> {
     }
 }
 
-/// A directory volume is a directory.
-fn directory_contents(home: &Path, owner: Owner) -> Result<()> {
-    let data = home.join(DATA);
-    make_dir(&data)?;
+/// A directory volume is a directory. It is yet to be synced.
+fn directory_contents(data: &Path, owner: Owner) -> Result<()> {
+    make_dir(data)?;
     // Said outright: the umask or a set-group-id bit of the store's directory
     // would have their say otherwise.
-    staging::set_owner(&data, owner)?;
-    sync_dir(&data)
+    staging::set_owner(data, owner)
 }
 
 /// Makes a directory of a volume, or for one: closed to others, and without the

@@ -5,6 +5,7 @@ mod cgroup;
 mod layers;
 mod links;
 mod mounts;
+mod processes;
 mod survey;
 mod surveys;
 

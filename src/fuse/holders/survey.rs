@@ -4,15 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-
 use super::cgroup;
 use super::mounts::{MountUse, View, Wanted};
+use super::processes::{KTHREADD, KernelThreads, Question, Seen};
 use crate::fuse::node::NodeId;
 use crate::model::Slot;
 use crate::sys::node::Identity;
-use crate::sys::process::{command_of, is_kernel_thread};
-use crate::sys::procfs::{Link, Listed, Proc};
+use crate::sys::process::{command_of, is_kernel_thread, mount_namespace};
+use crate::sys::procfs::Proc;
 use crate::volume::{Hold, Holder};
 
 /// Whose bind mounts count.
@@ -55,7 +54,7 @@ impl Touched {
 }
 
 #[derive(Debug)]
-enum Use {
+pub(super) enum Use {
     /// A process has this node.
     Process { pid: i32, how: Hold, node: NodeId },
     /// A mount, and the first process that sees it.
@@ -66,10 +65,6 @@ enum Use {
     },
 }
 
-/// Kernel threads that are known to be ones. They have no working directory but
-/// the root and no files, and stay what they are (since Linux 5.19).
-pub(super) type KernelThreads = HashSet<Listed>;
-
 impl Survey {
     /// Looks at all that uses the mount with this `st_dev`; at mapped files
     /// only if asked to, which takes as long as everything else.
@@ -78,46 +73,42 @@ impl Survey {
             uses: Vec::new(),
             mappings,
         };
-        let Ok(mut proc) = Proc::open() else {
-            log::error!("who uses a volume cannot be seen without /proc");
-            return survey;
+        let mut processes = match Proc::open() {
+            Ok(mut proc) => proc.processes(),
+            Err(errno) => {
+                log::error!("who uses a volume cannot be seen without /proc: {errno}");
+                return survey;
+            }
         };
-        let processes = proc.processes();
         let known = std::mem::take(threads);
-        let own = std::process::id().cast_signed();
-        let mut namespaces = MountNamespaces::new(&proc, own, device);
-        let mut maps = Vec::new();
-        for process in processes {
-            let pid = process.pid;
-            let root = proc.identity(pid, Link::Root);
-            let mut is_thread = known.contains(&process);
-            // This process has what it serves open, and its mounts may be all
-            // that is in its mount namespace.
-            if pid != own && !is_thread {
-                let cwd = proc.identity(pid, Link::Cwd);
-                // One rule is for all of it (ptrace(2)).
-                if (&root, &cwd) == (&Err(Errno::EACCES), &Err(Errno::EACCES)) {
-                    continue;
+        // What they see, the first of them does.
+        let first = processes.iter().find(|it| it.pid == KTHREADD);
+        if first.is_some_and(|first| known.contains_key(first)) {
+            processes.retain(|process| {
+                let is_like_first = process.pid != KTHREADD && known.get(process) == Some(&true);
+                if is_like_first {
+                    threads.insert(*process, true);
                 }
-                survey.process(device, pid, Hold::WorkingDirectory, cwd.ok());
-                survey.process(device, pid, Hold::RootDirectory, root.ok());
-                let open = proc.each_open_file(pid, |file| {
-                    survey.process(device, pid, Hold::OpenFile, Some(file));
-                });
-                if mappings && proc.mappings(pid, &mut maps).is_ok() {
-                    let lines = String::from_utf8_lossy(&maps);
-                    for (device_of_it, ino) in lines.lines().filter_map(mapped_file) {
-                        if device_of_it == device {
-                            survey.node(pid, Hold::Mapping, ino);
-                        }
-                    }
+                !is_like_first
+            });
+        }
+        let question = Question {
+            device,
+            mappings,
+            own: std::process::id().cast_signed(),
+        };
+        let mut namespaces = MountNamespaces::new(device);
+        let mut kthreadd = None;
+        for mut seen in question.ask_all(&processes, &known).into_iter().flatten() {
+            survey.uses.append(&mut seen.uses);
+            if seen.is_thread {
+                let view = (seen.root, seen.namespace);
+                if seen.process.pid == KTHREADD {
+                    kthreadd = Some(view);
                 }
-                is_thread = open == Ok(0) && is_kernel_thread(pid);
+                threads.insert(seen.process, kthreadd == Some(view));
             }
-            if is_thread {
-                threads.insert(process);
-            }
-            namespaces.seen_by(&proc, pid, root.ok(), &mut survey.uses);
+            namespaces.seen_by(&seen, &mut survey.uses);
         }
         survey.date_overlays();
         survey
@@ -130,17 +121,6 @@ impl Survey {
             uses: Vec::new(),
             mappings,
         }
-    }
-
-    fn process(&mut self, device: u64, pid: i32, how: Hold, found: Option<Identity>) {
-        if let Some(found) = found.filter(|it| it.device == device) {
-            self.node(pid, how, found.ino);
-        }
-    }
-
-    fn node(&mut self, pid: i32, how: Hold, ino: u64) {
-        let node = NodeId::from_raw(ino);
-        self.uses.push(Use::Process { pid, how, node });
     }
 
     /// Every mount of one overlay shows the layers that were found for the
@@ -264,21 +244,22 @@ struct MountNamespaces {
 }
 
 impl MountNamespaces {
-    fn new(proc: &Proc, own: i32, device: u64) -> Self {
+    fn new(device: u64) -> Self {
         Self {
             device,
-            own: proc.mount_namespace(own),
+            own: mount_namespace("self"),
             mountpoints: View::of("self").mountpoints(device),
             views: HashSet::new(),
         }
     }
 
     /// Mounts that a process with this root directory sees, and none before it.
-    fn seen_by(&mut self, proc: &Proc, pid: i32, root: Option<Identity>, uses: &mut Vec<Use>) {
-        let Some(namespace) = proc.mount_namespace(pid) else {
+    fn seen_by(&mut self, seen: &Seen, uses: &mut Vec<Use>) {
+        let Some(namespace) = seen.namespace else {
             return;
         };
-        if !self.views.insert((namespace, root)) {
+        let pid = seen.process.pid;
+        if !self.views.insert((namespace, seen.root)) {
             return;
         }
         let found = View::of(&pid.to_string()).uses(self.device, &self.mountpoints);
@@ -288,15 +269,6 @@ impl MountNamespaces {
             mount,
         }));
     }
-}
-
-/// Device and inode of a line of `/proc/PID/maps` (proc_pid_maps(5)).
-fn mapped_file(line: &str) -> Option<(u64, u64)> {
-    let mut fields = line.split_ascii_whitespace().skip(3);
-    let (major, minor) = fields.next()?.split_once(':')?;
-    let hex = |text| u32::from_str_radix(text, 16).ok();
-    let ino = fields.next()?.parse().ok()?;
-    Some((libc::makedev(hex(major)?, hex(minor)?), ino))
 }
 
 pub(super) fn holder(pid: i32, how: Hold) -> Holder {

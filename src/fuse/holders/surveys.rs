@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::survey::{KernelThreads, Survey};
+use super::processes::KernelThreads;
+use super::survey::Survey;
 
 /// How many are made at a time: two who ask are served at once, on two
 /// processors; of more, those who come later share what begins next.

@@ -1,0 +1,146 @@
+//! What each process has of our mount: asked of many, with little for each.
+
+use std::collections::HashMap;
+use std::num::NonZero;
+
+use nix::errno::Errno;
+
+use super::survey::Use;
+use crate::fuse::node::NodeId;
+use crate::sys::node::Identity;
+use crate::sys::process::is_kernel_thread;
+use crate::sys::procfs::{Link, Listed, Proc};
+use crate::volume::Hold;
+
+/// Kernel threads that are known to be ones: they have no working directory but
+/// the root and no files, and stay what they are (since Linux 5.19). `true` for
+/// those that have root directory and mount namespace with the first of them,
+/// whose children they are (`kthreadd`, kernel/kthread.c).
+pub(super) type KernelThreads = HashMap<Listed, bool>;
+
+/// The process id of the first kernel thread.
+pub(super) const KTHREADD: i32 = 2;
+
+/// From so many processes on each further thread has as many to look at.
+const A_SLICE: usize = 256;
+
+/// The most threads that look at processes.
+const MOST_THREADS: usize = 4;
+
+/// What a process is looked at for.
+#[derive(Clone, Copy)]
+pub(super) struct Question {
+    /// `st_dev` of the mount.
+    pub(super) device: u64,
+    /// Also for mapped files.
+    pub(super) mappings: bool,
+    /// This process.
+    pub(super) own: i32,
+}
+
+/// What a process has.
+pub(super) struct Seen {
+    pub(super) process: Listed,
+    /// What of the mount.
+    pub(super) uses: Vec<Use>,
+    pub(super) is_thread: bool,
+    pub(super) root: Option<Identity>,
+    pub(super) namespace: Option<u64>,
+}
+
+impl Question {
+    /// Asks all `processes`, on several processors if they are many. `None` for
+    /// those that may not be looked at.
+    pub(super) fn ask_all(self, processes: &[Listed], known: &KernelThreads) -> Vec<Option<Seen>> {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = processors.min(MOST_THREADS).min(processes.len() / A_SLICE);
+        if threads < 2 {
+            return self.ask(processes, known);
+        }
+        let ask = |slice| move || self.ask(slice, known);
+        std::thread::scope(|scope| {
+            let slices = processes.chunks(processes.len().div_ceil(threads));
+            // One that cannot be had is done without.
+            let asked: Vec<_> = slices
+                .map(|slice| {
+                    let thread = std::thread::Builder::new();
+                    (slice, thread.spawn_scoped(scope, ask(slice)))
+                })
+                .collect();
+            let answers = asked.into_iter().flat_map(|(slice, thread)| {
+                let answer = thread.ok().and_then(|thread| thread.join().ok());
+                answer.unwrap_or_else(|| self.ask(slice, known))
+            });
+            answers.collect()
+        })
+    }
+
+    fn ask(self, processes: &[Listed], known: &KernelThreads) -> Vec<Option<Seen>> {
+        let Ok(mut proc) = Proc::open() else {
+            return Vec::new();
+        };
+        let mut maps = Vec::new();
+        let mut each = |process: &Listed| {
+            self.ask_one(&mut proc, &mut maps, *process, known.contains_key(process))
+        };
+        processes.iter().map(&mut each).collect()
+    }
+
+    fn ask_one(
+        self,
+        proc: &mut Proc,
+        maps: &mut Vec<u8>,
+        process: Listed,
+        mut is_thread: bool,
+    ) -> Option<Seen> {
+        let pid = process.pid;
+        let mut uses = Vec::new();
+        let root = proc.identity(pid, Link::Root);
+        // This process has what it serves open, and its mounts may be all that
+        // is in its mount namespace.
+        if pid != self.own && !is_thread {
+            let cwd = proc.identity(pid, Link::Cwd);
+            // One rule is for all of it (ptrace(2)).
+            if (&root, &cwd) == (&Err(Errno::EACCES), &Err(Errno::EACCES)) {
+                return None;
+            }
+            let mut add = |how, (device, ino): (u64, u64)| {
+                if device == self.device {
+                    let node = NodeId::from_raw(ino);
+                    uses.push(Use::Process { pid, how, node });
+                }
+            };
+            if let Ok(cwd) = cwd {
+                add(Hold::WorkingDirectory, (cwd.device, cwd.ino));
+            }
+            if let Ok(root) = root {
+                add(Hold::RootDirectory, (root.device, root.ino));
+            }
+            let open = proc.each_open_file(pid, |file| {
+                add(Hold::OpenFile, (file.device, file.ino));
+            });
+            if self.mappings && proc.mappings(pid, maps).is_ok() {
+                let lines = String::from_utf8_lossy(maps);
+                let mapped = lines.lines().filter_map(mapped_file);
+                mapped.for_each(|file| add(Hold::Mapping, file));
+            }
+            is_thread = open == Ok(0) && is_kernel_thread(pid);
+        }
+        Some(Seen {
+            process,
+            uses,
+            is_thread,
+            root: root.ok(),
+            namespace: proc.mount_namespace(pid),
+        })
+    }
+}
+
+/// Device and inode of a line of `/proc/PID/maps` (proc_pid_maps(5)).
+fn mapped_file(line: &str) -> Option<(u64, u64)> {
+    let mut fields = line.split_ascii_whitespace().skip(3);
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let hex = |text| u32::from_str_radix(text, 16).ok();
+    let ino = fields.next()?.parse().ok()?;
+    Some((libc::makedev(hex(major)?, hex(minor)?), ino))
+}
