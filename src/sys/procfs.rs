@@ -79,6 +79,20 @@ impl Proc {
         found
     }
 
+    /// The other threads of a process. Each can be asked for as processes are,
+    /// though it is not listed as one.
+    pub fn other_threads(&self, pid: i32) -> Vec<i32> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let threads = with_path(pid, "task", |path| {
+            openat(&self.dir, path, flags, Mode::empty())
+        });
+        let names = threads.and_then(dir::names).unwrap_or_default();
+        let ids = names
+            .iter()
+            .filter_map(|name| name.to_str().ok()?.parse().ok());
+        ids.filter(|&id| id != pid).collect()
+    }
+
     /// What a link leads to, as the kernel has it cached.
     ///
     /// # Errors

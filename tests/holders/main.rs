@@ -166,6 +166,27 @@ fn an_open_file_a_mapped_one_and_a_process_that_has_exited() {
     }
 }
 
+/// The first thread of a process has ended, which then has nothing; another one
+/// goes on.
+#[test]
+fn a_process_whose_first_thread_has_ended() {
+    let mount = Mount::new();
+    let volume = mount.volume("v");
+    let script = "import ctypes; libc = ctypes.CDLL(None)\n\
+                  import threading; threading.Thread(target=libc.pause).start()\n\
+                  libc.pthread_exit(None)";
+    let mut python = Command::new("python3");
+    let guest = Guest::start(python.args(["-c", script]).current_dir(&volume));
+    let stat = || fs::read_to_string(format!("/proc/{}/stat", guest.pid())).unwrap();
+    wait_for("its first thread has ended", || stat().contains(") Z "));
+    let found = mount.volfs().holders("v");
+    assert_eq!(how(&found), ["working-directory"]);
+    assert_eq!(found[0]["pid"], guest.pid());
+    assert_refused(&mount, "v", &["its working directory"]);
+    drop(guest);
+    assert_free(&mount, "v");
+}
+
 #[test]
 fn a_sandbox_that_has_the_volume_bound() {
     let _in_turn = NAMESPACES.read();

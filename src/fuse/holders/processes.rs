@@ -41,6 +41,8 @@ pub(super) struct Question {
 /// What a process has.
 pub(super) struct Seen {
     pub(super) process: Listed,
+    /// By what id `/proc` has what the process has.
+    pub(super) at: i32,
     /// What of the mount.
     pub(super) uses: Vec<Use>,
     pub(super) is_thread: bool,
@@ -94,12 +96,19 @@ impl Question {
         mut is_thread: bool,
     ) -> Option<Seen> {
         let pid = process.pid;
+        let mut at = pid;
         let mut uses = Vec::new();
-        let root = proc.identity(pid, Link::Root);
+        let mut root = proc.identity(pid, Link::Root);
+        // Its first thread has ended and has nothing any more; others may go on.
+        if root == Err(Errno::ENOENT) {
+            let others = proc.other_threads(pid).into_iter();
+            let mut going_on = others.map(|id| (id, proc.identity(id, Link::Root)));
+            (at, root) = going_on.find(|(_, root)| root.is_ok())?;
+        }
         // This process has what it serves open, and its mounts may be all that
         // is in its mount namespace.
         if pid != self.own && !is_thread {
-            let cwd = proc.identity(pid, Link::Cwd);
+            let cwd = proc.identity(at, Link::Cwd);
             // One rule is for all of it (ptrace(2)).
             if (&root, &cwd) == (&Err(Errno::EACCES), &Err(Errno::EACCES)) {
                 return None;
@@ -116,10 +125,10 @@ impl Question {
             if let Ok(root) = root {
                 add(Hold::RootDirectory, (root.device, root.ino));
             }
-            let open = proc.each_open_file(pid, |file| {
+            let open = proc.each_open_file(at, |file| {
                 add(Hold::OpenFile, (file.device, file.ino));
             });
-            if self.mappings && proc.mappings(pid, maps).is_ok() {
+            if self.mappings && proc.mappings(at, maps).is_ok() {
                 let lines = String::from_utf8_lossy(maps);
                 let mapped = lines.lines().filter_map(mapped_file);
                 mapped.for_each(|file| add(Hold::Mapping, file));
@@ -128,10 +137,11 @@ impl Question {
         }
         Some(Seen {
             process,
+            at,
             uses,
             is_thread,
             root: root.ok(),
-            namespace: proc.mount_namespace(pid),
+            namespace: proc.mount_namespace(at),
         })
     }
 }

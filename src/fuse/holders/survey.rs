@@ -262,7 +262,7 @@ impl MountNamespaces {
         if !self.views.insert((namespace, seen.root)) {
             return;
         }
-        let found = View::of(&pid.to_string()).uses(self.device, &self.mountpoints);
+        let found = View::of(&seen.at.to_string()).uses(self.device, &self.mountpoints);
         uses.extend(found.into_iter().map(|mount| Use::Mount {
             pid,
             in_own_namespace: self.own == Some(namespace),
