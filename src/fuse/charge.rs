@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::FileStat;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{OpError, OpResult};
@@ -29,7 +28,8 @@ const SHARDS: usize = 1024;
 /// inside the file, exclusive for what may change its size or take its last
 /// name. Held over the host call that does it, for that reason.
 ///
-/// Lock order: this, then open files, then the account. Never two of these.
+/// Lock order: those of directories ([`DirLocks`](super::naming::DirLocks)), this,
+/// then open files, then the account. Never two of these.
 pub(super) struct SizeLocks {
     shards: Box<[RwLock<()>]>,
 }
@@ -73,6 +73,8 @@ pub(super) struct Removing<'a> {
     volume: &'a Volume,
     node: NodeId,
     fd: OwnedFd,
+    /// What the account has of it.
+    known: Inode,
     charging: Charging,
     _lock: RwLockWriteGuard<'a, ()>,
 }
@@ -89,20 +91,6 @@ impl FileSystem {
             self.live.share(volume);
         }
         Ok(self.store.mark_dirty(volume)?)
-    }
-
-    /// Room for one more inode.
-    pub(super) fn room_for<'a>(
-        &self,
-        volume: &'a Volume,
-        inode: Inode,
-    ) -> OpResult<Reservation<'a>> {
-        self.about_to_change(volume)?;
-        let charge = charge(inode);
-        volume
-            .account()
-            .reserve(charge.bytes, charge.inodes)
-            .map_err(OpError::OverQuota)
     }
 
     /// Locks a file for a change of its size.
@@ -161,7 +149,8 @@ impl FileSystem {
     }
 
     /// An inode is about to lose a name, which may be its last. Takes its lock,
-    /// and sees to it that a successor finds it while it is open.
+    /// and sees to it that a successor finds it while it is open. A directory's
+    /// names are [locked](Self::naming).
     pub(super) fn about_to_remove<'a>(
         &'a self,
         volume: &'a Volume,
@@ -192,6 +181,7 @@ impl FileSystem {
             volume,
             node,
             fd,
+            known,
             charging,
             _lock: lock,
         })
@@ -204,16 +194,23 @@ impl FileSystem {
             volume,
             node,
             fd,
+            known,
             charging,
             _lock,
         } = removing;
         match node::stat(&fd) {
             // A directory has no other name; btrfs leaves its link count at 1.
-            Ok(stat) if stat.st_nlink == 0 || Inode::of(&stat) == Inode::Directory => {
+            Ok(stat) if stat.st_nlink == 0 || known.is_directory() => {
                 if !self.handles.unlinked(node) {
-                    self.give_back(volume, &stat, &fd, &charging);
+                    // ext4_rmdir (fs/ext4/namei.c) sets the size of a directory to 0.
+                    let inode = if known.is_directory() {
+                        known
+                    } else {
+                        Inode::of(&stat)
+                    };
+                    self.give_back(volume, inode, &fd, &charging);
                 }
-                if Inode::of(&stat) == Inode::Directory {
+                if known.is_directory() {
                     self.dir_cache.remove(node);
                 }
                 let mut attr = Attr::from_host(node, &stat);
@@ -239,11 +236,10 @@ impl FileSystem {
     pub(super) fn give_back(
         &self,
         volume: &Volume,
-        stat: &FileStat,
+        inode: Inode,
         fd: impl AsFd,
         charging: &Charging,
     ) {
-        let inode = Inode::of(stat);
         let charge = charge(inode);
         charging.becomes(Usage::default());
         volume.account().release(charge.bytes, charge.inodes);

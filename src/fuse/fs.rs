@@ -32,6 +32,7 @@ use super::host::Host;
 use super::kernel::Kernel;
 use super::last_error::LastErrors;
 use super::live::Live;
+use super::naming::DirLocks;
 use super::node::{Generation, HostIno, NodeId};
 use super::nodes::{NodeTable, Place, Way};
 use super::options::MountOptions;
@@ -57,6 +58,7 @@ pub struct FileSystem {
     pub(super) last_errors: LastErrors,
     pub(super) open_texts: OpenTexts,
     pub(super) size_locks: SizeLocks,
+    pub(super) dir_locks: DirLocks,
     pub(super) dir_cache: DirCache,
     pub(super) counting: Counting,
     /// Volumes that got their first limit during this mount.
@@ -114,6 +116,7 @@ impl FileSystem {
             last_errors: LastErrors::default(),
             open_texts: OpenTexts::new(live.first_handle()),
             size_locks: SizeLocks::default(),
+            dir_locks: DirLocks::default(),
             dir_cache: DirCache::default(),
             counting: Counting::default(),
             stale_caches: RwLock::default(),

@@ -31,6 +31,7 @@ mod live;
 pub mod mount;
 mod mounted_volumes;
 pub mod mountinfo;
+mod naming;
 pub mod node;
 mod nodes;
 mod observer;

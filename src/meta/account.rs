@@ -5,13 +5,17 @@
 //! [`super::charge`].
 
 mod mirror;
+mod reservation;
+mod turns;
 
 use std::fmt;
 use std::sync::OnceLock;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 pub use self::mirror::{Change, Mirror};
+pub use self::reservation::Reservation;
+use self::turns::Turns;
 use super::crossing::Crossing;
 use super::quota::BLOCK;
 use crate::model::{Bytes, Limits, Timestamp, Usage};
@@ -22,6 +26,11 @@ use crate::model::{Bytes, Limits, Timestamp, Usage};
 /// that no number of racing writers exceeds a limit, and what fits beside
 /// them is never refused.
 ///
+/// A name is reserved more than it will mostly take, for a moment: how far its
+/// directory grows is known afterwards. Nothing is refused because of that. Who
+/// would have room but for such reservations waits for their end, and no new
+/// ones are made before it is served.
+///
 /// Lowering a limit below what is used is allowed: growth then fails until
 /// usage is below it; giving back always works.
 #[derive(Debug)]
@@ -29,6 +38,8 @@ pub struct Account {
     // One mutex and not two atomics: bytes and inodes are granted together or
     // not at all, and exactly. Held for a few additions, never over a call.
     state: Mutex<State>,
+    // Somebody waits, and what it waits for may have changed.
+    changed: Condvar,
     // Told of changes with the state locked.
     mirror: OnceLock<Box<dyn Mirror>>,
 }
@@ -37,6 +48,9 @@ pub struct Account {
 struct State {
     used: Usage,
     reserved: Usage,
+    // Of that, what will mostly be given back in a moment.
+    passing: Usage,
+    turns: Turns,
     limits: Limits,
     trusted: bool,
     // How far the bytes and the inodes are, and what they have crossed that
@@ -107,15 +121,6 @@ impl fmt::Display for OverLimit {
 
 impl std::error::Error for OverLimit {}
 
-/// Room that was granted and is not used yet. What is not committed when it
-/// is dropped is given back.
-#[derive(Debug)]
-#[must_use = "a reservation that is dropped is given back"]
-pub struct Reservation<'a> {
-    account: &'a Account,
-    amount: Usage,
-}
-
 impl Account {
     /// An account that starts at `used`.
     #[must_use]
@@ -124,12 +129,15 @@ impl Account {
             state: Mutex::new(State {
                 used,
                 reserved: Usage::default(),
+                passing: Usage::default(),
+                turns: Turns::default(),
                 limits,
                 trusted: true,
                 bytes: Crossing::at(used.bytes.0, limits.bytes.map(|bytes| bytes.0)),
                 inodes: Crossing::at(used.inodes, limits.inodes_in_force()),
                 crossed: Vec::new(),
             }),
+            changed: Condvar::new(),
             mirror: OnceLock::new(),
         }
     }
@@ -180,6 +188,7 @@ impl Account {
             .inodes
             .set_limit(used.inodes, limits.inodes_in_force());
         state.note(Resource::Inodes, crossed);
+        self.wake(&state);
     }
 
     /// What has been crossed since the last call, oldest first.
@@ -201,34 +210,97 @@ impl Account {
     /// # Errors
     /// [`OverLimit`]; nothing has changed then.
     pub fn reserve(&self, bytes: Bytes, inodes: u64) -> Result<Reservation<'_>, OverLimit> {
-        let amount = Usage { bytes, inodes };
-        let mut state = self.state.lock();
-        state.check(amount)?;
-        state.reserved = sum(state.reserved, amount);
+        self.grant(Usage { bytes, inodes }, false)
+    }
+
+    /// As [`reserve`](Self::reserve), of more than will mostly be used: others
+    /// wait until that is known. Whoever holds it must not wait for a lock that
+    /// somebody holds while reserving.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub fn reserve_passing(&self, bytes: Bytes, inodes: u64) -> Result<Reservation<'_>, OverLimit> {
+        self.grant(Usage { bytes, inodes }, true)
+    }
+
+    fn grant(&self, amount: Usage, passing: bool) -> Result<Reservation<'_>, OverLimit> {
+        self.in_turn(passing, |state| {
+            let all = sum(state.used, state.reserved);
+            match state.check(amount, all) {
+                Ok(()) => {
+                    state.reserved = sum(state.reserved, amount);
+                    if passing {
+                        state.passing = sum(state.passing, amount);
+                    }
+                    Some(Ok(()))
+                }
+                Err(over) if state.passing == Usage::default() => Some(Err(over)),
+                Err(_) => match state.check(amount, less(all, state.passing)) {
+                    Ok(()) => None,
+                    Err(over) => Some(Err(over)),
+                },
+            }
+        })?;
         Ok(Reservation {
             account: self,
             amount,
+            passing,
         })
     }
 
     /// As many whole blocks of `bytes` (a multiple of [`BLOCK`]) as fit, maybe
     /// none: for a write that does what a full disk would let it do.
     pub fn reserve_up_to(&self, bytes: Bytes) -> Reservation<'_> {
-        let mut state = self.state.lock();
-        let room = state.room_bytes();
-        let granted = if bytes.0 <= room {
-            bytes.0
-        } else {
-            room - room % BLOCK
-        };
-        let amount = Usage {
-            bytes: Bytes(granted),
-            inodes: 0,
-        };
-        state.reserved = sum(state.reserved, amount);
+        let amount = self.in_turn(false, |state| {
+            let room = state.room_bytes();
+            let granted = if bytes.0 <= room {
+                bytes.0
+            } else if state.passing.bytes > Bytes(0) {
+                return None;
+            } else {
+                room - room % BLOCK
+            };
+            let amount = Usage {
+                bytes: Bytes(granted),
+                inodes: 0,
+            };
+            state.reserved = sum(state.reserved, amount);
+            Some(amount)
+        });
         Reservation {
             account: self,
             amount,
+            passing: false,
+        }
+    }
+
+    /// Runs `decide`, and again when something has changed, until it has
+    /// decided. What it decides at once need not wait for others, unless it is
+    /// `passing`: of those none begins while others wait for the end of some.
+    fn in_turn<T>(&self, passing: bool, decide: impl Fn(&mut State) -> Option<T>) -> T {
+        let mut state = self.state.lock();
+        if !(passing && state.turns.any_waits())
+            && let Some(decided) = decide(&mut state)
+        {
+            return decided;
+        }
+        let turn = state.turns.take();
+        loop {
+            if state.turns.is(turn)
+                && let Some(decided) = decide(&mut state)
+            {
+                state.turns.end();
+                self.wake(&state);
+                return decided;
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Something has changed: whoever waits looks again.
+    fn wake(&self, state: &State) {
+        if state.turns.any_waits() {
+            self.changed.notify_all();
         }
     }
 
@@ -251,6 +323,7 @@ impl Account {
             Change::Distrusted
         };
         self.tell(&state, change);
+        self.wake(&state);
     }
 
     /// What was charged `old` bytes is charged `new` from now on, whatever the
@@ -260,7 +333,7 @@ impl Account {
         let mut state = self.state.lock();
         if let Some(mut reserved) = reserved {
             let granted = std::mem::take(&mut reserved.amount);
-            state.give_back(granted);
+            state.give_back(granted, reserved.passing);
         }
         let bytes = state.used.bytes.0.saturating_add(new.0).checked_sub(old.0);
         state.trusted &= bytes.is_some();
@@ -272,6 +345,7 @@ impl Account {
             Change::Distrusted
         };
         self.tell(&state, change);
+        self.wake(&state);
     }
 
     /// Replaces the usage by what a count found, and trusts it again.
@@ -281,6 +355,7 @@ impl Account {
         state.trusted = true;
         state.see();
         self.tell(&state, Change::Counted);
+        self.wake(&state);
     }
 
     /// Whether no contradiction has been seen since the last count.
@@ -296,23 +371,26 @@ impl Account {
         self.tell(&state, Change::Distrusted);
     }
 
-    fn settle(&self, reserved: Usage, used: Usage) {
+    fn settle(&self, (reserved, passing): (Usage, bool), used: Usage) {
         let mut state = self.state.lock();
-        state.give_back(reserved);
+        state.give_back(reserved, passing);
         if used != Usage::default() {
             state.used = sum(state.used, used);
             state.see();
             self.tell(&state, Change::Moved);
         }
+        self.wake(&state);
     }
 }
 
 impl State {
     /// Takes a reservation off.
-    fn give_back(&mut self, reserved: Usage) {
+    fn give_back(&mut self, reserved: Usage, passing: bool) {
         // Cannot wrap: a reservation gives back what it has taken, once.
-        self.reserved.bytes.0 -= reserved.bytes.0;
-        self.reserved.inodes -= reserved.inodes;
+        self.reserved = less(self.reserved, reserved);
+        if passing {
+            self.passing = less(self.passing, reserved);
+        }
     }
 
     /// Use has changed. Four comparisons when nothing is crossed.
@@ -346,8 +424,8 @@ impl State {
         });
     }
 
-    fn check(&self, amount: Usage) -> Result<(), OverLimit> {
-        let taken = sum(self.used, self.reserved);
+    /// Whether `amount` fits when so much is `taken`.
+    fn check(&self, amount: Usage, taken: Usage) -> Result<(), OverLimit> {
         let fits = |limit: Option<u64>, taken: u64, asked: u64, resource| match limit {
             Some(limit) if asked > limit.saturating_sub(taken) => Err(OverLimit {
                 resource,
@@ -384,36 +462,11 @@ const fn sum(a: Usage, b: Usage) -> Usage {
     }
 }
 
-impl Reservation<'_> {
-    /// What was granted.
-    #[must_use]
-    pub const fn amount(&self) -> Usage {
-        self.amount
-    }
-
-    /// All of it has been used.
-    pub fn commit(self) {
-        let amount = self.amount;
-        self.commit_part(amount.bytes, amount.inodes);
-    }
-
-    /// This much of it has been used (more than was granted counts as what was
-    /// granted); the rest is given back.
-    pub fn commit_part(mut self, bytes: Bytes, inodes: u64) {
-        let granted = std::mem::take(&mut self.amount);
-        let used = Usage {
-            bytes: bytes.min(granted.bytes),
-            inodes: inodes.min(granted.inodes),
-        };
-        self.account.settle(granted, used);
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        if self.amount != Usage::default() {
-            self.account.settle(self.amount, Usage::default());
-        }
+/// `b` is a part of `a`.
+const fn less(a: Usage, b: Usage) -> Usage {
+    Usage {
+        bytes: Bytes(a.bytes.0 - b.bytes.0),
+        inodes: a.inodes - b.inodes,
     }
 }
 

@@ -7,6 +7,7 @@ mod account;
 mod catalogue;
 mod change;
 mod crossing;
+mod dir_growth;
 mod error;
 mod load;
 mod quota;
@@ -18,6 +19,9 @@ pub use account::{
 };
 pub use catalogue::Catalogue;
 pub use change::UsageRow;
+pub use dir_growth::DirGrowth;
 pub use error::{Error, Result};
-pub use quota::{ATTRIBUTES_MOST, BLOCK, Inode, charge, grow, round_up};
+pub use quota::{
+    ATTRIBUTES_MOST, BLOCK, Inode, charge, directory_bytes, grow, root_bytes, round_up,
+};
 pub use row::{DiskRow, State, VolumeRow};

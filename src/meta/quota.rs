@@ -24,8 +24,12 @@ pub enum Inode {
         /// `st_size`.
         size: u64,
     },
-    /// A directory, whatever it holds.
-    Directory,
+    /// A directory of this size in bytes on the host: what its names take,
+    /// and what it once took where the file system keeps that.
+    Directory {
+        /// `st_size`.
+        size: u64,
+    },
     /// A symbolic link, fifo, socket or device node.
     Other,
 }
@@ -38,9 +42,17 @@ impl Inode {
             SFlag::S_IFREG => Self::File {
                 size: stat.st_size.unsigned_abs(),
             },
-            SFlag::S_IFDIR => Self::Directory,
+            SFlag::S_IFDIR => Self::Directory {
+                size: stat.st_size.unsigned_abs(),
+            },
             _ => Self::Other,
         }
+    }
+
+    /// Whether it is a directory.
+    #[must_use]
+    pub const fn is_directory(self) -> bool {
+        matches!(self, Self::Directory { .. })
     }
 }
 
@@ -49,13 +61,28 @@ impl Inode {
 pub const fn charge(inode: Inode) -> Usage {
     let bytes = match inode {
         Inode::File { size } => round_up(size),
-        Inode::Directory => BLOCK,
+        Inode::Directory { size } => directory_bytes(size),
         Inode::Other => 0,
     };
     Usage {
         bytes: Bytes(bytes),
         inodes: 1,
     }
+}
+
+/// The bytes charged for a directory of `size` bytes: at least one block, as
+/// some file systems have small directories in the inode, and some say 0.
+#[must_use]
+pub const fn directory_bytes(size: u64) -> u64 {
+    let bytes = round_up(size);
+    if bytes < BLOCK { BLOCK } else { bytes }
+}
+
+/// The bytes charged for the root directory of a volume, which is `size` bytes
+/// large: its first block, and its inode, are not the volume's.
+#[must_use]
+pub const fn root_bytes(size: u64) -> u64 {
+    directory_bytes(size) - BLOCK
 }
 
 /// The bytes charged for a file of `size` bytes. A size in the last partial
@@ -87,7 +114,10 @@ mod tests {
         for (size, charged) in [(0, 0), (1, 4096), (4096, 4096), (4097, 8192)] {
             assert_eq!(bytes(Inode::File { size }), charged);
         }
-        assert_eq!(bytes(Inode::Directory), 4096);
+        for (size, charged) in [(0, 4096), (6, 4096), (4096, 4096), (4097, 8192)] {
+            assert_eq!(bytes(Inode::Directory { size }), charged);
+            assert_eq!(root_bytes(size), charged - 4096);
+        }
         assert_eq!(bytes(Inode::Other), 0);
         assert_eq!(charge(Inode::Other).inodes, 1);
     }

@@ -60,13 +60,18 @@ CREATE TABLE setting (
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
+    // Directories are charged their sizes; they were charged 4 KiB each. What is
+    // not known to be exact is counted before it grows.
+    "
+UPDATE volume SET usage_clean = 0 WHERE kind = 'directory';
+",
 ];
 
 /// The first version whose programs can use a catalogue of the last: it has all
 /// that they know, and nothing that they must say. A live upgrade to a program of
 /// the last one has a way back to these. To be raised by a step that adds more
-/// than tables, and columns with a default.
-const USABLE_BY: u32 = 1;
+/// than tables, and columns with a default, or changes what the values mean.
+const USABLE_BY: u32 = 3;
 
 /// In the file the version is the lower half of `user_version`, and by which it
 /// can be used the upper; 0 there is no other.

@@ -4,7 +4,9 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use super::{Result, check};
+use nix::fcntl::OFlag;
+
+use super::{Result, check, node};
 
 /// One entry of a directory (`struct linux_dirent64`).
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +65,17 @@ pub fn names(fd: impl AsFd) -> Result<Vec<CString>> {
         // OK to drop: a name ends at its first NUL.
         names.extend(named.filter_map(|name| CString::new(name).ok()));
     }
+}
+
+/// The lengths of the names in the directory of `fd` (`O_PATH`), with `.` and
+/// `..`.
+///
+/// # Errors
+/// As `open(2)` and `getdents64(2)`.
+pub fn name_lengths(fd: impl AsFd) -> Result<impl Iterator<Item = usize>> {
+    let opened = node::reopen(fd, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    let lengths = names(opened)?.into_iter().map(|name| name.count_bytes());
+    Ok(lengths.chain([".".len(), "..".len()]))
 }
 
 /// The entries in a filled buffer.

@@ -9,6 +9,7 @@ pub mod creds;
 pub mod descent;
 pub mod dir;
 pub mod ext4;
+pub mod filesystem;
 pub mod handle;
 pub mod loopdev;
 pub mod memory;

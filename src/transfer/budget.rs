@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::meta::{Account, Inode, charge, round_up};
+use crate::meta::{Account, Inode, charge, directory_bytes, round_up};
 use crate::model::{Bytes, Limits, Usage};
 use crate::volume::{Error, Result};
 
@@ -64,6 +64,14 @@ impl Budget {
                 why: over.to_string(),
             }),
         }
+    }
+
+    /// A directory that was `old` bytes large is `new`.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`].
+    pub(super) fn resize_directory(&self, old: u64, new: u64, path: &Path) -> Result<()> {
+        self.resize(directory_bytes(old), directory_bytes(new), path)
     }
 
     /// What was charged is removed again.

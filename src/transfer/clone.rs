@@ -173,7 +173,7 @@ impl Visit for Cloner<'_> {
             return Ok(());
         }
         let failed = |errno: Errno| found.failed("create", errno);
-        self.budget.take(Inode::Directory, found.path)?;
+        self.budget.take(Inode::Directory { size: 0 }, found.path)?;
         let made = make::directory(self.into.dir(), found.name()).map_err(failed)?;
         self.into.enter(found.name(), made).map_err(failed)
     }
@@ -182,15 +182,18 @@ impl Visit for Cloner<'_> {
         let failed = |errno: Errno| found.failed("come back from", errno);
         // Its owner may be kept from it when it has them.
         let left = self.into.leave().map_err(failed)?;
-        // Now, as what was made in it has changed its time.
-        match left {
-            Some((dir, _)) => self.give_attributes(found, &dir),
+        let dir = match left {
+            Some((dir, _)) => dir,
             None => {
                 let root = self.into.dir().try_clone();
-                let root = root.map_err(|e| Error::io("open", &self.root, &e))?;
-                self.give_attributes(found, &root)
+                root.map_err(|e| Error::io("open", &self.root, &e))?
             }
-        }
+        };
+        // What it takes with all its names; of the root what is beyond a block.
+        let filled = node::stat(&dir).map_err(failed)?.st_size.unsigned_abs();
+        self.budget.resize_directory(0, filled, found.path)?;
+        // Now, as what was made in it has changed its time.
+        self.give_attributes(found, &dir)
     }
 
     fn vanished(&mut self, _path: &Path) {}

@@ -36,6 +36,12 @@ impl Filling {
         !Mode::from_bits_truncate(self.before.st_mode).contains(Mode::S_IWUSR | Mode::S_IXUSR)
     }
 
+    /// Its size before and now.
+    pub(super) fn sizes(&self) -> nix::Result<(u64, u64)> {
+        let size = |stat: &FileStat| stat.st_size.unsigned_abs();
+        Ok((size(&self.before), size(&stat(&self.fd)?)))
+    }
+
     /// Puts back what it was.
     pub(super) fn leave(&self) -> nix::Result<()> {
         let before = &self.before;

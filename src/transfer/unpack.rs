@@ -76,6 +76,7 @@ impl Unpacker {
             lenient: !nix::unistd::geteuid().is_root(),
         };
         let root_fd = unpacker.root_fd()?;
+        unpacker.charge_new(&root_fd, Path::new(""))?;
         unpacker.give(&root_fd, &implied(), Path::new(""))?;
         Ok(unpacker)
     }
@@ -146,7 +147,8 @@ impl Unpacker {
                     return Ok(Some(there));
                 }
                 let made = self.replace(dir, name, path, || make::directory(dir, name))?;
-                self.budget.take(Inode::Directory, path)?;
+                self.budget.take(Inode::Directory { size: 0 }, path)?;
+                self.charge_new(&made, path)?;
                 return Ok(Some(made));
             }
             Kind::File => {
@@ -216,7 +218,7 @@ impl Unpacker {
         }
         let there = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
         let inode = Inode::of(&there);
-        if inode == Inode::Directory {
+        if inode.is_directory() {
             unlinkat(dir, name, UnlinkatFlags::RemoveDir).map_err(|errno| match errno {
                 Errno::ENOTEMPTY | Errno::EEXIST => refused(
                     path,
@@ -228,7 +230,7 @@ impl Unpacker {
         } else {
             unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).map_err(failed)?;
         }
-        if inode == Inode::Directory || there.st_nlink <= 1 {
+        if inode.is_directory() || there.st_nlink <= 1 {
             self.budget.give_back(inode);
         }
         make().map_err(failed)
@@ -268,10 +270,12 @@ impl Unpacker {
             let name = name.as_os_str();
             dir = match open_beneath(&dir, name, DIR, Mode::empty()) {
                 Err(Errno::ENOENT) => {
-                    self.budget.take(Inode::Directory, &so_far)?;
+                    self.budget.take(Inode::Directory { size: 0 }, &so_far)?;
                     let above = Filling::new(dir, Path::new("")).map_err(failed)?;
                     let made = make::directory(&above.fd, name).map_err(failed)?;
+                    self.charge_new(&made, &so_far)?;
                     self.give(&made, &implied(), &so_far)?;
+                    self.charge(&above, &so_far)?;
                     above.leave().map_err(failed)?;
                     made
                 }
@@ -286,8 +290,23 @@ impl Unpacker {
         let Some(last) = self.last.take() else {
             return Ok(());
         };
+        self.charge(&last, &last.path)?;
         let left = last.leave();
         left.map_err(|e| Error::io("set the time of", &last.path, &e.into()))
+    }
+
+    /// What a new directory takes that is larger than others is charged.
+    fn charge_new(&self, made: &OwnedFd, path: &Path) -> Result<()> {
+        let size = node::stat(made).map_err(|e| Error::io("look at", path, &e.into()))?;
+        self.budget
+            .resize_directory(0, size.st_size.unsigned_abs(), path)
+    }
+
+    /// What the names in a directory take is charged.
+    fn charge(&self, filled: &Filling, path: &Path) -> Result<()> {
+        let sizes = filled.sizes();
+        let (before, now) = sizes.map_err(|e| Error::io("look at", path, &e.into()))?;
+        self.budget.resize_directory(before, now, path)
     }
 
     fn give(&mut self, fd: &OwnedFd, attributes: &Attributes, path: &Path) -> Result<()> {

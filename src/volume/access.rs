@@ -22,6 +22,7 @@ impl Store {
             lease,
             &self.files_gate,
             self.dir().to_owned(),
+            self.dir_growth(),
             self.is_read_only(),
         );
         match volume.kind {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -28,8 +28,9 @@ use super::reserve::Reserve;
 use super::settings::{Setting, Settings};
 use super::source::Source;
 use super::staging::Staged;
-use crate::meta::{self, Catalogue};
+use crate::meta::{self, Catalogue, DirGrowth};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
+use crate::sys::filesystem::Filesystem;
 
 /// How a store is opened.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +78,7 @@ pub struct Store {
     pub(super) purger: Purger,
     // Whether files may still be changed by this process.
     pub(super) files_gate: Gate,
+    dir_growth: OnceLock<DirGrowth>,
     // Whether this process has kept the account of any volume by itself.
     pub(super) keeps_account: AtomicBool,
     // Last, so that the catalogue is closed before another process may come.
@@ -106,6 +108,7 @@ impl Store {
             purger: Purger::new(&layout),
             settings: RwLock::new(settings),
             files_gate: Arc::new(RwLock::new(true)),
+            dir_growth: OnceLock::new(),
             keeps_account: AtomicBool::new(false),
             layout,
             reserve,
@@ -137,6 +140,14 @@ impl Store {
     #[must_use]
     pub fn data_dir(&self, volume: &Volume) -> PathBuf {
         self.layout.data(Place::Volumes, volume.id)
+    }
+
+    /// How directories of directory volumes grow: by the file system that they
+    /// are on.
+    pub(crate) fn dir_growth(&self) -> DirGrowth {
+        *self
+            .dir_growth
+            .get_or_init(|| dir_growth(&self.layout.place(Place::Volumes)))
     }
 
     /// The image of a disk volume.
@@ -314,6 +325,14 @@ impl Drop for NameClaim<'_> {
     fn drop(&mut self) {
         self.store.index.write().give_up_name(&self.name);
     }
+}
+
+/// How directories grow on the file system of `dir`; where that cannot be said,
+/// as on one that nothing is known of.
+fn dir_growth(dir: &Path) -> DirGrowth {
+    let found = std::fs::File::open(dir).map(Filesystem::of);
+    let known = found.ok().and_then(|found| found.ok());
+    DirGrowth::of(known.unwrap_or(Filesystem::Other))
 }
 
 impl Drop for Store {

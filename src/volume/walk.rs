@@ -15,7 +15,7 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, fstat, fstatat};
 
 use super::error::{Error, Result};
-use crate::meta::{Inode, charge};
+use crate::meta::{Inode, charge, root_bytes};
 use crate::model::{Bytes, Usage};
 use crate::sys::descent::{Descent, LIST, open_below, open_top};
 use crate::sys::dir;
@@ -23,7 +23,8 @@ use crate::sys::dir;
 /// Bytes of a directory that are read at a time.
 const BUFFER: usize = 32 << 10;
 
-/// What is below the directory `root`, itself not counted. `progress` is how
+/// What is below the directory `root`; of itself, what its names take beyond
+/// the first block. `progress` is how
 /// many inodes have been counted so far, for others to look at.
 ///
 /// # Errors
@@ -31,10 +32,14 @@ const BUFFER: usize = 32 << 10;
 pub(super) fn count(root: &Path, progress: &AtomicU64) -> Result<Usage> {
     let error = |errno: Errno| Error::io("count the files in", root, &errno.into());
     let top = open_top(root, LIST).map_err(error)?;
+    let found = fstat(&top).map_err(error)?;
     let mut walk = Walk {
-        device: fstat(&top).map_err(error)?.st_dev,
+        device: found.st_dev,
         linked: HashSet::new(),
-        found: Usage::default(),
+        found: Usage {
+            bytes: Bytes(root_bytes(found.st_size.unsigned_abs())),
+            inodes: 0,
+        },
         buffer: vec![0; BUFFER],
         progress,
     };
@@ -113,7 +118,7 @@ impl Walk<'_> {
     /// Counts one inode; says whether it is a directory.
     fn count(&mut self, stat: &FileStat) -> bool {
         let inode = Inode::of(stat);
-        let is_dir = inode == Inode::Directory;
+        let is_dir = inode.is_directory();
         if !is_dir && stat.st_nlink > 1 && !self.linked.insert(stat.st_ino) {
             return false;
         }

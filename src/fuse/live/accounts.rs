@@ -118,6 +118,7 @@ impl Drop for SharedAccount {
 
 /// All accounts of a state that nobody changes.
 pub(super) fn all(state: &State) -> Vec<PastAccount> {
+    let alike = state.charges_alike();
     let table = state.table(Which::Volumes);
     let of = |record: &[AtomicU64]| {
         let side = (record[at::SIDE].load(Relaxed) & 1) as usize;
@@ -129,7 +130,7 @@ pub(super) fn all(state: &State) -> Vec<PastAccount> {
                 bytes: Bytes(from[0].load(Relaxed)),
                 inodes: inodes >> 1,
             },
-            exact: inodes & 1 == 1,
+            exact: inodes & 1 == 1 && alike,
             stale_cache: record[at::FLAGS].load(Relaxed) & STALE_CACHE != 0,
             token: from[2].load(Relaxed),
         }

@@ -74,7 +74,7 @@ pub(super) fn settle(fs: &FileSystem, state: &State, accounts: &mut HashMap<Seri
             continue;
         }
         let intent = intent_of(record);
-        for item in [Item::First, Item::Second] {
+        for item in Item::ALL {
             let Some(cut) = Cut::read(record, item) else {
                 continue;
             };

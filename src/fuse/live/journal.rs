@@ -52,7 +52,9 @@ pub(super) mod at {
     /// Not 0 in a record of an earlier process.
     pub(in crate::fuse::live) const INHERITED: usize = 11;
     pub(in crate::fuse::live) const VICTIM: Range<usize> = 12..24;
-    pub(in crate::fuse::live) const CHARGES: [Range<usize>; 2] = [24..32, 32..40];
+    /// The last two since layout 3.
+    pub(in crate::fuse::live) const CHARGES: [Range<usize>; 4] =
+        [24..32, 32..40, 104..112, 112..120];
     pub(in crate::fuse::live) const NAMES: [Range<usize>; 2] = [40..72, 72..104];
     pub(in crate::fuse::live) const COUNTED: Range<usize> = 128..1024;
 }

@@ -20,6 +20,8 @@ pub(super) struct Version {
     /// The first layout whose readers understand it. A later version may add
     /// words to the end of records, and tables, which earlier ones ignore.
     readable_by: u64,
+    /// The first layout that it understands.
+    reads: u64,
     /// Words that it adds to each record.
     more_words: u32,
 }
@@ -28,8 +30,10 @@ impl Version {
     /// Of this program.
     fn of_this() -> Self {
         Self::from_test().unwrap_or(Self {
-            layout: 2,
-            readable_by: 1,
+            layout: 3,
+            // Who reads it must charge directories by the same rule.
+            readable_by: 3,
+            reads: 1,
             more_words: 0,
         })
     }
@@ -39,9 +43,11 @@ impl Version {
     fn from_test() -> Option<Self> {
         let text = std::env::var("VOLFS_TEST_LAYOUT").ok()?;
         let mut numbers = text.split(':').map(str::parse);
+        let (layout, readable_by) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
         Some(Self {
-            layout: numbers.next()?.ok()?,
-            readable_by: numbers.next()?.ok()?,
+            layout,
+            readable_by,
+            reads: readable_by,
             more_words: u32::try_from(numbers.next()?.ok()?).ok()?,
         })
     }
@@ -178,7 +184,7 @@ impl State {
             return Err(invalid("what it left is not known"));
         }
         let (there, here) = (word(at::VERSION), Version::of_this());
-        if there < here.readable_by || word(at::READABLE_BY) > here.layout {
+        if there < here.reads || word(at::READABLE_BY) > here.layout {
             return Err(invalid(&format!(
                 "what it left has layout {there}, and this version has layout {}",
                 here.layout
@@ -224,6 +230,12 @@ impl State {
     /// The words that do not change any more are complete.
     pub(super) fn seal(&self) {
         self.header[at::CHECKSUM].store(checksum(&self.header), Release);
+    }
+
+    /// Whether accounts in it are by this version's rule; since layout 3
+    /// directories are charged their sizes.
+    pub(super) fn charges_alike(&self) -> bool {
+        self.header[at::VERSION].load(Relaxed) >= 3
     }
 
     /// How many processes there were before.

@@ -6,8 +6,10 @@ use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, component};
 use crate::fuse::live::journal;
+use crate::fuse::naming::Grows;
 use crate::fuse::node::NodeId;
 use crate::fuse::types::Entry;
+use crate::model::Usage;
 use crate::sys::node;
 
 impl FileSystem {
@@ -21,11 +23,14 @@ impl FileSystem {
             return Err(OpError::CrossVolume);
         }
         let (_, fd) = self.open_node(node)?;
-        self.about_to_change(&dir.at.volume)?;
         if !self.is_linked_already(&dir, name, node)? {
-            journal::intend((parent, component(name)?), (node, OsStr::new("")), 0);
+            let mut naming = self.naming(&dir, None, None)?;
+            let added = Grows::Added(component(name)?);
+            let room = naming.reserve(Usage::default(), added, Grows::Never)?;
+            journal::intend((parent, name), (node, OsStr::new("")), 0);
             failpoint::hit("live.link.intent");
             node::link(&fd, &dir.fd, name)?;
+            drop((naming, room));
         }
         failpoint::hit("live.link.host");
         self.entry(&dir.at.volume, &dir.at.ground, parent, name, fd)

@@ -11,7 +11,8 @@ use crate::fuse::live::journal::{self, Item};
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::{Caller, Entry};
-use crate::meta::Inode;
+use crate::fuse::naming::Grows;
+use crate::meta::{BLOCK, Inode, charge, directory_bytes};
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
@@ -56,7 +57,8 @@ impl FileSystem {
         if parent == NodeId::ROOT {
             return root::mkdir(self, caller, name, mode & !umask);
         }
-        self.make(parent, name, Inode::Directory, |dir| {
+        let size = self.store.dir_growth().made();
+        self.make(parent, name, Inode::Directory { size }, |dir| {
             let _as = Acting::maker(caller.uid, caller.gid, umask, mode);
             mkdirat(&dir.fd, name, permissions(mode))
         })
@@ -90,14 +92,24 @@ impl FileSystem {
         let dir = self.dir_to_change(parent)?;
         component(name)?;
         if !self.is_made_already(&dir, name)? {
-            let room = self.room_for(&dir.at.volume, inode)?;
+            let mut naming = self.naming(&dir, None, None)?;
+            let room = naming.reserve(charge(inode), Grows::Added(name), Grows::Never)?;
             journal::intend_one(parent, name, 0);
             let charging = self.charging_made(Item::First, &dir.at.volume);
             failpoint::hit("live.make.intent");
             make(&dir)?;
             failpoint::hit("live.make.host");
-            charging.becomes(room.amount());
-            room.commit();
+            let made = match inode {
+                // As large as it may be: how large it is has to be seen.
+                Inode::Directory { size } if directory_bytes(size) > BLOCK => {
+                    let made = node::open_path(&dir.fd, name).and_then(node::stat);
+                    made.map_or(inode, |made| Inode::of(&made))
+                }
+                inode => inode,
+            };
+            let made = charge(made);
+            charging.becomes(made);
+            room.commit_part(made.bytes, made.inodes);
         }
         failpoint::hit("live.make.charged");
         let fd = node::open_path(&dir.fd, name)?;

@@ -18,7 +18,8 @@ use crate::fuse::live::journal::{self, Item};
 use crate::fuse::node::NodeId;
 use crate::fuse::passthrough::{Backing, Register};
 use crate::fuse::types::{Caller, DataPath, Entry, Fh, Opened};
-use crate::meta::Inode;
+use crate::fuse::naming::Grows;
+use crate::meta::{Inode, charge};
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
@@ -184,7 +185,9 @@ impl FileSystem {
             let path = node::open_path(&dir.fd, name)?;
             node::reopen(path, host_flags(flags))?
         } else {
-            let room = self.room_for(&dir.at.volume, Inode::File { size: 0 })?;
+            let mut naming = self.naming(&dir, None, None)?;
+            let (made, added) = (charge(Inode::File { size: 0 }), Grows::Added(name));
+            let room = naming.reserve(made, added, Grows::Never)?;
             journal::intend_one(parent, name, 0);
             let charging = self.charging_made(Item::First, &dir.at.volume);
             failpoint::hit("live.create.intent");
@@ -276,7 +279,7 @@ impl FileSystem {
                 Some((file, Ok(stat))) => {
                     // It was unlinked before, and nothing takes that back.
                     let charging = charging.unwrap_or_else(|| self.charging_closed(&at, &handle));
-                    self.give_back(&at.volume, &stat, file, &charging);
+                    self.give_back(&at.volume, Inode::of(&stat), file, &charging);
                 }
                 _ => at.volume.account().distrust(),
             }

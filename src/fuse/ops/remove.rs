@@ -1,6 +1,7 @@
 //! Taking names away: unlink, rmdir.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -8,6 +9,7 @@ use crate::failpoint;
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::{FileSystem, OpenDir, component};
 use crate::fuse::live::journal;
+use crate::fuse::naming::Naming;
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::Caller;
@@ -41,9 +43,14 @@ impl FileSystem {
         if self.is_removed_already(dir, name)? {
             return Ok(());
         }
-        let fd = node::open_path(&dir.fd, component(name)?)?;
-        let victim = self.node_id(&dir.at.volume, &node::stat(&fd)?)?;
-        self.about_to_change(&dir.at.volume)?;
+        let name = component(name)?;
+        let (_naming, victim, fd) = if matches!(flags, UnlinkatFlags::RemoveDir) {
+            self.naming_without(dir, name)?
+        } else {
+            let naming = self.naming(dir, None, None)?;
+            let (victim, fd) = self.victim_at(dir, name)?;
+            (naming, victim, fd)
+        };
         journal::intend_one(dir.at.node, name, 0);
         let removing = self.about_to_remove(&dir.at.volume, victim, fd)?;
         failpoint::hit("live.remove.intent");
@@ -51,5 +58,28 @@ impl FileSystem {
         failpoint::hit("live.remove.host");
         self.name_removed(removing);
         Ok(())
+    }
+
+    /// Locks a directory, and the one that is about to lose the name `name` in it.
+    fn naming_without<'a>(
+        &'a self,
+        dir: &'a OpenDir,
+        name: &OsStr,
+    ) -> OpResult<(Naming<'a>, NodeId, OwnedFd)> {
+        loop {
+            let (victim, fd) = self.victim_at(dir, name)?;
+            let naming = self.naming(dir, None, Some(victim))?;
+            // A request whose caller was killed may have gone on until now.
+            if self.victim_at(dir, name)?.0 == victim {
+                return Ok((naming, victim, fd));
+            }
+        }
+    }
+
+    /// What is about to lose the name `name` in `dir`.
+    pub(super) fn victim_at(&self, dir: &OpenDir, name: &OsStr) -> OpResult<(NodeId, OwnedFd)> {
+        let fd = node::open_path(&dir.fd, name)?;
+        let victim = self.node_id(&dir.at.volume, &node::stat(&fd)?)?;
+        Ok((victim, fd))
     }
 }

@@ -9,10 +9,12 @@ use crate::failpoint;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, OpenDir, component};
 use crate::fuse::live::journal::{self, Item};
+use crate::fuse::naming::{Grows, Naming};
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::Caller;
-use crate::meta::Inode;
+use crate::meta::{Inode, charge};
+use crate::model::Usage;
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
@@ -37,7 +39,6 @@ impl FileSystem {
         }
         let from = self.dir_to_change(parent)?;
         let to = self.dir_to_change(new_parent)?;
-        self.about_to_change(&from.at.volume)?;
         component(name)?;
         component(new_name)?;
         if self.is_renamed_already((&from, name), (&to, new_name), flags)? {
@@ -48,13 +49,7 @@ impl FileSystem {
         if flags == 0 && self.rename_to_free(&from, name, &to, new_name)? {
             return Ok(());
         }
-        let whiteout = if flags & libc::RENAME_WHITEOUT == 0 {
-            None
-        } else {
-            let room = self.room_for(&from.at.volume, Inode::Other)?;
-            Some((room, self.charging_made(Item::Second, &from.at.volume)))
-        };
-        let victim = self.victim(&to, component(new_name)?, flags)?;
+        let (mut naming, victim) = self.naming_of_rename(&from, (&to, new_name), flags)?;
         if let Some((victim, _)) = &victim {
             // Two names of one inode: rename(2) leaves both, so that nothing
             // is given back.
@@ -66,6 +61,25 @@ impl FileSystem {
         let removing = victim
             .map(|(node, fd)| self.about_to_remove(&to.at.volume, node, fd))
             .transpose()?;
+        let in_from = if flags & (libc::RENAME_EXCHANGE | libc::RENAME_WHITEOUT) == 0 {
+            Grows::Never
+        } else {
+            Grows::Replaced
+        };
+        let in_to = if removing.is_some() || flags & libc::RENAME_EXCHANGE != 0 {
+            Grows::Replaced
+        } else {
+            Grows::Added(new_name)
+        };
+        let leaves_whiteout = flags & libc::RENAME_WHITEOUT != 0;
+        let left = if leaves_whiteout {
+            charge(Inode::Other)
+        } else {
+            Usage::default()
+        };
+        let room = naming.reserve(left, in_from, in_to)?;
+        let whiteout =
+            leaves_whiteout.then(|| (room, self.charging_made(Item::Second, &from.at.volume)));
         failpoint::hit("live.rename.intent");
         if whiteout.is_some() {
             // It is a device node, which is its maker's.
@@ -98,10 +112,18 @@ impl FileSystem {
     ) -> OpResult<bool> {
         let _as = Acting::daemon();
         let (name, new_name) = (component(name)?, component(new_name)?);
+        let mut naming = self.naming(from, Some(to), None)?;
+        let added = Grows::Added(new_name);
+        let room = match naming.reserve(Usage::default(), Grows::Never, added) {
+            // Over another, which takes its place, it may do.
+            Err(_) if self.victim_at(to, new_name).is_ok() => return Ok(false),
+            room => room?,
+        };
         failpoint::hit("live.rename.intent");
         match node::rename(&from.fd, name, &to.fd, new_name, libc::RENAME_NOREPLACE) {
             Ok(()) => {
                 failpoint::hit("live.rename.host");
+                drop((naming, room));
                 self.renamed(from, name, to, new_name, 0);
                 Ok(true)
             }
@@ -121,23 +143,26 @@ impl FileSystem {
         }
     }
 
-    /// What a rename to `name` in `dir` will take the name of.
-    fn victim(
-        &self,
-        dir: &OpenDir,
-        name: &OsStr,
+    /// Locks the directories of a rename to `name` in `to`, and finds what that
+    /// will take the name of.
+    fn naming_of_rename<'a>(
+        &'a self,
+        from: &'a OpenDir,
+        (to, name): (&'a OpenDir, &OsStr),
         flags: u32,
-    ) -> OpResult<Option<(NodeId, OwnedFd)>> {
+    ) -> OpResult<(Naming<'a>, Option<(NodeId, OwnedFd)>)> {
         if flags & (libc::RENAME_EXCHANGE | libc::RENAME_NOREPLACE) != 0 {
-            return Ok(None);
+            return Ok((self.naming(from, Some(to), None)?, None));
         }
-        match node::open_path(&dir.fd, name) {
-            Ok(fd) => {
-                let node = self.node_id(&dir.at.volume, &node::stat(&fd)?)?;
-                Ok(Some((node, fd)))
+        loop {
+            // Whatever is wrong with the name, the rename will say.
+            let node = self.victim_at(to, name).ok().map(|(node, _)| node);
+            let naming = self.naming(from, Some(to), node)?;
+            let victim = self.victim_at(to, name).ok();
+            // A request whose caller was killed may have gone on until now.
+            if victim.as_ref().map(|(node, _)| *node) == node {
+                return Ok((naming, victim));
             }
-            // Whatever else is wrong with the name, the rename will say.
-            Err(_) => Ok(None),
         }
     }
 

@@ -14,8 +14,7 @@ use parking_lot::{MutexGuard, RwLock, RwLockReadGuard};
 use super::super::error::{Error, Result};
 use super::super::in_memory::Volume;
 use super::super::lease::Lease;
-use super::name::{Inside, no_space};
-use crate::meta::{Inode, Reservation, charge, grow, round_up};
+use crate::meta::{DirGrowth, Inode, Reservation, charge, grow, round_up};
 use crate::model::{Bytes, Kind};
 use crate::sys::node;
 
@@ -29,6 +28,7 @@ pub(in super::super) struct Ledger {
     lease: Lease,
     gate: Gate,
     store: PathBuf,
+    growth: DirGrowth,
     read_only: bool,
 }
 
@@ -38,12 +38,14 @@ impl Ledger {
         lease: Lease,
         gate: &Gate,
         store: PathBuf,
+        growth: DirGrowth,
         read_only: bool,
     ) -> Self {
         Self {
             lease,
             gate: Arc::clone(gate),
             store,
+            growth,
             read_only,
         }
     }
@@ -57,6 +59,7 @@ pub(super) struct Change<'a> {
 
 struct Open<'a> {
     volume: &'a Volume,
+    growth: DirGrowth,
     // One change of a volume at a time, as the account has to move by what the
     // size moves; held over the system call that does it for that reason.
     _lock: MutexGuard<'a, ()>,
@@ -88,6 +91,7 @@ pub(super) fn begin(ledger: Option<&Ledger>) -> Result<Change<'_>> {
     let volume = &**ledger.lease.volume();
     let account = (volume.kind == Kind::Directory).then(|| Open {
         volume,
+        growth: ledger.growth,
         _lock: volume.changing.lock(),
     });
     Ok(Change {
@@ -97,36 +101,41 @@ pub(super) fn begin(ledger: Option<&Ledger>) -> Result<Change<'_>> {
 }
 
 /// Room for something new, given back unless it is taken.
+#[derive(Default)]
 pub(super) struct Room<'a>(Option<Reservation<'a>>);
 
-impl Room<'_> {
-    pub(super) fn commit(self) {
+impl<'a> Room<'a> {
+    pub(super) fn of(reservation: Reservation<'a>) -> Self {
+        Self(Some(reservation))
+    }
+
+    pub(super) fn take(&mut self) -> Option<Reservation<'a>> {
+        self.0.take()
+    }
+
+    /// What it was for is there, and is this.
+    pub(super) fn commit_as(self, made: Inode) {
         if let Some(reservation) = self.0 {
-            reservation.commit();
+            let charge = charge(made);
+            reservation.commit_part(charge.bytes, charge.inodes);
         }
     }
 }
 
 impl Change<'_> {
-    /// Room for one more inode.
-    pub(super) fn room_for(&self, inode: Inode, at: &Inside) -> Result<Room<'_>> {
-        let Some(open) = &self.account else {
-            return Ok(Room(None));
-        };
-        let charge = charge(inode);
-        match open.volume.account().reserve(charge.bytes, charge.inodes) {
-            Ok(reservation) => Ok(Room(Some(reservation))),
-            Err(over) => Err(no_space(at.path(), &over.to_string())),
-        }
+    /// The volume whose account is kept, and how its directories grow.
+    pub(super) fn keeps(&self) -> Option<(&Volume, DirGrowth)> {
+        let open = self.account.as_ref()?;
+        Some((open.volume, open.growth))
     }
 
-    /// A name of what `found` was is gone.
+    /// A name of what `found` was before is gone.
     pub(super) fn name_removed(&self, found: &FileStat) {
         let Some(open) = &self.account else {
             return;
         };
         let inode = Inode::of(found);
-        if inode == Inode::Directory || found.st_nlink <= 1 {
+        if inode.is_directory() || found.st_nlink <= 1 {
             let charge = charge(inode);
             open.volume.account().release(charge.bytes, charge.inodes);
         }

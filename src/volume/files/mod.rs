@@ -7,10 +7,12 @@
 
 mod ledger;
 mod name;
+mod names;
 mod remove;
 mod stat;
 mod stream;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::{AtFlags, OFlag, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat};
 
 use self::name::Inside;
@@ -173,9 +175,15 @@ impl VolumeFs {
             }
             let (parent, name) = self.parent_of(&some, "make")?;
             let change = self.begin()?;
-            let room = change.room_for(Inode::Directory, &at)?;
+            let mut names = change.names(&parent).map_err(|e| at.failed("make", e))?;
+            let size = change.keeps().map_or(0, |(_, growth)| growth.made());
+            let made = Some(Inode::Directory { size });
+            let room = names.reserve(made, name.as_os_str(), &at)?;
             match mkdirat(&parent, name, Mode::from_bits_truncate(0o777)) {
-                Ok(()) => room.commit(),
+                Ok(()) => {
+                    let made = fstatat(&parent, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+                    room.commit_as(made.map_or(Inode::Directory { size }, |it| Inode::of(&it)));
+                }
                 // Somebody else was first.
                 Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(at.failed("make", errno)),
@@ -242,6 +250,12 @@ impl VolumeFs {
         let look =
             |dir: &OwnedFd, name: &Path| fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok();
         let (moved, replaced) = (look(&old_parent, old_name), look(&new_parent, new_name));
+        let failed = |errno| old.failed("rename", errno);
+        let mut names = change.names(&new_parent).map_err(failed)?;
+        let other = names.and(&old_parent).map_err(failed)?;
+        if replaced.is_none() {
+            names.reserve(None, new_name.as_os_str(), &new)?;
+        }
         node::rename(
             &old_parent,
             old_name.as_os_str(),
@@ -249,7 +263,8 @@ impl VolumeFs {
             new_name.as_os_str(),
             0,
         )
-        .map_err(|e| old.failed("rename", e))?;
+        .map_err(failed)?;
+        drop((names, other));
         // Of two names of one inode, rename(2) leaves both.
         if let (Some(moved), Some(replaced)) = (moved, replaced)
             && !same(&moved, &replaced)
@@ -318,18 +333,50 @@ impl VolumeFs {
                 Ok(file)
             }
             Err(Errno::ENOENT) => {
-                let room = change.room_for(Inode::File { size: 0 }, at)?;
                 let flags = OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
                 let mode = Mode::from_bits_truncate(0o666);
-                let file = node::open_inside(root, path, flags, mode)
-                    .map_err(|e| at.failed("create", e))?;
-                room.commit();
+                let failed = |errno| at.failed("create", errno);
+                let file = if change.keeps().is_some() {
+                    let (dir, name) = self.place_of(at)?;
+                    let mut names = change.names(&dir).map_err(failed)?;
+                    let made = Inode::File { size: 0 };
+                    let room = names.reserve(Some(made), &name, at)?;
+                    let flags = flags | OFlag::O_NOFOLLOW;
+                    let file = node::open_beneath(&dir, &name, flags, mode).map_err(failed)?;
+                    room.commit_as(made);
+                    file
+                } else {
+                    node::open_inside(root, path, flags, mode).map_err(failed)?
+                };
                 // In a mount somebody else may have put a fifo there meanwhile.
                 regular(at, &file)?;
                 Ok(file)
             }
             Err(errno) => Err(at.failed("open", errno)),
         }
+    }
+
+    /// The directory in which a file is made that is not there, and its name:
+    /// where symbolic links lead whose end is not there.
+    fn place_of(&self, at: &Inside) -> Result<(OwnedFd, OsString)> {
+        /// path_resolution(7).
+        const MOST_LINKS: usize = 40;
+        let failed = |errno| at.failed("create", errno);
+        let mut path = at.path().to_owned();
+        for _ in 0..=MOST_LINKS {
+            let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
+                return Err(failed(Errno::ENOENT));
+            };
+            let parent = Path::new(".").join(parent);
+            let dir = node::open_inside(&self.inner.root, parent.as_os_str(), DIR, Mode::empty())
+                .map_err(failed)?;
+            match readlinkat(&dir, name) {
+                // An absolute one leads outside.
+                Ok(target) => path = parent.join(target),
+                Err(_) => return Ok((dir, name.to_owned())),
+            }
+        }
+        Err(failed(Errno::ELOOP))
     }
 
     fn begin(&self) -> Result<ledger::Change<'_>> {

@@ -26,7 +26,9 @@ pub(super) fn file<P: ?Sized + nix::NixPath>(
     if found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
         return Err(Errno::EISDIR);
     }
+    let names = change.names(dir)?;
     unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?;
+    drop(names);
     change.name_removed(&found);
     Ok(())
 }
@@ -86,7 +88,9 @@ fn empty_dir<P: ?Sized + nix::NixPath>(
     name: &P,
 ) -> nix::Result<()> {
     let found = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    let names = change.names(dir)?;
     unlinkat(dir, name, UnlinkatFlags::RemoveDir)?;
+    drop(names);
     change.name_removed(&found);
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(in crate::fuse::live) enum Progress {
     Applied = 2,
 }
 
-/// Which of the two charges that one request can change.
+/// Which of the charges that one request can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(in crate::fuse) enum Item {
@@ -39,6 +39,16 @@ pub(in crate::fuse) enum Item {
     First = 0,
     /// Of another: what a rename makes or replaces.
     Second = 1,
+    /// Of the directory that names change in.
+    Dir = 2,
+    /// Of the other one.
+    OtherDir = 3,
+}
+
+impl Item {
+    /// All of them.
+    pub(in crate::fuse::live) const ALL: [Self; 4] =
+        [Self::First, Self::Second, Self::Dir, Self::OtherDir];
 }
 
 /// A change of a charge that has begun, until this is dropped: then the account
