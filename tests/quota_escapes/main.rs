@@ -1,6 +1,7 @@
 //! Ways around a limit, each tried on a real mount: refused, or charged.
 
 mod contents;
+mod directories;
 mod limits;
 mod names;
 #[path = "../support/mod.rs"]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::facts::assert_same;
-use crate::support::{Mount, TestDir, Volfs, run};
-use crate::{OwnFs, args, assert_exact, assert_nothing_left, data_of, fill, inspect};
+use crate::support::{Mount, OwnFs, TestDir, Volfs, run};
+use crate::{args, assert_exact, assert_nothing_left, data_of, fill, inspect};
 
 /// 1 GiB of volume, on a btrfs of its own.
 #[test]

@@ -21,49 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use support::{TestDir, Volfs, run};
-
-/// A file system of its own in a file, on a loop device.
-pub struct OwnFs {
-    path: PathBuf,
-    // Last, so that it is removed after it is unmounted.
-    _dir: TestDir,
-}
-
-impl OwnFs {
-    /// Made by `mkfs`, at most `size` bytes.
-    pub fn new(mkfs: &[&str], size: u64) -> Self {
-        let dir = TestDir::new();
-        let image = dir.join("image");
-        File::create(&image).unwrap().set_len(size).unwrap();
-        run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image));
-        let path = dir.mkdir("fs");
-        run(Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(&image)
-            .arg(&path));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        Self { path, _dir: dir }
-    }
-
-    /// Where it is mounted.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Bytes that are free, everything written.
-    pub fn free(&self) -> u64 {
-        nix::unistd::syncfs(File::open(&self.path).unwrap()).unwrap();
-        let stat = nix::sys::statvfs::statvfs(&self.path).unwrap();
-        stat.blocks_free() * stat.fragment_size()
-    }
-}
-
-impl Drop for OwnFs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.path).status();
-    }
-}
+use support::{OwnFs, TestDir, Volfs, run};
 
 /// Files of every sort, with everything that can be said of a file.
 pub fn fill(dir: &Path) {
