@@ -189,11 +189,13 @@ impl<'a> Naming<'a> {
         }
         let growth = self.fs.store.dir_growth();
         let of = |dir: &Dir<'_>, changes: [Grows<'_>; 2]| {
-            let most = changes.iter().fold(dir.before, |size, change| match change {
-                Grows::Never => size,
-                Grows::Added(name) => growth.added(size, name.len()),
-                Grows::Replaced => growth.replaced(size),
-            });
+            let most = changes
+                .iter()
+                .fold(dir.before, |size, change| match change {
+                    Grows::Never => size,
+                    Grows::Added(name) => growth.added(size, name.len()),
+                    Grows::Replaced => growth.replaced(size),
+                });
             DirGrowth::charge(dir.before, most)
         };
         self.changes(first, second)

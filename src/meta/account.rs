@@ -471,4 +471,6 @@ const fn less(a: Usage, b: Usage) -> Usage {
 }
 
 #[cfg(test)]
+mod passing_tests;
+#[cfg(test)]
 mod tests;

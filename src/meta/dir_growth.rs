@@ -115,9 +115,9 @@ impl DirGrowth {
         let Some(names) = names() else {
             return false;
         };
-        let (taken, count) = names
-            .into_iter()
-            .fold((0, 0), |(taken, count), len| (taken + entry(len), count + 1));
+        let (taken, count) = names.into_iter().fold((0, 0), |(taken, count), len| {
+            (taken + entry(len), count + 1)
+        });
         let free = (block - EXT_TAIL).saturating_sub(taken);
         free > count * (entry(name) - 1)
     }
@@ -159,9 +159,8 @@ mod tests {
 
     #[test]
     fn names_that_surely_fit() {
-        let fits = |names: usize, name| {
-            EXT4.surely_fits(4096, name, || Some((0..names).map(|_| 3)))
-        };
+        let fits =
+            |names: usize, name| EXT4.surely_fits(4096, name, || Some((0..names).map(|_| 3)));
         assert!(fits(2, 255) && fits(12, 3) && fits(30, 20));
         assert!(!fits(43, 3) && !fits(14, 255));
         let never = || -> Option<Vec<usize>> { unreachable!() };

@@ -6,10 +6,13 @@ use super::build::Build;
 use super::error::{Error, Result};
 use super::image;
 use super::in_memory::Volume;
+use super::layout::Place;
 use super::store::Store;
 use crate::failpoint;
-use crate::meta::{DiskRow, State, VolumeRow};
-use crate::model::{DiskFormat, DiskFsType, Serial, Slot, Timestamp, Usage, VolumeId, VolumeSpec};
+use crate::meta::{BLOCK, DiskRow, State, VolumeRow, root_bytes};
+use crate::model::{
+    Bytes, DiskFormat, DiskFsType, Kind, Serial, Slot, Timestamp, Usage, VolumeId, VolumeSpec,
+};
 
 impl Store {
     pub(super) fn create_volume(&self, spec: &VolumeSpec) -> Result<Arc<Volume>> {
@@ -36,11 +39,21 @@ impl Store {
 
     /// Makes a volume whose name, serial and slot are claimed.
     fn make(&self, spec: &VolumeSpec, serial: Serial, slot: Slot) -> Result<Arc<Volume>> {
-        let row = new_row(spec, serial, slot);
+        let mut row = new_row(spec, serial, slot);
         // Outside all locks: any number of volumes are built at a time.
         let mut build = Build::new(&self.layout, &row, spec.owner)?;
         build.publish()?;
+        if row.kind == Kind::Directory && self.dir_growth().made() > BLOCK {
+            row.used.bytes = self.root_charge(&row)?;
+        }
         self.insert(row, build)
+    }
+
+    /// What an empty root is charged where directories begin large.
+    fn root_charge(&self, row: &VolumeRow) -> Result<Bytes> {
+        let root = self.layout.data(Place::Volumes, row.id);
+        let found = std::fs::metadata(&root).map_err(|e| Error::io("look at", &root, &e))?;
+        Ok(Bytes(root_bytes(found.len())))
     }
 
     /// Commits the row of a volume whose directory is in its place, and shows

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::support::cli::BINARY;
 use crate::support::mount::answers;
-use crate::support::{TestDir, Volfs, poll, proc, wait_for};
+use crate::support::{TestDir, Volfs, poll, proc, tree, wait_for};
 
 /// A mount whose program is replaced.
 struct Installed {
@@ -22,10 +22,18 @@ struct Installed {
 
 impl Installed {
     fn new() -> Self {
+        Self::with_layout(None)
+    }
+
+    /// The program that is mounted with has a layout of its own.
+    fn with_layout(layout: Option<&str>) -> Self {
         let dir = TestDir::new();
         let (store, mnt) = (dir.mkdir("store"), dir.mkdir("mnt"));
         let program = dir.join("volfs");
-        fs::copy(BINARY, &program).unwrap();
+        match layout {
+            None => drop(fs::copy(BINARY, &program).unwrap()),
+            Some(layout) => install_with(&dir, &format!("export VOLFS_TEST_LAYOUT={layout}")),
+        }
         let daemon = Command::new(&program)
             .args(["mount", "--foreground"])
             .arg(&mnt)
@@ -58,11 +66,7 @@ impl Installed {
     }
 
     fn install_with(&self, setting: &str) {
-        let script = format!("#!/bin/sh\n{setting}\nexec {BINARY} \"$@\"\n");
-        let new = self.dir.join("new");
-        fs::write(&new, script).unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::rename(&new, self.dir.join("volfs")).unwrap();
+        install_with(&self.dir, setting);
     }
 
     fn serving(&self) -> Option<u32> {
@@ -97,6 +101,14 @@ impl Installed {
     fn upgrade(&self) {
         self.volfs().ok(&["upgrade"]);
     }
+}
+
+fn install_with(dir: &TestDir, setting: &str) {
+    let script = format!("#!/bin/sh\n{setting}\nexec {BINARY} \"$@\"\n");
+    let new = dir.join("new");
+    fs::write(&new, script).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&new, dir.join("volfs")).unwrap();
 }
 
 impl Drop for Installed {
@@ -161,7 +173,7 @@ fn to_another_layout_and_back() {
     let dir = mnt.join("v");
     let mut user = User::new(&dir);
     user.works(&dir);
-    for layout in ["2:1:8", "1:1:0", "3:1:64", "1:1:0"] {
+    for layout in ["4:3:8", "3:3:0", "5:3:64", "3:3:0"] {
         let before = installed.serving();
         installed.install(layout);
         installed.upgrade();
@@ -237,9 +249,9 @@ fn to_another_schema_and_back() {
         for new in [true, false] {
             let before = installed.serving();
             if new {
-                installed.install_schema("3:1:64", 1);
+                installed.install_schema("4:3:64", 3);
             } else {
-                installed.install("2:1:0");
+                installed.install("3:3:0");
             }
             installed.upgrade();
             assert_ne!(installed.serving(), before);
@@ -285,8 +297,47 @@ fn a_schema_that_the_other_does_not_know() {
     user.works(&dir);
     assert_eq!(installed.schema(), first);
     // A schema from which there is no way back.
-    installed.install_schema("2:1:0", first + 1);
+    installed.install_schema("3:3:0", first + 1);
     installed.upgrade();
     user.works(&dir);
     assert_eq!(installed.schema(), first + 1);
+}
+
+/// A program that charged directories 4 KiB each has accounts that are not to be
+/// gone on with.
+#[test]
+fn from_a_layout_before_directories_were_charged_their_sizes() {
+    let installed = Installed::with_layout(Some("2:1:0"));
+    let mnt = installed.dir.join("mnt");
+    installed.volfs().ok(&["create", "v", "--quota", "10M"]);
+    let dir = mnt.join("v");
+    let mut user = User::new(&dir);
+    let large = dir.join("large");
+    fs::create_dir(&large).unwrap();
+    for n in 0..100 {
+        let link = large.join(format!("{n:0>255}"));
+        fs::hard_link(dir.join("file"), link).unwrap();
+    }
+    user.works(&dir);
+    let counted = || installed.log().matches("volume v counted").count();
+    let list = installed.volfs().list();
+    let host = Path::new(list[0]["path"].as_str().unwrap());
+    let used = || {
+        let used = &installed.volfs().list()[0]["used"];
+        (used["bytes"].as_u64(), used["inodes"].as_u64())
+    };
+    assert_eq!(counted(), 0);
+    fs::copy(BINARY, installed.dir.join("new")).unwrap();
+    fs::rename(installed.dir.join("new"), installed.dir.join("volfs")).unwrap();
+    installed.upgrade();
+    user.works(&dir);
+    assert_eq!(counted(), 1, "{}", installed.log());
+    // And once only.
+    proc::kill(installed.serving().unwrap().cast_signed());
+    user.works(&dir);
+    drop(user);
+    let (bytes, inodes) = tree::charged(host);
+    assert!(bytes > 32 << 10);
+    wait_for("the closes", || used() == (Some(bytes), Some(inodes)));
+    assert_eq!(counted(), 1, "{}", installed.log());
 }

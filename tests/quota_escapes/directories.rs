@@ -51,7 +51,10 @@ fn names_of_hard_links() {
             assert!(made > 2000 && world.used().0 > LIMIT - (32 << 10));
         }
         // By no other operation either.
-        refused(fs::rename(world.v.join("f"), dir.join("g".repeat(255))), libc::ENOSPC);
+        refused(
+            fs::rename(world.v.join("f"), dir.join("g".repeat(255))),
+            libc::ENOSPC,
+        );
         refused(File::create_new(dir.join("h".repeat(255))), libc::ENOSPC);
         for n in 0..made {
             fs::remove_file(dir.join(long(n))).unwrap();
@@ -218,6 +221,8 @@ fn writes_beside_names() {
         wrote.unwrap();
     });
     drop((file, grown));
-    wait_for("closes", || world.used() == tree::charged(&world.mount.host_path("v")));
+    wait_for("closes", || {
+        world.used() == tree::charged(&world.mount.host_path("v"))
+    });
     world.check();
 }

@@ -13,6 +13,12 @@ impl Turns {
         self.first != self.next
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> u64 {
+        self.next - self.first
+    }
+
     /// A turn after all others, which must come to its [`end`](Self::end).
     pub(super) fn take(&mut self) -> u64 {
         let turn = self.next;

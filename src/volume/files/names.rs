@@ -85,7 +85,8 @@ impl<'a, D: AsFd> Names<'a, D> {
     }
 
     fn size(&self) -> u64 {
-        self.before.map_or(0, |before| before.st_size.unsigned_abs())
+        self.before
+            .map_or(0, |before| before.st_size.unsigned_abs())
     }
 }
 

@@ -2,7 +2,7 @@ use std::fs;
 
 use crate::model::Bytes;
 use crate::volume::testing::{Scratch, make, name};
-use crate::volume::{Change, Removal, Volumes};
+use crate::volume::{Change, Removal, Store, StoreOptions, Volumes};
 
 #[test]
 fn usage_over_clean_and_unclean_stops() {
@@ -104,4 +104,50 @@ fn a_repair_makes_no_other_volume_clean() {
     }
     drop(store);
     assert!(scratch.open().needs_recount().is_empty());
+}
+
+/// What was counted when directories were charged 4 KiB each is not believed,
+/// nor by who only looks.
+#[test]
+fn a_store_of_before_directories_were_charged_their_sizes() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    for new in ["v", "w"] {
+        make(&store, new);
+    }
+    store.remove(&name("w"), Removal::Trash).unwrap();
+    let volume = store.volume(&name("v")).unwrap();
+    let large = store.data_dir(&volume).join("large");
+    fs::create_dir(&large).unwrap();
+    for n in 0..100 {
+        fs::write(large.join(format!("{n:0>200}")), "").unwrap();
+    }
+    let catalogue = store.dir().join("meta.db");
+    drop(store);
+    let before = rusqlite::Connection::open(catalogue).unwrap();
+    before
+        .execute_batch(
+            "UPDATE volume SET used_bytes = 4096, used_inodes = 101, usage_clean = 1;
+             PRAGMA user_version = 65538;",
+        )
+        .unwrap();
+    drop(before);
+
+    let options = StoreOptions {
+        read_only: true,
+        create: false,
+    };
+    let looked = Store::open(&scratch.path(), &options).unwrap();
+    assert!(!looked.get(&name("v")).unwrap().used_is_exact);
+    drop(looked);
+    let store = scratch.open();
+    assert_eq!(store.needs_recount().len(), 1);
+    store.restore("w", None).unwrap();
+    assert_eq!(store.needs_recount().len(), 2);
+    let volume = store.volume(&name("v")).unwrap();
+    let found = store.recount(&volume).unwrap();
+    assert!(
+        found.bytes > Bytes(16 << 10) && found.inodes == 101,
+        "{found:?}"
+    );
 }

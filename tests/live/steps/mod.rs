@@ -3,6 +3,7 @@
 //! and it was done once.
 
 mod cases;
+mod growing;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use self::cases::{CASES, Case, THROUGH_US};
+use self::growing::GROWING;
 use crate::support::{Mount, tree, wait_for};
 
 /// A mount whose serving process dies where a test says.
@@ -148,13 +150,16 @@ fn run(world: &World, cases: &[Case]) {
 
 #[test]
 fn of_a_volume_that_the_kernel_writes_itself() {
-    run(&World::new(On::Directory, &[]), CASES);
+    let world = World::new(On::Directory, &[]);
+    run(&world, CASES);
+    run(&world, GROWING);
 }
 
 #[test]
 fn of_a_volume_with_a_quota() {
     let world = World::new(On::Limited, &[]);
     run(&world, CASES);
+    run(&world, GROWING);
     run(&world, THROUGH_US);
 }
 
