@@ -189,13 +189,14 @@ impl<'a> Naming<'a> {
         }
         let growth = self.fs.store.dir_growth();
         let of = |dir: &Dir<'_>, changes: [Grows<'_>; 2]| {
-            let most = changes
-                .iter()
-                .fold(dir.before, |size, change| match change {
-                    Grows::Never => size,
-                    Grows::Added(name) => growth.added(size, name.len()),
-                    Grows::Replaced => growth.replaced(size),
-                });
+            // No two names are added to one, and a name that gets another inode
+            // takes nothing where there is room for one more.
+            let sizes = changes.iter().map(|change| match change {
+                Grows::Never => dir.before,
+                Grows::Added(name) => growth.added(dir.before, name.len()),
+                Grows::Replaced => growth.replaced(dir.before),
+            });
+            let most = sizes.max().unwrap_or(dir.before);
             DirGrowth::charge(dir.before, most)
         };
         self.changes(first, second)

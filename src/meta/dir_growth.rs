@@ -56,11 +56,11 @@ impl DirGrowth {
             // with large_dir, where the highest has its own blocks: at most two
             // of the index. Without an index, one block.
             Filesystem::Ext { block } => size.saturating_add(3 * block),
-            // From the inode into one block (xfs_dir2_sf_to_block).
-            Filesystem::Xfs { dir_block } if size < SMALL_XFS => dir_block,
+            // From the inode into one block (xfs_dir2_sf_to_block), where an entry
+            // takes three times as much at most: 8 and 24 bytes, of one letter.
+            Filesystem::Xfs { dir_block } if size <= dir_block / 4 => dir_block,
             // One block of data (xfs_dir2_leaf_addname, xfs_dir2_node_addname);
-            // those of the index are not in the size. A large inode may have
-            // more in it than one block takes.
+            // those of the index are not in the size.
             Filesystem::Xfs { dir_block } => {
                 let whole = size.checked_next_multiple_of(dir_block).unwrap_or(size);
                 whole.saturating_add(dir_block)
@@ -122,10 +122,6 @@ impl DirGrowth {
         free > count * (entry(name) - 1)
     }
 }
-
-/// Below this a directory of XFS is in its inode and fits into one block, of the
-/// smallest size with the smallest entries (`xfs_dir2_sf_entry`).
-const SMALL_XFS: u64 = 256;
 
 /// Of a file system that nothing is known of: as of f2fs, which has the most
 /// that we know. A level of its hash table is twice the one before, and a name

@@ -18,7 +18,7 @@ use volfs::fuse::types::{Caller, DataPath, Fh, Found, Opened, SetAttr};
 use volfs::model::{Bytes, Limits, VolumeSpec};
 use volfs::volume::{Store, StoreOptions, Volume, Volumes};
 
-use super::model::{Act, Outcome, Path};
+use super::model::{Act, HostFs, Outcome, Path};
 use super::world::{Df, World};
 
 const ROOT: Caller = Caller {
@@ -60,6 +60,7 @@ pub struct Direct {
     root: NodeId,
     handles: HashMap<u32, (NodeId, Opened)>,
     lookups: BTreeMap<NodeId, u64>,
+    host_fs: HostFs,
     _dir: tempfile::TempDir,
 }
 
@@ -67,7 +68,11 @@ type Op<T> = Result<T, OpError>;
 
 impl Direct {
     pub fn new(passthrough: bool) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::new_in(&std::env::temp_dir(), HostFs::Ext4, passthrough)
+    }
+
+    pub fn new_in(parent: &std::path::Path, host_fs: HostFs, passthrough: bool) -> Self {
+        let dir = tempfile::tempdir_in(parent).unwrap();
         let options = StoreOptions {
             create: true,
             read_only: false,
@@ -92,6 +97,7 @@ impl Direct {
             root: root.attr.node,
             handles: HashMap::new(),
             lookups: BTreeMap::new(),
+            host_fs,
             _dir: dir,
         }
     }
@@ -310,6 +316,14 @@ impl World for Direct {
         );
         let found = self.fs.store().recount(&self.volume).unwrap();
         (found.bytes.0, found.inodes)
+    }
+
+    fn host(&self) -> std::path::PathBuf {
+        self.fs.store().data_dir(&self.volume)
+    }
+
+    fn host_fs(&self) -> HostFs {
+        self.host_fs
     }
 
     fn end_sequence(&mut self) {

@@ -45,6 +45,8 @@ pub struct Generator {
     pub random: Random,
     able: Able,
     next_handle: u32,
+    /// Links that are still to be made, to fill a directory.
+    filling: Option<(String, u64)>,
 }
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -55,12 +57,20 @@ impl Generator {
             random: Random::new(seed),
             able,
             next_handle: 0,
+            filling: None,
         }
     }
 
     /// The next act; `None` when what was drawn is not possible now.
     pub fn act(&mut self, model: &Model) -> Option<Act> {
-        Some(match self.random.below(100) {
+        if let Some((dir, left)) = self.filling.take()
+            && left > 0
+        {
+            let act = self.link_into(model, &dir);
+            self.filling = Some((dir, left - 1)).filter(|_| act.is_some());
+            return act;
+        }
+        Some(match self.random.below(101) {
             0..11 => Act::Create {
                 h: self.handle(model)?,
                 path: self.free_path(model)?,
@@ -100,8 +110,33 @@ impl Generator {
             },
             84..92 => self.rename(model)?,
             92..97 => self.copy(model)?,
+            100 => return self.fill(model),
             _ => self.limits(model)?,
         })
+    }
+
+    /// Many links with long names follow, in one directory: it grows.
+    fn fill(&mut self, model: &Model) -> Option<Act> {
+        let mut dirs = model.dirs();
+        // The root stays as large as it once was.
+        dirs.retain(|(path, _)| !path.is_empty() || self.random.one_in(20));
+        let (dir, _) = self.random.pick(&dirs)?.clone();
+        self.filling = Some((dir, 10 + self.random.below(30)));
+        None
+    }
+
+    fn link_into(&mut self, model: &Model, dir: &str) -> Option<Act> {
+        let old = self.path_of(model, |kind| !matches!(kind, Kind::Dir(_)))?;
+        if !model.dirs().iter().any(|(path, _)| path == dir) {
+            return None;
+        }
+        let len = 200 + self.random.below(50) as usize;
+        let new = format!("{dir}{:0>len$}", self.random.below(1_000_000));
+        model
+            .find(&new)
+            .2
+            .is_none()
+            .then_some(Act::Link { old, new })
     }
 
     fn handle(&mut self, model: &Model) -> Option<u32> {

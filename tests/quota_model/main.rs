@@ -17,7 +17,9 @@ mod world;
 
 use direct::Direct;
 use generate::Able;
+use model::HostFs;
 use mounted::OnMount;
+use support::OwnFs;
 use world::{World, play};
 
 /// Acts in a sequence.
@@ -98,4 +100,31 @@ fn a_mount_with_passthrough() {
             insert_range: false,
         },
     );
+}
+
+fn on_another(host: &OwnFs, host_fs: HostFs) {
+    for passthrough in [false, true] {
+        let mut world = Direct::new_in(host.path(), host_fs, passthrough);
+        let seeds = seeds(200, 10_000);
+        play_all(
+            &mut world,
+            &seeds,
+            passthrough,
+            Able {
+                insert_range: false,
+            },
+        );
+    }
+}
+
+#[test]
+fn operations_on_btrfs() {
+    let host = OwnFs::new(&["mkfs.btrfs", "-q", "-m", "single"], 1 << 30);
+    on_another(&host, HostFs::Btrfs);
+}
+
+#[test]
+fn operations_on_xfs() {
+    let host = OwnFs::new(&["mkfs.xfs", "-q"], 1 << 30);
+    on_another(&host, HostFs::Xfs);
 }

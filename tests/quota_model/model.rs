@@ -104,6 +104,8 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Inode {
     pub kind: Kind,
+    /// Of a directory, on the host: what nobody else can know.
+    pub host_size: u64,
     pub links: u32,
     pub opens: u32,
     /// Open by passthrough, or through the page cache; until the last close.
@@ -136,7 +138,35 @@ pub struct Model {
     pub limit_inodes: Option<u64>,
     /// Whether volumes without a limit are written by the kernel itself.
     pub passthrough: bool,
+    host: HostFs,
     next: Id,
+}
+
+/// The file system that the volume is on: how its directories grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostFs {
+    Ext4,
+    Btrfs,
+    Xfs,
+}
+
+impl HostFs {
+    /// What a directory of `size` bytes is charged more, at most, with one name
+    /// more.
+    fn growth(self, size: u64, name: &str) -> u64 {
+        match self {
+            Self::Ext4 if size <= BLOCK => 2 * BLOCK,
+            Self::Ext4 => 3 * BLOCK,
+            Self::Btrfs => of_dir(size + 2 * name.len() as u64) - of_dir(size),
+            // In the inode.
+            Self::Xfs if size <= 1024 => 0,
+            Self::Xfs => BLOCK,
+        }
+    }
+}
+
+fn of_dir(size: u64) -> u64 {
+    charge(size).max(BLOCK)
 }
 
 pub fn charge(size: u64) -> u64 {
@@ -144,13 +174,14 @@ pub fn charge(size: u64) -> u64 {
 }
 
 impl Model {
-    pub fn new(passthrough: bool) -> Self {
+    pub fn new(passthrough: bool, host: HostFs) -> Self {
         let mut model = Self {
             inodes: HashMap::new(),
             handles: BTreeMap::new(),
             bytes: None,
             limit_inodes: None,
             passthrough,
+            host,
             next: ROOT,
         };
         model.add(Kind::Dir(BTreeMap::new()));
@@ -164,6 +195,7 @@ impl Model {
             id,
             Inode {
                 kind,
+                host_size: 0,
                 links: 1,
                 opens: 0,
                 backing: false,
@@ -174,13 +206,14 @@ impl Model {
     }
 
     /// Bytes and inodes charged: the sum over all that is there, each time
-    /// anew. The volume's root is not counted.
+    /// anew. Of the volume's root only what it takes beyond a block.
     pub fn usage(&self) -> (u64, u64) {
         let charged = self.inodes.iter().filter(|&(&id, _)| id != ROOT);
-        charged.fold((0, 0), |(bytes, inodes), (_, inode)| {
+        let root = of_dir(self.inodes[&ROOT].host_size) - BLOCK;
+        charged.fold((root, 0), |(bytes, inodes), (_, inode)| {
             let more = match &inode.kind {
                 Kind::File { charged, .. } => charge(*charged),
-                Kind::Dir(_) => BLOCK,
+                Kind::Dir(_) => of_dir(inode.host_size),
                 Kind::Other => 0,
             };
             (bytes + more, inodes + 1)
@@ -245,6 +278,59 @@ impl Model {
             return Err(Errno::ENOSPC);
         }
         Ok(())
+    }
+
+    /// Room for what is new, and for its name in `dir`. A name needs none where
+    /// it surely fits into the first block of ext4: free bytes are after each
+    /// name, and if it fitted nowhere they would be fewer than there are. Names
+    /// are taken for as long as encryption may make them.
+    fn check_name(&self, dir: Id, name: &str, bytes: u64, inodes: u64) -> Result<(), Errno> {
+        let size = self.inodes[&dir].host_size;
+        let growth = match self.bytes {
+            Some(_) => self.host.growth(size, name),
+            None => 0,
+        };
+        let with_growth = self.check(bytes + growth, inodes);
+        if with_growth.is_ok() || growth == 0 || self.host != HostFs::Ext4 || size > BLOCK {
+            return with_growth;
+        }
+        let entry = |len: usize| 16 + len.div_ceil(32) * 32;
+        let names = self.entries(dir).keys().map(String::len).chain([1, 2]);
+        let (taken, count) = names.fold((0, 0), |(sum, n), len| (sum + entry(len), n + 1));
+        if 4084 - taken.min(4084) > count * (entry(name.len()) - 1) {
+            self.check(bytes, inodes)
+        } else {
+            with_growth
+        }
+    }
+
+    /// As [`check_name`](Self::check_name), by path.
+    fn check_path(&self, path: &str, bytes: u64, inodes: u64) -> Result<(), Errno> {
+        let (dir, name, _) = self.find(path);
+        self.check_name(dir, &name, bytes, inodes)
+    }
+
+    /// All directories, by path.
+    pub fn dirs(&self) -> Vec<(String, Id)> {
+        let mut found = vec![(String::new(), ROOT)];
+        let mut at = 0;
+        while let Some((path, dir)) = found.get(at).cloned() {
+            for (name, &id) in self.entries(dir) {
+                if matches!(self.inodes[&id].kind, Kind::Dir(_)) {
+                    found.push((format!("{path}{name}/"), id));
+                }
+            }
+            at += 1;
+        }
+        found
+    }
+
+    /// The sizes of directories, as the host has them now.
+    pub fn look_at(&mut self, host: &std::path::Path) {
+        for (path, id) in self.dirs() {
+            let found = host.join(path).metadata().unwrap().len();
+            self.inodes.get_mut(&id).unwrap().host_size = found;
+        }
     }
 
     fn open(&mut self, h: u32, inode: Id, write: bool, append: bool) {
@@ -335,7 +421,7 @@ impl Model {
     pub fn apply(&mut self, act: &Act) -> Outcome {
         match act {
             Act::Create { h, path } => {
-                self.check(0, 1)?;
+                self.check_path(path, 0, 1)?;
                 let id = self.make(
                     path,
                     Kind::File {
@@ -388,15 +474,16 @@ impl Model {
                 len,
             } => self.fallocate(*h, *mode, *offset, *len)?,
             Act::Mkdir { path } => {
-                self.check(BLOCK, 1)?;
+                self.check_path(path, BLOCK, 1)?;
                 self.make(path, Kind::Dir(BTreeMap::new()));
             }
             Act::Symlink { path } | Act::Mknod { path } => {
-                self.check(0, 1)?;
+                self.check_path(path, 0, 1)?;
                 self.make(path, Kind::Other);
             }
             Act::Link { old, new } => {
                 let id = self.find(old).2.unwrap();
+                self.check_path(new, 0, 0)?;
                 self.inodes.get_mut(&id).unwrap().links += 1;
                 let (dir, name, _) = self.find(new);
                 self.entries_mut(dir).insert(name, id);
@@ -511,8 +598,11 @@ impl Model {
             }
         }
         let whiteout = flags & libc::RENAME_WHITEOUT != 0;
-        if whiteout {
-            self.check(0, 1)?;
+        let inodes = u64::from(whiteout);
+        if target.is_some() {
+            self.check(0, inodes)?;
+        } else {
+            self.check_name(to_dir, &to_name, 0, inodes)?;
         }
         self.entries_mut(from_dir).remove(&from_name);
         self.entries_mut(to_dir).insert(to_name, source);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::model::{Act, Outcome, Path};
+use super::model::{Act, HostFs, Outcome, Path};
 use super::support::{Mount, poll};
 use super::world::{Df, World};
 
@@ -228,6 +228,14 @@ impl World for OnMount {
 
     fn walk(&mut self) -> (u64, u64) {
         super::support::tree::charged(&self.host)
+    }
+
+    fn host(&self) -> PathBuf {
+        self.host.clone()
+    }
+
+    fn host_fs(&self) -> HostFs {
+        HostFs::Ext4
     }
 
     fn end_sequence(&mut self) {

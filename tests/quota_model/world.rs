@@ -1,7 +1,7 @@
 //! What a sequence is played in, and the play itself.
 
 use super::generate::{Able, Generator, removals, text};
-use super::model::{Act, Model, Outcome, Path};
+use super::model::{Act, HostFs, Model, Outcome, Path};
 
 /// `df` and `df -i`.
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +29,19 @@ pub trait World {
     fn df(&mut self) -> Df;
     /// What a walk of the volume finds.
     fn walk(&mut self) -> (u64, u64);
+    /// The volume on the host.
+    fn host(&self) -> std::path::PathBuf;
+    /// What that is on.
+    fn host_fs(&self) -> HostFs;
     /// Nothing of the sequence is left.
     fn end_sequence(&mut self);
 }
 
 /// Plays the sequence of `seed` and compares at each step.
 pub fn play(world: &mut impl World, seed: u64, acts: usize, passthrough: bool, able: Able) {
-    let mut model = Model::new(passthrough);
+    let mut model = Model::new(passthrough, world.host_fs());
+    // Its root may have grown in an earlier one.
+    model.look_at(&world.host());
     let mut generator = Generator::new(seed, able);
     let mut trace: Vec<String> = Vec::new();
     let start = Act::Limits {
@@ -66,12 +72,17 @@ pub fn play(world: &mut impl World, seed: u64, acts: usize, passthrough: bool, a
         step(world, &mut model, &act, seed, &mut trace);
     }
     assert_eq!(
-        world.usage((0, 0)),
-        (0, 0),
+        world.usage(model.usage()),
+        model.usage(),
         "seed {seed}: emptied\n{}",
         trace.join("\n")
     );
     world.end_sequence();
+}
+
+/// Whether the limit is looked at.
+fn comparable_growth(act: &Act) -> bool {
+    !matches!(act, Act::Limits { .. } | Act::Close { .. })
 }
 
 fn step(world: &mut impl World, model: &mut Model, act: &Act, seed: u64, trace: &mut Vec<String>) {
@@ -79,6 +90,7 @@ fn step(world: &mut impl World, model: &mut Model, act: &Act, seed: u64, trace: 
     let limits = (model.bytes, model.limit_inodes);
     let expected = model.apply(act);
     let found = world.act(act);
+    model.look_at(&world.host());
     trace.push(format!(
         "{act:?}: {} of {limits:?} -> {:?}",
         text(&expected),
@@ -91,6 +103,16 @@ fn step(world: &mut impl World, model: &mut Model, act: &Act, seed: u64, trace: 
         "{act:?}, used {before:?} of {limits:?}; {}",
         told()
     );
+    if let Some(limit) = model.bytes
+        && comparable_growth(act)
+        && model.usage().0 > before.0
+    {
+        assert!(
+            model.usage().0 <= limit,
+            "above the limit after {act:?}; {}",
+            told()
+        );
+    }
     let comparable = world.settles_only_at_close() || !model.has_uncounted_writers();
     let usage = world.usage(model.usage());
     if comparable {

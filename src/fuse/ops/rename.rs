@@ -77,7 +77,13 @@ impl FileSystem {
         } else {
             Usage::default()
         };
-        let room = naming.reserve(left, in_from, in_to)?;
+        let room = naming.reserve(left, in_from, in_to);
+        if room.is_err() && flags == libc::RENAME_NOREPLACE {
+            // What the host would say first.
+            self.victim_at(&to, new_name)
+                .map_or(Ok(()), |_| Err(Errno::EEXIST))?;
+        }
+        let room = room?;
         let whiteout =
             leaves_whiteout.then(|| (room, self.charging_made(Item::Second, &from.at.volume)));
         failpoint::hit("live.rename.intent");
