@@ -96,6 +96,150 @@ fn act(fs: &FileSystem, random: &mut Random, own: NodeId, all: &[NodeId]) -> Res
     Ok(())
 }
 
+/// One act on names of directories that are everybody's, as of callers that were
+/// killed: their requests go on although the kernel has let the directory go.
+fn name_act(fs: &FileSystem, random: &mut Random, dirs: &[NodeId]) -> Result<(), OpError> {
+    // Long, so that directories grow; few enough for them to meet.
+    let name = |random: &mut Random| format!("{:0>240}", random.below(40));
+    let short = |random: &mut Random| format!("d{}", random.below(3));
+    let (dir, other) = (
+        dirs[random.below(dirs.len() as u64) as usize],
+        dirs[random.below(dirs.len() as u64) as usize],
+    );
+    let (a, b) = (name(random), name(random));
+    let (a, b) = (OsStr::new(&a), OsStr::new(&b));
+    let (sub, other_sub) = (short(random), short(random));
+    let (sub, other_sub) = (OsStr::new(&sub), OsStr::new(&other_sub));
+    let in_sub = |node: &mut NodeId| -> Result<(), OpError> {
+        if let Found::Entry(entry) = fs.lookup(*node, sub)? {
+            *node = entry.attr.node;
+        }
+        Ok(())
+    };
+    match random.below(12) {
+        0..4 => {
+            let mut into = dir;
+            if random.one_in(2) {
+                in_sub(&mut into)?;
+            }
+            if let Found::Entry(entry) = fs.lookup(other, OsStr::new("file"))? {
+                fs.link(entry.attr.node, into, a)?;
+            }
+        }
+        4 => drop(fs.symlink(ROOT, dir, a, b)?),
+        5 => fs.unlink(dir, a)?,
+        6 => {
+            let mut from = dir;
+            in_sub(&mut from)?;
+            fs.unlink(from, a)?;
+        }
+        7 => fs.rename(ROOT, (dir, a), (other, b), 0)?,
+        8 => {
+            let flags = [
+                libc::RENAME_EXCHANGE,
+                libc::RENAME_NOREPLACE,
+                libc::RENAME_WHITEOUT,
+            ];
+            let flags = flags[random.below(3) as usize];
+            fs.rename(ROOT, (dir, a), (other, b), flags)?;
+        }
+        9 => drop(fs.mkdir(ROOT, dir, sub, 0o755, 0)?),
+        10 => {
+            // Full ones, too.
+            let mut gone = dir;
+            in_sub(&mut gone)?;
+            if gone != dir && random.one_in(2) {
+                for n in 0..40 {
+                    let _ = fs.unlink(gone, OsStr::new(&format!("{n:0>240}")));
+                }
+            }
+            fs.rmdir(ROOT, dir, sub)?;
+        }
+        _ => fs.rename(ROOT, (dir, sub), (other, other_sub), 0)?,
+    }
+    Ok(())
+}
+
+#[test]
+fn threads_in_the_same_directories_at_once() {
+    const LIMIT: u64 = 72 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        create: true,
+        read_only: false,
+    };
+    let store = Arc::new(Store::open(&dir.path().join("store"), &options).unwrap());
+    let mut spec = VolumeSpec::directory("v".parse().unwrap());
+    spec.limits = Limits {
+        bytes: Some(Bytes(LIMIT)),
+        inodes: Some(100),
+    };
+    store.create(&spec).unwrap();
+    let volume = store.volume(&spec.name).unwrap();
+    let fs = FileSystem::new(Arc::clone(&store), MountOptions::default()).unwrap();
+    let Found::Entry(root) = fs.lookup(NodeId::ROOT, OsStr::new("v")).unwrap() else {
+        panic!("the volume is not there");
+    };
+    let dirs: Vec<NodeId> = (0..3)
+        .map(|n| {
+            let name = format!("shared{n}");
+            let made = fs.mkdir(ROOT, root.attr.node, OsStr::new(&name), 0o755, 0);
+            let dir = made.unwrap().attr.node;
+            let file = fs.mknod(ROOT, dir, OsStr::new("file"), libc::S_IFREG | 0o644, 0, 0);
+            file.unwrap();
+            dir
+        })
+        .collect();
+    let acts = if std::env::var_os("VOLFS_LONG").is_some() {
+        100_000
+    } else {
+        3000
+    };
+    let (running, done) = (AtomicU64::new(8), AtomicBool::new(false));
+    let refused = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let (fs, dirs, running, done) = (&fs, &dirs, &running, &done);
+            let refused = &refused;
+            scope.spawn(move || {
+                let _ended = Ended { running, done };
+                let mut random = Random::new(n);
+                for at in 0..acts {
+                    match name_act(fs, &mut random, dirs).map_err(|error| error.errno()) {
+                        Ok(()) => {}
+                        Err(Errno::ENOSPC) => drop(refused.fetch_add(1, Ordering::Relaxed)),
+                        Err(
+                            Errno::ENOENT
+                            | Errno::EEXIST
+                            | Errno::ESTALE
+                            | Errno::ENOTEMPTY
+                            | Errno::EISDIR
+                            | Errno::ENOTDIR
+                            | Errno::EPERM
+                            | Errno::EINVAL
+                            // What is opened has been moved away meanwhile.
+                            | Errno::EXDEV,
+                        ) => {}
+                        Err(errno) => panic!("thread {n}, act {at}: {errno}"),
+                    }
+                }
+            });
+        }
+        while !done.load(Ordering::SeqCst) {
+            let used = volume.usage();
+            assert!(used.bytes.0 <= LIMIT && used.inodes <= 100, "{used:?}");
+            std::thread::yield_now();
+        }
+    });
+    println!("{refused:?} refused");
+    assert!(refused.into_inner() > 0, "the limit was never near");
+    assert!(
+        volume.account().is_trusted(),
+        "the account contradicts itself"
+    );
+    assert_eq!(volume.usage(), store.recount(&volume).unwrap());
+}
+
 struct Ended<'a> {
     running: &'a AtomicU64,
     done: &'a AtomicBool,
