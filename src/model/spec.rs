@@ -151,7 +151,8 @@ impl Limits {
 }
 
 /// What a volume holds: a regular file is charged its size rounded up to
-/// 4 KiB, a directory 4 KiB; everything that has an inode counts one.
+/// 4 KiB, a directory its size on the host likewise, but at least 4 KiB, of the
+/// volume's root what is beyond that; everything that has an inode counts one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Charged bytes.

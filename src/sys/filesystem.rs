@@ -29,10 +29,10 @@ pub enum Filesystem {
 }
 
 // linux/magic.h.
-const EXT_SUPER_MAGIC: i64 = 0xef53;
-const XFS_SUPER_MAGIC: i64 = 0x5846_5342;
-const BTRFS_SUPER_MAGIC: i64 = 0x9123_683e;
-const TMPFS_MAGIC: i64 = 0x0102_1994;
+const EXT_SUPER_MAGIC: u64 = 0xef53;
+const XFS_SUPER_MAGIC: u64 = 0x5846_5342;
+const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
+const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// `XFS_MAX_BLOCKSIZE`, fs/xfs/libxfs/xfs_format.h: of directories as well.
 const XFS_DIR_BLOCK_MOST: u64 = 64 << 10;
@@ -52,10 +52,10 @@ impl Filesystem {
     pub fn of(dir: impl AsFd) -> Result<Self> {
         let found = fstatfs(dir.as_fd())?;
         let FsType(magic) = found.filesystem_type();
-        #[allow(clippy::useless_conversion)] // its type is the machine's
-        Ok(match i64::from(magic) & 0xffff_ffff {
+        #[allow(clippy::cast_sign_loss)] // its type is the machine's, and has 32 bits
+        Ok(match magic as u64 & 0xffff_ffff {
             EXT_SUPER_MAGIC => Self::Ext {
-                block: found.block_size().unsigned_abs(),
+                block: u64::try_from(found.block_size()).unwrap_or(XFS_DIR_BLOCK_MOST),
             },
             XFS_SUPER_MAGIC => Self::Xfs {
                 dir_block: xfs_dir_block(dir).unwrap_or(XFS_DIR_BLOCK_MOST),

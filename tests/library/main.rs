@@ -310,6 +310,67 @@ fn limits_hold_and_usage_is_exact() {
     });
 }
 
+/// What names take is charged, whichever call makes them or takes them away.
+#[test]
+fn directories_are_charged_their_sizes() {
+    both(|world| {
+        let volume = Volume::builder("v")
+            .quota(256.kib())
+            .create(&world.volumes)
+            .unwrap();
+        let fs = volume.fs().unwrap();
+        let host = match &world.mount {
+            Some(mount) => mount.host_path("v"),
+            None => world.path("v"),
+        };
+        let check = |what: &str| {
+            let used = world.volumes.get(&name("v")).unwrap().used;
+            let found = support::tree::charged(&host);
+            assert_eq!((used.bytes.0, used.inodes), found, "{what}");
+            assert!(used.bytes <= 256.kib(), "{what}");
+        };
+        let long = |n: usize| format!("{n:0>250}");
+        fs.mkdir("d/e").unwrap();
+        for n in 0..40 {
+            fs.write(format!("d/{}", long(n)), "").unwrap();
+        }
+        check("files");
+        for n in 0..20 {
+            fs.mkdir(format!("d/e/{}", long(n))).unwrap();
+            fs.rename(format!("d/{}", long(n)), format!("d/e/f{n:0>200}"))
+                .unwrap();
+        }
+        check("directories");
+        // Where a link leads that ends in nothing, the file is made.
+        let link = "to/".to_owned() + &"l".repeat(250);
+        fs.mkdir("to").unwrap();
+        for n in 0..20 {
+            let link = format!("link{n}");
+            std::os::unix::fs::symlink(format!("to/{}", long(n)), host.join(&link)).unwrap();
+            if world.mount.is_none() {
+                fs.write(&link, "through it").unwrap();
+            }
+            std::fs::remove_file(host.join(&link)).unwrap();
+        }
+        assert!(!fs.exists(link).unwrap());
+        check("through links");
+        let refused = (0..2000).find_map(|n| fs.write(format!("d/{}", long(1000 + n)), "").err());
+        assert!(
+            matches!(refused, Some(Error::NoSpace { .. })),
+            "{refused:?}"
+        );
+        check("full");
+        fs.remove_dir("d").unwrap();
+        fs.remove_dir("to").unwrap();
+        check("removed");
+        assert_eq!(world.volumes.get(&name("v")).unwrap().used.inodes, 0);
+        drop(fs);
+        let verified = world.volumes.verify(&name("v"), false).unwrap();
+        assert_eq!(verified.accounted, verified.found);
+        assert!(verified.was_exact);
+    });
+}
+
 #[test]
 fn offline_usage_is_there_for_the_next_who_opens_the_store() {
     let dir = TestDir::new();

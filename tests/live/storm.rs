@@ -293,6 +293,12 @@ pub fn storm_under(
                 pauses.lock().unwrap().extend(long);
             });
         }
+        scope.spawn(|| {
+            let _stop = StopOnPanic(&stop);
+            while !stop.load(Ordering::Relaxed) {
+                grow_and_go(&root);
+            }
+        });
         let _stop = StopOnPanic(&stop);
         deaths(&stop);
         stop.store(true, Ordering::Relaxed);
@@ -302,6 +308,27 @@ pub fn storm_under(
         check_usage(mount, volume);
     }
     assert_eq!(mount.daemon_complaints().matches("panicked").count(), 0);
+}
+
+/// Directories grow, and are removed.
+fn grow_and_go(root: &Path) {
+    let (a, b) = (root.join("grows-a"), root.join("grows-b"));
+    let name = |n: usize| format!("{n:0>250}");
+    fs::create_dir(&a).unwrap();
+    fs::create_dir(&b).unwrap();
+    let file = a.join(name(0));
+    File::create_new(&file).unwrap();
+    for n in 1..20 {
+        fs::hard_link(&file, a.join(name(n))).unwrap();
+    }
+    for n in 0..20 {
+        fs::rename(a.join(name(n)), b.join(name(n))).unwrap();
+    }
+    fs::rename(&b, &a).unwrap();
+    for n in 0..20 {
+        fs::remove_file(a.join(name(n))).unwrap();
+    }
+    fs::remove_dir(&a).unwrap();
 }
 
 /// Usage is what a walk finds, and was never counted.

@@ -592,7 +592,9 @@ impl Model {
                 (false, true) => return Err(Errno::EISDIR),
                 (true, false) => return Err(Errno::ENOTDIR),
                 (true, true) if !self.entries(target).is_empty() => {
-                    return Err(Errno::ENOTEMPTY);
+                    // rename(2) leaves it open; xfs_rename says the other.
+                    let xfs = self.host == HostFs::Xfs;
+                    return Err(if xfs { Errno::EEXIST } else { Errno::ENOTEMPTY });
                 }
                 _ => {}
             }

@@ -7,6 +7,7 @@ mod support;
 mod clones;
 mod cut;
 mod deep;
+mod directories;
 mod ends;
 mod hostile;
 mod memory;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use support::{OwnFs, TestDir, Volfs, run};
+use support::{Volfs, run};
 
 /// Files of every sort, with everything that can be said of a file.
 pub fn fill(dir: &Path) {
