@@ -18,7 +18,8 @@ use volfs::fuse::types::{Caller, DataPath, Fh, Found, Opened, SetAttr};
 use volfs::model::{Bytes, Limits, VolumeSpec};
 use volfs::volume::{Store, StoreOptions, Volume, Volumes};
 
-use super::model::{Act, HostFs, Outcome, Path};
+use super::dirs::HostFs;
+use super::model::{Act, Outcome, Path};
 use super::world::{Df, World};
 
 const ROOT: Caller = Caller {

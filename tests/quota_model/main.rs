@@ -9,6 +9,7 @@
 mod support;
 
 mod direct;
+mod dirs;
 mod generate;
 mod model;
 mod mounted;
@@ -16,8 +17,8 @@ mod races;
 mod world;
 
 use direct::Direct;
+use dirs::HostFs;
 use generate::Able;
-use model::HostFs;
 use mounted::OnMount;
 use support::OwnFs;
 use world::{World, play};

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::model::{Act, HostFs, Outcome, Path};
+use super::dirs::HostFs;
+use super::model::{Act, Outcome, Path};
 use super::support::{Mount, poll};
 use super::world::{Df, World};
 

@@ -1,7 +1,8 @@
 //! What a sequence is played in, and the play itself.
 
+use super::dirs::HostFs;
 use super::generate::{Able, Generator, removals, text};
-use super::model::{Act, HostFs, Model, Outcome, Path};
+use super::model::{Act, Model, Outcome, Path};
 
 /// `df` and `df -i`.
 #[derive(Clone, Copy, Debug)]
