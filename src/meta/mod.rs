@@ -1,7 +1,7 @@
 //! The catalogue of volumes, and the pure arithmetic of quotas.
 //!
-//! Knows the vocabulary of [`crate::model`] and SQLite; knows nothing of
-//! directories, images or FUSE.
+//! Knows the vocabulary of [`crate::model`], SQLite, and how directories of
+//! file systems grow; opens no directory, and knows nothing of images or FUSE.
 
 mod account;
 mod catalogue;
