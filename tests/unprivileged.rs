@@ -6,40 +6,10 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use support::fuse_device::{DEVICE, OpenDevice, set_mode};
 use support::user::{ALICE, BOB, as_user, command_as};
 use support::{Mount, Volfs, output, run};
-
-const DEVICE: &str = "/dev/fuse";
-
-/// `/dev/fuse` open to everybody, as it is on a desktop, for as long as this
-/// lives. The tests of this file take turns, so that nobody closes it under
-/// another.
-struct OpenDevice {
-    mode: u32,
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl OpenDevice {
-    fn new() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mode = fs::metadata(DEVICE).unwrap().mode() & 0o7777;
-        set_mode(0o666);
-        Self { mode, _turn: turn }
-    }
-}
-
-impl Drop for OpenDevice {
-    fn drop(&mut self) {
-        set_mode(self.mode);
-    }
-}
-
-fn set_mode(mode: u32) {
-    fs::set_permissions(DEVICE, fs::Permissions::from_mode(mode)).unwrap();
-}
 
 #[test]
 fn a_user_mounts_and_uses_volumes() {

@@ -211,6 +211,7 @@ fn paths_with_blanks_and_links_work() {
 
 #[test]
 fn a_user_without_root_can_mount() {
+    let _device = support::fuse_device::OpenDevice::new();
     let place = Place::new();
     let alice = support::user::ALICE;
     let home = place.dir.mkdir("alice");

@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod dir;
 pub mod facts;
+pub mod fuse_device;
 pub mod map;
 pub mod mount;
 pub mod own_fs;
