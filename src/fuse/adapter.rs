@@ -30,7 +30,7 @@ use nix::fcntl::OFlag;
 use self::backing::{ByReply, backing_of};
 use self::buffers::Buffers;
 use self::reply::RequestId;
-use self::reply::{KEEP, attr_ttl, open_flags};
+use self::reply::{attr_ttl, open_flags};
 use self::waiting::{Seats, ask, change, elsewhere};
 use super::convert::{decode_device, entry_type, file_attr, set_time};
 use super::explain;
@@ -323,17 +323,18 @@ impl Filesystem for Adapter {
             });
             match result {
                 Ok((entry, opened)) => {
+                    let ttl = attr_ttl(true, &entry.attr);
                     let attr = file_attr(&entry.attr);
                     let generation = fuser::Generation(entry.generation.0);
                     let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened.path));
                     match backing_of(&opened) {
                         Some(id) => {
                             let id = crate::sys::backing::for_create(&reply, id);
-                            reply.created_passthrough(&KEEP, &attr, generation, fh, flags, &id);
+                            reply.created_passthrough(&ttl, &attr, generation, fh, flags, &id);
                             // It is closed with the file.
                             let _ = id.into_raw();
                         }
-                        None => reply.created(&KEEP, &attr, generation, fh, flags),
+                        None => reply.created(&ttl, &attr, generation, fh, flags),
                     }
                 }
                 Err(errno) => reply.error(errno),
@@ -498,7 +499,7 @@ impl Filesystem for Adapter {
             let result = adapter.run(Op::Readdirplus, unique, ino, |fs| {
                 fs.readdirplus(node(ino), offset, &mut |listed| {
                     let attr = file_attr(&listed.entry.attr);
-                    let ttl = attr_ttl(listed.entry.keep_attr);
+                    let ttl = attr_ttl(listed.entry.keep_attr, &listed.entry.attr);
                     let generation = fuser::Generation(listed.entry.generation.0);
                     reply.add(attr.ino, listed.next, listed.name, &ttl, &attr, generation)
                 })

@@ -104,6 +104,12 @@ impl Attr {
         self.mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
     }
 
+    /// Whether it is a file with a set-user-id or set-group-id bit.
+    #[must_use]
+    pub fn has_set_id(&self) -> bool {
+        self.is_regular() && self.mode & (libc::S_ISUID | libc::S_ISGID) != 0
+    }
+
     /// Whether it is a directory.
     #[must_use]
     pub fn is_directory(&self) -> bool {

@@ -73,6 +73,25 @@ pub fn mount_namespace(pid: &str) -> Option<u64> {
     number.parse().ok()
 }
 
+/// Undoes what a parent may have set for itself and what a mount must not have:
+/// with SIGCHLD ignored nobody learns of the end of a child (wait(2), "NOTES"), and
+/// a limit of the size of files, with its signal, would be one for all users of a
+/// mount. Where the hard limit stays, writing past it is EFBIG.
+pub fn forget_what_was_inherited() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no handler is set, and none is replaced: the program has begun.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+    // SAFETY: as above.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+    let all = setrlimit(Resource::RLIMIT_FSIZE, RLIM_INFINITY, RLIM_INFINITY);
+    if all.is_err()
+        && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_FSIZE)
+    {
+        let _ = setrlimit(Resource::RLIMIT_FSIZE, hard, hard);
+    }
+}
+
 /// Raises the soft limit of open descriptors to the hard limit, and returns
 /// the limit in effect.
 pub fn raise_descriptor_limit() -> u64 {

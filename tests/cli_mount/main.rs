@@ -242,3 +242,43 @@ fn a_user_without_root_can_mount() {
     as_alice(&["umount", place.at()]);
     assert!(!place.is_mounted());
 }
+
+/// What a parent has set for itself: launchers ignore SIGCHLD, shells limit the
+/// size of files.
+#[test]
+fn what_the_parent_has_set_for_itself_is_not_the_mounts() {
+    let place = Place::new();
+    let store = place.dir.join("store");
+    let volfs = |prepare: &str, arguments: &str| {
+        let script = format!(
+            "{prepare}; exec timeout 20 bash -c \"trap '' CHLD; exec '{}' --store '{}' {arguments}\"",
+            support::cli::BINARY,
+            store.display()
+        );
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", &script]).output().unwrap()
+    };
+    let full = place.dir.mkdir("full");
+    fs::write(full.join("f"), "").unwrap();
+    let refused = volfs("true", &format!("mount '{}'", full.display()));
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+
+    let mounted = volfs("ulimit -S -f 100", &format!("mount '{}'", place.at()));
+    assert!(mounted.status.success(), "{mounted:?}");
+    let volume = place.mountpoint.join("v");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("f"), vec![0; 1 << 20]).unwrap();
+
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let serves = |pid: &i32| {
+        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.contains("--kept-by") && command.contains(place.at())
+    };
+    let serving: Vec<i32> = pids.filter(serves).collect();
+    assert_eq!(serving.len(), 1);
+    support::proc::kill(serving[0]);
+    fs::create_dir(place.mountpoint.join("w")).unwrap();
+    let ended = volfs("true", &format!("umount '{}'", place.at()));
+    assert!(ended.status.success(), "{ended:?}");
+}

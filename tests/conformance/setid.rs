@@ -1,6 +1,8 @@
 //! Set-user-id and set-group-id bits are lost when a file's content changes.
 
-use rustix::fs::{CWD, FallocateFlags, OFlags as O, SeekFrom, fallocate, ftruncate, seek};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, OFlags as O, SeekFrom, StatxFlags, fallocate, ftruncate, seek,
+};
 
 use crate::dir::{Dir, fstat};
 use crate::support::map::{Map, Sharing};
@@ -32,10 +34,18 @@ fn after_by(users: &[User], d: &Dir, t: &mut Trace, act: impl Fn(&Dir) -> String
             d.chmod("f", mode).unwrap();
             let label = format!("{mode:o} by {}", user.uid);
             t.note(&label, as_user_or_root(user, || act(d)));
+            // Asked for alone first: what execve(2) goes by, and not refreshed
+            // along with times that a write has made old.
+            t.note(format!("{label}, its mode"), mode_alone(d));
             t.note(label, d.stat("f"));
             d.unlink("f").unwrap();
         }
     }
+}
+
+fn mode_alone(d: &Dir) -> String {
+    rustix::fs::statx(CWD, d.at("f"), AtFlags::empty(), StatxFlags::MODE)
+        .map_or_else(|errno| text(errno), |it| format!("{:o}", it.stx_mode))
 }
 
 /// Root stays in the calling thread and keeps its capabilities.

@@ -39,7 +39,13 @@ pub fn start_at(verbose: u8, quiet: bool, who: Who) {
         (_, 1, true) | (_, 2, _) => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    let mut builder = Builder::from_env(Env::default().default_filter_or(level.as_str()));
+    let mut filter = level.to_string();
+    if level <= LevelFilter::Info {
+        // It warns of each request that we leave to the kernel's own answer, such
+        // as an ioctl: anybody could push all else out of the log.
+        filter.push_str(",fuser=error");
+    }
+    let mut builder = Builder::from_env(Env::default().default_filter_or(filter));
     match who {
         Who::Command => {
             builder.format(|to, record| match record.level() {

@@ -102,7 +102,7 @@ impl Adapter {
     pub(super) fn reply_entry(reply: ReplyEntry, result: Result<Entry, fuser::Errno>) {
         match result {
             Ok(entry) => reply.entry_with_ttls(
-                &attr_ttl(entry.keep_attr),
+                &attr_ttl(entry.keep_attr, &entry.attr),
                 &KEEP,
                 &file_attr(&entry.attr),
                 fuser::Generation(entry.generation.0),
@@ -113,7 +113,7 @@ impl Adapter {
 
     pub(super) fn reply_attr(reply: ReplyAttr, result: Result<(Attr, bool), fuser::Errno>) {
         match result {
-            Ok((attr, keep)) => reply.attr(&attr_ttl(keep), &file_attr(&attr)),
+            Ok((attr, keep)) => reply.attr(&attr_ttl(keep, &attr), &file_attr(&attr)),
             Err(errno) => reply.error(errno),
         }
     }
@@ -175,8 +175,19 @@ impl Adapter {
     }
 }
 
-pub(super) fn attr_ttl(keep: bool) -> Duration {
-    if keep { KEEP } else { ASK_AGAIN }
+/// How long the kernel may keep these attributes.
+///
+/// Not at all where there is a set-user-id or set-group-id bit: a write takes it
+/// away in the host's file, by us or by the kernel itself (FUSE_HANDLE_KILLPRIV_V2),
+/// and of what a write makes old the kernel thinks that the mode is none
+/// (`FUSE_STATX_MODSIZE`, fs/fuse/file.c). execve(2) would go by the kept one, and
+/// run what somebody has written as the owner of the file.
+pub(super) fn attr_ttl(keep: bool, attr: &Attr) -> Duration {
+    if keep && !attr.has_set_id() {
+        KEEP
+    } else {
+        ASK_AGAIN
+    }
 }
 
 pub(super) fn open_flags(path: &DataPath) -> FopenFlags {
