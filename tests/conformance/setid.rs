@@ -45,7 +45,7 @@ fn after_by(users: &[User], d: &Dir, t: &mut Trace, act: impl Fn(&Dir) -> String
 
 fn mode_alone(d: &Dir) -> String {
     rustix::fs::statx(CWD, d.at("f"), AtFlags::empty(), StatxFlags::MODE)
-        .map_or_else(|errno| text(errno), |it| format!("{:o}", it.stx_mode))
+        .map_or_else(text, |it| format!("{:o}", it.stx_mode))
 }
 
 /// Root stays in the calling thread and keeps its capabilities.
