@@ -57,6 +57,8 @@ impl Surveys {
             let fitting = fitting.map(|(_, survey)| Arc::clone(survey));
             if turn.waiting == 0 {
                 turn.last = None;
+                // Also what one wanted who woke while his was being made.
+                turn.mappings = false;
             }
             if let Some(survey) = fitting {
                 return survey;
