@@ -20,7 +20,7 @@ const UNTESTED: [(&str, &str); 4] = [
         "a program that was installed and hangs when it is started",
     ),
     (
-        "{} is unmounted, but its daemon has not ended within {} seconds; its log is daemon.log in the store",
+        "{mountpoint} is unmounted, but its daemon has not ended within {} seconds; its log is daemon.log in the store",
         "a daemon that hangs just then",
     ),
     (

@@ -1,12 +1,15 @@
 //! `volfs umount`.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use volfs::control::Client;
 use volfs::fuse::mount::{UnmountFailure, unmount};
-use volfs::fuse::mountinfo::MountInfo;
+use volfs::fuse::mountinfo::{self, MountInfo};
+use volfs::sys::process::command_of;
+use volfs::sys::procfs::Proc;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -15,6 +18,9 @@ use crate::open;
 
 /// How long a daemon may take to end after its mount is gone.
 const END_PATIENCE: Duration = Duration::from_secs(60);
+
+/// After so long it is said who keeps it.
+const ALONE: Duration = Duration::from_secs(1);
 
 /// Arguments of `volfs umount`.
 #[derive(Debug, Args)]
@@ -41,7 +47,7 @@ impl UmountArgs {
                 if !self.lazy {
                     refuse_elsewhere(&mount)?;
                 }
-                end(&daemon, self.lazy, &mountpoint)?;
+                end(&daemon, self.lazy, &mount)?;
             }
             None => detach(&mountpoint, self.lazy)?,
         }
@@ -113,25 +119,35 @@ fn refuse_elsewhere(mount: &MountInfo) -> Outcome {
 }
 
 /// Asks the daemon, and waits until it has ended.
-fn end(daemon: &Client, lazy: bool, mountpoint: &Path) -> Outcome {
+fn end(daemon: &Client, lazy: bool, mount: &MountInfo) -> Outcome {
+    let mountpoint = mount.mountpoint.display();
     let serving = daemon.pid()?.map(Process::of);
     let supervisor = serving.as_ref().and_then(Process::supervisor);
     daemon.unmount(lazy)?;
     if lazy {
         return Ok(());
     }
-    let deadline = Instant::now() + END_PATIENCE;
+    let start = Instant::now();
+    let mut looks = true;
     while [&serving, &supervisor]
         .into_iter()
         .flatten()
         .any(Process::is_running)
     {
-        if Instant::now() > deadline {
+        if looks && start.elapsed() > ALONE {
+            looks = false;
+            if let Some(pid) = who_has(mount.device) {
+                log::warn!(
+                    "{mountpoint} is unmounted here; waiting for process {pid} ({}), which has the mount in a mount namespace of its own",
+                    command_of(pid).unwrap_or_default().escape_debug()
+                );
+            }
+        }
+        if start.elapsed() > END_PATIENCE {
             return Err(Failure::new(
                 "daemon-lingers",
                 format!(
-                    "{} is unmounted, but its daemon has not ended within {} seconds; its log is daemon.log in the store",
-                    mountpoint.display(),
+                    "{mountpoint} is unmounted, but its daemon has not ended within {} seconds; its log is daemon.log in the store",
                     END_PATIENCE.as_secs()
                 ),
             ));
@@ -139,6 +155,23 @@ fn end(daemon: &Client, lazy: bool, mountpoint: &Path) -> Outcome {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+/// The first process that sees a mount with this device number, in whatever mount
+/// namespace.
+fn who_has(device: u64) -> Option<i32> {
+    let mut proc = Proc::open().ok()?;
+    let processes = proc.processes();
+    let mut seen = HashSet::new();
+    let has = |pid: &i32| {
+        let namespace = proc.mount_namespace(*pid);
+        let file = PathBuf::from(format!("/proc/{pid}/mountinfo"));
+        let is_new = namespace.is_some_and(|namespace| seen.insert(namespace));
+        is_new
+            && mountinfo::read(&file)
+                .is_ok_and(|mounts| mounts.iter().any(|mount| mount.device == device))
+    };
+    processes.iter().map(|it| it.pid).find(has)
 }
 
 /// A process, told apart from a later one with the same id.
