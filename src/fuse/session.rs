@@ -18,7 +18,8 @@ use super::observer::MountObserver;
 use super::options::MountOptions;
 use super::successor::Inherited;
 use super::{handshake, holders, host, mount, mountinfo};
-use crate::sys::cpu_latency;
+use crate::model::Bytes;
+use crate::sys::{cpu_latency, process};
 use crate::volume::{Holder, Store, Volumes};
 
 /// Why a mount did not come about.
@@ -43,6 +44,14 @@ pub enum MountError {
     LowLatency {
         /// What the system said.
         why: String,
+    },
+    /// Nobody could make a file longer than this process may.
+    #[error(
+        "files in the mount could not be longer than {limit}, as this process may make none that is (ulimit -f), and may not raise that; raise the hard limit where volfs is started, or let it have CAP_SYS_RESOURCE"
+    )]
+    FileSize {
+        /// The limit.
+        limit: Bytes,
     },
     /// The kernel or fusermount3 refused.
     #[error("cannot mount on {path:?}: {why}")]
@@ -122,7 +131,14 @@ impl Mounted {
             Some(_) => mountpoint.to_owned(),
             None => mount::prepare_mountpoint(mountpoint)?,
         };
-        let limit = crate::sys::process::raise_descriptor_limit();
+        if let Some(limit) = process::lift_file_size_limit() {
+            let limit = Bytes(limit);
+            if past.is_none() {
+                return Err(MountError::FileSize { limit });
+            }
+            log::error!("no file can be made longer than {limit}, by a limit of this process");
+        }
+        let limit = process::raise_descriptor_limit();
         log::debug!("at most {limit} descriptors");
         let source = store.dir().to_owned();
         let fs = FileSystem::with_live(store, options.clone(), Arc::new(live)).map_err(

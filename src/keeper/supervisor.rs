@@ -129,6 +129,8 @@ pub fn run(supervised: Supervised) -> io::Result<i32> {
         let _ = nix::sys::prctl::set_name(&name);
     }
     crate::sys::process::raise_descriptor_limit();
+    // The working process says what stays.
+    crate::sys::process::lift_file_size_limit();
     let mut wanted = SigSet::from_iter(client::PASSED_ON);
     wanted.add(Signal::SIGCHLD);
     wanted.thread_block()?;

@@ -73,23 +73,29 @@ pub fn mount_namespace(pid: &str) -> Option<u64> {
     number.parse().ok()
 }
 
-/// Undoes what a parent may have set for itself and what a mount must not have:
-/// with SIGCHLD ignored nobody learns of the end of a child (wait(2), "NOTES"), and
-/// a limit of the size of files, with its signal, would be one for all users of a
-/// mount. Where the hard limit stays, writing past it is EFBIG.
-pub fn forget_what_was_inherited() {
-    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+/// Undoes what a parent may have set for itself: with SIGCHLD ignored nobody learns
+/// of the end of a child (wait(2), "NOTES"), and who writes past a limit of the size
+/// of files shall get EFBIG and not be killed by SIGXFSZ.
+pub fn forget_inherited_signals() {
     use nix::sys::signal::{SigHandler, Signal, signal};
     // SAFETY: no handler is set, and none is replaced: the program has begun.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
     // SAFETY: as above.
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
-    let all = setrlimit(Resource::RLIMIT_FSIZE, RLIM_INFINITY, RLIM_INFINITY);
-    if all.is_err()
-        && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_FSIZE)
-    {
-        let _ = setrlimit(Resource::RLIMIT_FSIZE, hard, hard);
-    }
+}
+
+/// Takes away the limit of the size of files (`ulimit -f`), which a shell has for
+/// itself and which would be one for all users of a mount. Returns the one that
+/// stays, in bytes: for who may not raise the hard limit (CAP_SYS_RESOURCE).
+pub fn lift_file_size_limit() -> Option<u64> {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+    let limit = Resource::RLIMIT_FSIZE;
+    let (soft, hard) = getrlimit(limit).ok()?;
+    let most = match setrlimit(limit, RLIM_INFINITY, RLIM_INFINITY) {
+        Ok(()) => RLIM_INFINITY,
+        Err(_) => setrlimit(limit, hard, hard).map_or(soft, |()| hard),
+    };
+    (most != RLIM_INFINITY).then_some(most)
 }
 
 /// Raises the soft limit of open descriptors to the hard limit, and returns

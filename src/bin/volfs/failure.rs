@@ -129,6 +129,7 @@ impl From<MountError> for Failure {
         let (code, path) = match &error {
             MountError::Mountpoint { path, .. } => ("mountpoint", Some(path)),
             MountError::Device { .. } => ("fuse-device", None),
+            MountError::FileSize { .. } => ("file-size-limit", None),
             MountError::LowLatency { .. } => ("low-latency", None),
             MountError::Refused { path, .. } => ("mount-refused", Some(path)),
             MountError::Inherited { .. } => ("takeover", None),

@@ -52,7 +52,7 @@ struct Cli {
 static ALLOCATOR: volfs::sys::memory::Allocator = volfs::sys::memory::Allocator;
 
 fn main() -> ExitCode {
-    volfs::sys::process::forget_what_was_inherited();
+    volfs::sys::process::forget_inherited_signals();
     let mut argv: Vec<OsString> = std::env::args_os().collect();
     let role = match Role::take_from(&mut argv) {
         Ok(role) => role,
