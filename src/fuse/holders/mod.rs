@@ -22,6 +22,7 @@ use super::image_file;
 use super::node::NodeId;
 use crate::model::Kind;
 use crate::sys::node::cached_identity;
+use crate::sys::procfs::Proc;
 use crate::volume::{Hold, Holder, Volume};
 
 /// How long the close of a file that nobody has open any more may take to
@@ -218,7 +219,10 @@ fn writers_of_a_dead_mount(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
             // Asks nobody: a mount without a daemon.
             && nix::sys::statvfs::statvfs(&path) == Err(nix::errno::Errno::ENOTCONN)
     };
-    processes()
+    let own = std::process::id().cast_signed();
+    let processes = Proc::open().map(|mut proc| proc.processes());
+    let pids = processes.unwrap_or_default().into_iter().map(|it| it.pid);
+    pids.filter(|&pid| pid != own)
         .filter(|&pid| {
             std::fs::read_dir(proc_file(pid, "fd"))
                 .is_ok_and(|files| files.flatten().any(|file| is_one(pid, &file.file_name())))
@@ -266,14 +270,6 @@ pub(super) fn bind_mounts(fs: &FileSystem) -> Vec<Holder> {
     let mut holders = survey(fs, device, false).holders(&wanted, Namespaces::All);
     holders.retain(|holder| holder.how == Hold::BindMount);
     holders
-}
-
-/// All other processes.
-fn processes() -> impl Iterator<Item = i32> {
-    let own = std::process::id().cast_signed();
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(move |&pid| pid != own)
 }
 
 fn proc_file(pid: i32, file: &str) -> PathBuf {
