@@ -407,3 +407,57 @@ fn a_running_program_is_not_truncated() {
         }
     }
 }
+
+/// Whoever may write to a program with a set-user-id bit takes the bit away by
+/// that, and does not become its owner.
+#[test]
+fn what_was_written_to_is_not_run_as_its_owner() {
+    use std::os::unix::fs::{FileExt, PermissionsExt};
+    use support::user::{ALICE_IN_2000, as_user, command_as};
+
+    let program = fs::read("/usr/bin/id").unwrap();
+    let set_id = |path: &Path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o4775)).unwrap();
+        fs::metadata(path).unwrap();
+    };
+    for arguments in [&[][..], &["--no-passthrough"]] {
+        let mount = Mount::builder().args(arguments).start();
+        mount.volfs().ok(&["create", "plain"]);
+        mount.volfs().ok(&["create", "limited", "--quota", "1G"]);
+        mount
+            .volfs()
+            .ok(&["create", "disk", "--disk", "--size", "16M"]);
+        for volume in ["plain", "limited", "disk"] {
+            let path = mount.join(volume).join("tool");
+            let make = || {
+                fs::write(&path, &program).unwrap();
+                std::os::unix::fs::chown(&path, Some(0), Some(2000)).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o775)).unwrap();
+            };
+            let open = || {
+                as_user(ALICE_IN_2000, || {
+                    fs::File::options().write(true).open(&path).unwrap()
+                })
+            };
+            let write =
+                |file: fs::File| as_user(ALICE_IN_2000, || file.write_all_at(&program, 0).unwrap());
+            let runs_as = || run(command_as(ALICE_IN_2000, &path).arg("-u"));
+            make();
+            set_id(&path);
+            assert_eq!(
+                runs_as(),
+                "0\n",
+                "{volume} {arguments:?}: the bit has no effect"
+            );
+            write(open());
+            assert_eq!(runs_as(), "1000\n", "{volume} {arguments:?}");
+
+            // Opened before it got the bit, and may be by passthrough.
+            make();
+            let file = open();
+            set_id(&path);
+            write(file);
+            assert_eq!(runs_as(), "1000\n", "{volume} {arguments:?}: opened before");
+        }
+    }
+}

@@ -341,3 +341,18 @@ fn a_socket_in_use_and_a_file_are_left_alone() {
     assert!(socket.exists());
     Metrics::start(&volfs, socket.to_str().unwrap()).end();
 }
+
+/// Whoever can open a file can ask for what is not there, as often as he likes.
+#[test]
+fn ioctls_do_not_fill_the_log() {
+    let mount = Mount::new();
+    let file = fs::File::create(mount.volume("v").join("f")).unwrap();
+    // _IOR('z', 1, int): nobody's.
+    let asked = support::ioctl_int(&file, 0x8004_7a01, 0);
+    assert_eq!(asked, Err(nix::errno::Errno::ENOTTY));
+    assert!(
+        !mount.daemon_log().contains("ioctl"),
+        "{}",
+        mount.daemon_log()
+    );
+}
