@@ -3,7 +3,8 @@
 //! A request is two wake-ups: the process that serves, and the one that waits for
 //! the reply. Where each takes another processor out of its sleep, and most of all
 //! in a virtual machine, that is most of what a request costs: measured on two
-//! virtual processors, a statfs takes 29 us, and 11 us while they may not sleep.
+//! virtual processors, a statfs takes 17 to 29 us, and 11 to 13 while they may not
+//! sleep, and 1.5 to 1.8 times as many renames, creates and removals are done.
 //! An idle processor then polls, and does so for all that runs on the machine:
 //! hence only on demand, and only while there is traffic.
 

@@ -65,8 +65,8 @@ pub struct MountArgs {
     #[arg(long)]
     no_passthrough: bool,
     /// Keep processors from sleeping while many requests come, and for 2 ms
-    /// after: a request takes less than half as long in a virtual machine, at
-    /// the price of processors that poll
+    /// after: in a virtual machine a request may take half as long, at the
+    /// price of processors that poll
     #[arg(long)]
     low_latency: bool,
     /// Serve in one process: when it dies, so does the mount
