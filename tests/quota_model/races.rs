@@ -2,6 +2,7 @@
 //! that a kernel would bring into what concerns one directory.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use volfs::fuse::fs::FileSystem;
 use volfs::fuse::node::NodeId;
 use volfs::fuse::types::{Caller, Found, SetAttr};
 use volfs::model::{Bytes, Limits, VolumeSpec};
-use volfs::volume::{Store, StoreOptions, Volumes};
+use volfs::volume::{Store, StoreOptions, Volume, Volumes};
 
 use super::direct::AsKernel;
 use super::generate::Random;
@@ -160,19 +161,17 @@ fn name_act(fs: &FileSystem, random: &mut Random, dirs: &[NodeId]) -> Result<(),
     Ok(())
 }
 
-#[test]
-fn threads_in_the_same_directories_at_once() {
-    const LIMIT: u64 = 72 << 10;
-    let dir = tempfile::tempdir().unwrap();
+/// A limited volume in a store in `dir`, served without a mount, and its root.
+fn volume_in(dir: &Path, bytes: u64, inodes: u64) -> (Arc<Store>, Arc<Volume>, FileSystem, NodeId) {
     let options = StoreOptions {
         create: true,
         read_only: false,
     };
-    let store = Arc::new(Store::open(&dir.path().join("store"), &options).unwrap());
+    let store = Arc::new(Store::open(&dir.join("store"), &options).unwrap());
     let mut spec = VolumeSpec::directory("v".parse().unwrap());
     spec.limits = Limits {
-        bytes: Some(Bytes(LIMIT)),
-        inodes: Some(100),
+        bytes: Some(Bytes(bytes)),
+        inodes: Some(inodes),
     };
     store.create(&spec).unwrap();
     let volume = store.volume(&spec.name).unwrap();
@@ -180,10 +179,18 @@ fn threads_in_the_same_directories_at_once() {
     let Found::Entry(root) = fs.lookup(NodeId::ROOT, OsStr::new("v")).unwrap() else {
         panic!("the volume is not there");
     };
+    (store, volume, fs, root.attr.node)
+}
+
+#[test]
+fn threads_in_the_same_directories_at_once() {
+    const LIMIT: u64 = 72 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, volume, fs, root) = volume_in(dir.path(), LIMIT, 100);
     let dirs: Vec<NodeId> = (0..3)
         .map(|n| {
             let name = format!("shared{n}");
-            let made = fs.mkdir(ROOT, root.attr.node, OsStr::new(&name), 0o755, 0);
+            let made = fs.mkdir(ROOT, root, OsStr::new(&name), 0o755, 0);
             let dir = made.unwrap().attr.node;
             let file = fs.mknod(ROOT, dir, OsStr::new("file"), libc::S_IFREG | 0o644, 0, 0);
             file.unwrap();
@@ -256,26 +263,11 @@ impl Drop for Ended<'_> {
 #[test]
 fn threads_in_the_operations_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let options = StoreOptions {
-        create: true,
-        read_only: false,
-    };
-    let store = Arc::new(Store::open(&dir.path().join("store"), &options).unwrap());
-    let mut spec = VolumeSpec::directory("v".parse().unwrap());
-    spec.limits = Limits {
-        bytes: Some(Bytes(LIMIT)),
-        inodes: Some(30),
-    };
-    store.create(&spec).unwrap();
-    let volume = store.volume(&spec.name).unwrap();
-    let fs = FileSystem::new(Arc::clone(&store), MountOptions::default()).unwrap();
-    let Found::Entry(root) = fs.lookup(NodeId::ROOT, OsStr::new("v")).unwrap() else {
-        panic!("the volume is not there");
-    };
+    let (store, volume, fs, root) = volume_in(dir.path(), LIMIT, 30);
     let dirs: Vec<NodeId> = (0..8)
         .map(|n| {
             let name = format!("d{n}");
-            let made = fs.mkdir(ROOT, root.attr.node, OsStr::new(&name), 0o755, 0);
+            let made = fs.mkdir(ROOT, root, OsStr::new(&name), 0o755, 0);
             made.unwrap().attr.node
         })
         .collect();
