@@ -9,15 +9,20 @@ use volfs::volume::Volumes;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::progress::Progress;
+use crate::progress::{Interrupt, Progress};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Waits until these volumes are deleted; a signal ends the waiting, not the
-/// deletion.
-pub fn wait_for(context: &Context, volumes: &dyn Volumes, ids: &HashSet<VolumeId>) -> Outcome {
-    let bar = Progress::files(context.output, "deleting", None);
+/// deletion. `interrupt` is from before the deletion began.
+pub fn wait_for(
+    context: &Context,
+    volumes: &dyn Volumes,
+    ids: &HashSet<VolumeId>,
+    interrupt: Interrupt,
+) -> Outcome {
+    let bar = Progress::files(context.output, "deleting", None, interrupt);
     let mut before = 0;
     loop {
         let mut left = volumes.purges()?;

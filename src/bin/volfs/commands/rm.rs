@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 use crate::open::{Access, open_volumes};
+use crate::progress::Interrupt;
 use crate::purging;
 
 /// Arguments of `volfs rm`.
@@ -52,7 +53,17 @@ impl RmArgs {
         let volumes = open_volumes(&context.store, Access::Change)?;
         let mut removed = Vec::new();
         let mut purged = HashSet::new();
+        let waits = self.purge && (self.wait || volumes.mountpoint()?.is_none());
+        // From before anything is deleted: what is deleted goes on in the background.
+        let interrupt = waits.then(Interrupt::caught);
         for name in &names {
+            if interrupt.as_ref().is_some_and(Interrupt::is_stopped) {
+                let message = format!("interrupted; volume \"{name}\" is not removed");
+                context
+                    .output
+                    .one_failed(Failure::new("interrupted", message));
+                continue;
+            }
             match self.remove(&*volumes, name) {
                 Ok((one, id)) => {
                     for place in &one.detached {
@@ -67,8 +78,8 @@ impl RmArgs {
                 Err(failure) => context.output.one_failed(failure),
             }
         }
-        if self.purge && (self.wait || volumes.mountpoint()?.is_none()) {
-            purging::wait_for(context, &*volumes, &purged)?;
+        if let Some(interrupt) = interrupt {
+            purging::wait_for(context, &*volumes, &purged, interrupt)?;
         }
         if context.output.is_json() {
             context.output.value(&removed)?;

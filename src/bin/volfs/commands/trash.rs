@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 use crate::open::{Access, open_volumes};
+use crate::progress::Interrupt;
 use crate::purging;
 use crate::table::{self, Listing};
 
@@ -106,10 +107,13 @@ fn list(context: &Context) -> Outcome {
 
 fn empty(context: &Context, which: Option<&str>, wait: bool) -> Outcome {
     let volumes = open_volumes(&context.store, Access::Change)?;
+    let waits = wait || volumes.mountpoint()?.is_none();
+    // From before anything is deleted: what is deleted goes on in the background.
+    let interrupt = waits.then(Interrupt::caught);
     let deleted = Volumes::empty_trash(&*volumes, which)?;
-    if wait || volumes.mountpoint()?.is_none() {
+    if let Some(interrupt) = interrupt {
         let ids = volumes.purges()?.iter().map(|purge| purge.id).collect();
-        purging::wait_for(context, &*volumes, &ids)?;
+        purging::wait_for(context, &*volumes, &ids, interrupt)?;
     }
     if context.output.is_json() {
         return context
