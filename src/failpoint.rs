@@ -13,7 +13,8 @@ pub fn hit(name: &str) {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     let die = || nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::SIGKILL);
-    if is_armed(name) {
+    let armed = take_armed(name);
+    if armed.is_some() {
         let _ = die();
     }
     let Ok(wanted) = std::env::var("VOLFS_FAILPOINT") else {
@@ -29,17 +30,19 @@ pub fn hit(name: &str) {
 }
 
 /// Whether `name` is the first line of the file that `VOLFS_FAILPOINT_FILE`
-/// names; once.
+/// names; once. `Some` is held until the process is dead: another thread that is
+/// killed while it takes a line away would leave an empty file.
 #[cfg(feature = "failpoints")]
-fn is_armed(name: &str) -> bool {
-    let Some(path) = std::env::var_os("VOLFS_FAILPOINT_FILE") else {
-        return false;
-    };
+fn take_armed(name: &str) -> Option<parking_lot::MutexGuard<'static, ()>> {
+    static TAKING: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    let path = std::env::var_os("VOLFS_FAILPOINT_FILE")?;
+    let taking = TAKING.lock();
     let armed = std::fs::read_to_string(&path).unwrap_or_default();
-    match armed.split_once('\n') {
+    let taken = match armed.split_once('\n') {
         Some((first, others)) => first == name && std::fs::write(&path, others).is_ok(),
         None => armed == name && std::fs::remove_file(&path).is_ok(),
-    }
+    };
+    taken.then_some(taking)
 }
 
 /// As [`hit`] of `name`, a space and `what`.
@@ -68,7 +71,7 @@ pub fn panic(name: &str) {
     let armed = std::fs::read_to_string(&path).unwrap_or_default();
     let always = armed == format!("panic {name} always");
     assert!(
-        !always && !is_armed(&format!("panic {name}")),
+        !always && take_armed(&format!("panic {name}")).is_none(),
         "in {name}, as a test asked for"
     );
 }

@@ -4,12 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::stat::{Mode, SFlag, mknod};
 
 use super::World;
-use crate::support::wait_for;
+use crate::support::poll;
 
 pub type Act = fn(&World, &Path);
 
@@ -350,7 +351,9 @@ pub const CASES: &[Case] = &[
             fs::remove_file(dir.join("f")).unwrap();
             fs::write(&world.arm, armed).unwrap();
             drop(file);
-            wait_for("the close", || !world.arm.exists());
+            let armed = || fs::read_to_string(&world.arm);
+            let dead = poll(Duration::from_secs(20), || armed().is_err().then_some(()));
+            assert!(dead.is_some(), "not reached by the close: {:?}", armed());
         },
         check: |_, dir| assert!(names(dir).is_empty()),
     },
