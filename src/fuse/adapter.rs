@@ -51,11 +51,11 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    /// Serves `fs` with so many threads.
-    pub(super) fn new(fs: Arc<FileSystem>, threads: usize) -> Self {
+    /// Serves `fs`.
+    pub(super) fn new(fs: Arc<FileSystem>) -> Self {
         Self {
+            seats: Arc::new(Seats::new(Arc::clone(&fs.readers))),
             fs,
-            seats: Arc::new(Seats::new(threads)),
             buffers: Arc::new(Buffers::new()),
         }
     }

@@ -36,6 +36,7 @@ use super::naming::DirLocks;
 use super::node::{Generation, HostIno, NodeId};
 use super::nodes::{NodeTable, Place, Way};
 use super::options::MountOptions;
+use super::readers::Readers;
 use super::stats::Stats;
 use super::types::{Attr, Caller, Entry};
 use super::volume_stats::VolumeStats;
@@ -55,6 +56,7 @@ pub struct FileSystem {
     pub(super) kernel: Kernel,
     /// With `--low-latency`.
     pub(super) awake: OnceLock<Awake>,
+    pub(super) readers: Arc<Readers>,
     pub(super) last_errors: LastErrors,
     pub(super) open_texts: OpenTexts,
     pub(super) size_locks: SizeLocks,
@@ -104,6 +106,7 @@ impl FileSystem {
     ) -> Result<Self, (PathBuf, Errno)> {
         let path = store.dir().join("volumes");
         let ground = Ground::of_directories(&path).map_err(|errno| (path.clone(), errno))?;
+        let readers = Readers::new(options.threads);
         Ok(Self {
             store,
             options,
@@ -113,6 +116,7 @@ impl FileSystem {
             volume_stats: VolumeStats::default(),
             kernel: Kernel::default(),
             awake: OnceLock::new(),
+            readers,
             last_errors: LastErrors::default(),
             open_texts: OpenTexts::new(live.first_handle()),
             size_locks: SizeLocks::default(),
@@ -183,6 +187,7 @@ impl FileSystem {
         json["open_files_passthrough"] = self.handles.passthrough().into();
         json["attached_disks"] = self.disks.attached().into();
         json["passthrough"] = self.kernel.passes_through().into();
+        json["threads"] = self.readers.to_json();
         json["low_latency"] = self.awake.get().map(Awake::to_json).into();
         json
     }

@@ -77,6 +77,8 @@ impl Housekeeping {
                 }
             })?;
         }
+        let readers = Arc::clone(&fs.readers);
+        housekeeping.spawn("volfs-readers", move || readers.watch())?;
         let (stop, file_system) = (Arc::clone(&housekeeping.stop), Arc::clone(fs));
         housekeeping.spawn("volfs-save", move || {
             let mut most_nodes = 0;
@@ -140,6 +142,7 @@ impl Drop for Housekeeping {
         self.stop.changed.notify_all();
         self.fs.going.close();
         self.fs.counting.close();
+        self.fs.readers.close();
         if let Some(awake) = self.fs.awake.get() {
             awake.close();
         }

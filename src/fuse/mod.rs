@@ -39,6 +39,7 @@ pub mod ops;
 mod options;
 pub mod passthrough;
 mod property;
+mod readers;
 mod resting;
 mod root;
 mod session;

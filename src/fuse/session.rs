@@ -207,8 +207,7 @@ impl Mounted {
         };
         let mut config = fuser::Config::default();
         config.acl = acl;
-        let threads = options.threads.unwrap_or(DEFAULT_THREADS).max(1);
-        config.n_threads = Some(threads);
+        config.n_threads = Some(fs.readers.threads());
         fs.kernel
             .set_files(Arc::new(DeviceFiles::new(device.try_clone()?)));
         housekeeping::hold_uncounted(fs);
@@ -216,7 +215,7 @@ impl Mounted {
         let (session, negotiated) = {
             let negotiated = before.as_ref().map(|before| &before.negotiated);
             handshake::begin(
-                Adapter::new(Arc::clone(fs), threads),
+                Adapter::new(Arc::clone(fs)),
                 &device,
                 acl,
                 config,
@@ -373,21 +372,3 @@ fn check_device_numbers(store: &Path) -> Result<(), MountError> {
 /// How long a mount may be busy without anybody to be seen: a path walk of a
 /// process that looks at all mounts holds it for a moment.
 const BUSY_GRACE: Duration = Duration::from_secs(1);
-
-/// Threads that serve requests: many more than there are processors, because one
-/// that waits for the disk must not keep others waiting.
-///
-/// All wait on the one device, and the kernel wakes them in turn. Measured on two
-/// otherwise idle virtual processors, operations a second by one client while 1,
-/// 2, 4, 8 and 16 threads waited, medians of 12 rounds in turn: rename 6,900,
-/// 7,100, 10,500, 11,300 and 12,800; unlink 11,000, 11,600, 13,400, 14,800 and
-/// 16,700; 64 threads were as 16. What costs is the interrupt that wakes a
-/// sleeping processor, and with several threads the one that has just replied
-/// often reads the next request without one. With both processors busy fewer
-/// threads are faster. One thread that asks the device again for 50 us before it
-/// sleeps answers a request in 16 us instead of 19 (one that sleeps: 48; on the
-/// client's own processor: 12), burns a processor for that, and is no faster at
-/// what is more than one request at a time, such as a rename and its GETATTR. A
-/// descriptor per thread (FUSE_DEV_IOC_CLONE) would change nothing in that: the
-/// queue of waiting threads is the connection's.
-const DEFAULT_THREADS: usize = 16;

@@ -11,6 +11,7 @@ pub mod dir;
 pub mod ext4;
 pub mod filesystem;
 pub mod handle;
+pub mod idle;
 pub mod loopdev;
 pub mod memory;
 pub mod mount;

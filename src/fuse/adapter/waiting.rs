@@ -6,11 +6,13 @@
 //! is being attached and may have to be mended, one that a guest has written to
 //! send its reader in circles, a fuse2fs that hangs.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::fuse::explain;
 use crate::fuse::fs::FileSystem;
 use crate::fuse::node::NodeId;
+use crate::fuse::readers::{Readers, Serving};
 
 /// Runs `$body`, which asks about the volume of `$node`, and replies: at once, or
 /// on a thread of its own, with copies of what was borrowed from the request.
@@ -58,20 +60,25 @@ macro_rules! change {
     }};
 }
 
-/// How many of the threads that serve may wait for disk volumes.
+/// The threads that serve, and how many of them may wait for disk volumes.
 pub(super) struct Seats {
+    readers: Arc<Readers>,
     most: usize,
     taken: AtomicUsize,
 }
 
-/// The right to wait on a thread that serves.
-pub(super) struct Seat<'a>(Option<&'a AtomicUsize>);
+/// The right to serve a request on this thread, until the reply.
+pub(super) struct Seat<'a> {
+    _serving: Serving<'a>,
+    may_wait: Option<&'a AtomicUsize>,
+}
 
 impl Seats {
-    /// Half of `threads` may wait.
-    pub(super) fn new(threads: usize) -> Self {
+    /// Half of the threads may wait.
+    pub(super) fn new(readers: Arc<Readers>) -> Self {
         Self {
-            most: threads / 2,
+            most: readers.threads() / 2,
+            readers,
             taken: AtomicUsize::new(0),
         }
     }
@@ -79,17 +86,23 @@ impl Seats {
     /// For a request about `node`; `None` when it may have to wait, and as many
     /// do as may.
     pub(super) fn take(&self, fs: &FileSystem, node: NodeId) -> Option<Seat<'_>> {
-        if fs.answers_at_once(node) {
-            return Some(Seat(None));
+        let mut seat = Seat {
+            _serving: self.readers.begin(),
+            may_wait: None,
+        };
+        if !fs.answers_at_once(node) {
+            seat.may_wait = Some(&self.taken);
+            if self.taken.fetch_add(1, Ordering::Relaxed) >= self.most {
+                return None;
+            }
         }
-        let seat = Seat(Some(&self.taken));
-        (self.taken.fetch_add(1, Ordering::Relaxed) < self.most).then_some(seat)
+        Some(seat)
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        if let Some(taken) = self.0 {
+        if let Some(taken) = self.may_wait {
             taken.fetch_sub(1, Ordering::Relaxed);
         }
     }
