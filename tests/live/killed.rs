@@ -73,3 +73,55 @@ fn work_goes_on_while_it_is_killed_again_and_again() {
     });
     eprintln!("longest: {} us", longest.load(Ordering::Relaxed));
 }
+
+/// The kernel refuses an open with EIO that has another way to the contents than
+/// those it has already (fs/fuse/iomode.c): through its page cache, or straight to
+/// a file of the host, and to which.
+#[test]
+fn an_open_file_keeps_its_way_when_limits_come_and_go() {
+    let mount = Mount::builder().supervised().start();
+    let path = mount.volume("v").join("f");
+    fs::write(&path, "text").unwrap();
+    let rewrite = || {
+        File::options()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .open(&path)
+    };
+    let volfs = mount.volfs();
+    for upgrade in [true, false] {
+        for limited in [true, false] {
+            let what = format!("upgrade {upgrade}, limited {limited}");
+            volfs.ok(&["set", "v", "--quota", "none"]);
+            let straight = File::open(&path).unwrap();
+            volfs.ok(&["set", "v", "--quota", "1G"]);
+            // Written through the daemon, though others go straight.
+            let mut direct = rewrite().unwrap();
+            let closed = releases(&mount);
+            drop(straight);
+            wait_for("the close", || releases(&mount) > closed);
+            if upgrade {
+                volfs.ok(&["upgrade"]);
+            } else {
+                mount.kill_serving();
+            }
+            if !limited {
+                volfs.ok(&["set", "v", "--quota", "none"]);
+            }
+            let mut another = rewrite().unwrap_or_else(|error| panic!("{what}: {error}"));
+            direct.write_all(b"one").unwrap();
+            another.write_all(b"another").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "another", "{what}");
+        }
+    }
+}
+
+/// How many closes the process that serves has had.
+fn releases(mount: &Mount) -> u64 {
+    let stats = mount.volfs().ok(&["stats", "--json"]);
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    stats["operations"]["release"]["count"]
+        .as_u64()
+        .unwrap_or(0)
+}
