@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Mount, wait_for};
+use crate::support::{Mount, TestDir, poll, wait_for};
 
 #[test]
 fn open_files_and_names_go_on() {
@@ -104,7 +104,11 @@ fn an_open_file_keeps_its_way_when_limits_come_and_go() {
             if upgrade {
                 volfs.ok(&["upgrade"]);
             } else {
+                let before = mount.serving_pid();
                 mount.kill_serving();
+                wait_for("another process", || {
+                    mount.serving_pid().is_some_and(|pid| Some(pid) != before)
+                });
             }
             if !limited {
                 volfs.ok(&["set", "v", "--quota", "none"]);
@@ -117,11 +121,55 @@ fn an_open_file_keeps_its_way_when_limits_come_and_go() {
     }
 }
 
-/// How many closes the process that serves has had.
+/// As above: killed while an inode is being closed for the last time, and opened
+/// again already.
+#[test]
+fn an_open_file_keeps_its_way_when_the_one_before_it_is_being_closed() {
+    let dir = TestDir::new();
+    let go = dir.join("go");
+    fs::write(&go, "").unwrap();
+    let mount = Mount::builder()
+        .supervised()
+        .env("VOLFS_PAUSE", &format!("live.close.last={}", go.display()))
+        .start();
+    let image = |name: &str| {
+        mount
+            .volfs()
+            .ok(&["create", name, "--disk", "--size", "64M"]);
+        mount.join(format!(".volfs/disks/{name}.raw"))
+    };
+    let (path, other) = (image("v"), image("other"));
+    let straight = || stats(&mount)["open_files_passthrough"].as_u64().unwrap();
+    // What is open later is noted before what is open now.
+    let other = File::open(other).unwrap();
+    let first = File::open(&path).unwrap();
+    assert_eq!(straight(), 2);
+    let closed = releases(&mount);
+    drop(other);
+    wait_for("the close", || releases(&mount) > closed);
+    fs::remove_file(&go).unwrap();
+    drop(first);
+    wait_for("the close begins", || straight() == 0);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| File::open(&path).unwrap());
+        // It waits for the close, or should have.
+        poll(Duration::from_millis(500), || {
+            (straight() == 1).then_some(())
+        });
+        mount.kill_serving();
+        fs::write(&go, "").unwrap();
+        let _second = second.join().unwrap();
+        File::open(&path).unwrap();
+    });
+}
+
+/// The counters of the process that serves.
+fn stats(mount: &Mount) -> serde_json::Value {
+    serde_json::from_str(&mount.volfs().ok(&["stats", "--json"])).unwrap()
+}
+
+/// How many closes it has had.
 fn releases(mount: &Mount) -> u64 {
-    let stats = mount.volfs().ok(&["stats", "--json"]);
-    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
-    stats["operations"]["release"]["count"]
-        .as_u64()
-        .unwrap_or(0)
+    let count = &stats(mount)["operations"]["release"]["count"];
+    count.as_u64().unwrap_or(0)
 }
