@@ -23,6 +23,7 @@ use super::ground::Ground;
 use super::live::{HandleRecord, Live};
 use super::node::NodeId;
 use super::types::{DataPath, Fh};
+use crate::failpoint;
 use crate::keeper::Place;
 use crate::model::Slot;
 use crate::volume::Volume;
@@ -171,7 +172,9 @@ impl Handles {
         })
     }
 
-    /// Closes `fh`.
+    /// Closes `fh`. The inode's size lock is held, here and by whoever may give the
+    /// kernel a file of the host for it: a successor must not find what the last
+    /// close gives up beside what the next open has noted.
     pub fn close(&self, fh: Fh) -> Option<Closed> {
         let handle = self.shard(fh).write().remove(&fh)?;
         self.len.fetch_sub(1, Ordering::Relaxed);
@@ -184,6 +187,9 @@ impl Handles {
         drop(shard);
         if handle.file.is_none() && closed.passthrough {
             self.passthrough.fetch_sub(1, Ordering::Relaxed);
+        }
+        if closed.last.is_some() {
+            failpoint::pause("live.close.last");
         }
         Some(Closed {
             last_of_unlinked: closed.last.as_ref().is_some_and(|last| last.unlinked),

@@ -235,6 +235,7 @@ fn try_open(
     let file = open_image(fs, volume, access)?;
     fs.begin_image(volume, user)?;
     let opened = noted(fs, volume, writes).and_then(|()| {
+        let _lock = fs.size_locks.exclusive(node);
         let opening = fs.handles.opening(node);
         let path = match opening.mode() {
             InodeMode::Passthrough(backing) => DataPath::Passthrough(backing),
@@ -313,7 +314,11 @@ fn noted(fs: &FileSystem, volume: &Volume, writes: bool) -> OpResult<()> {
 /// Closes an image: detaches it.
 pub(super) fn release(fs: &FileSystem, fh: Fh, handle: &Handle) {
     let open = fs.disks.open_images.lock().remove(&fh);
-    if let (Some(_), Some(open)) = (fs.handles.close(fh), open) {
+    let closed = {
+        let _lock = fs.size_locks.exclusive(handle.node);
+        fs.handles.close(fh)
+    };
+    if let (Some(_), Some(open)) = (closed, open) {
         fs.end_image(&handle.volume, open.user);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Mount, wait_for};
+use crate::support::{Mount, TestDir, poll, wait_for};
 
 #[test]
 fn open_files_and_names_go_on() {
@@ -72,4 +72,104 @@ fn work_goes_on_while_it_is_killed_again_and_again() {
         stop.store(true, Ordering::Relaxed);
     });
     eprintln!("longest: {} us", longest.load(Ordering::Relaxed));
+}
+
+/// The kernel refuses an open with EIO that has another way to the contents than
+/// those it has already (fs/fuse/iomode.c): through its page cache, or straight to
+/// a file of the host, and to which.
+#[test]
+fn an_open_file_keeps_its_way_when_limits_come_and_go() {
+    let mount = Mount::builder().supervised().start();
+    let path = mount.volume("v").join("f");
+    fs::write(&path, "text").unwrap();
+    let rewrite = || {
+        File::options()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .open(&path)
+    };
+    let volfs = mount.volfs();
+    for upgrade in [true, false] {
+        for limited in [true, false] {
+            let what = format!("upgrade {upgrade}, limited {limited}");
+            volfs.ok(&["set", "v", "--quota", "none"]);
+            let straight = File::open(&path).unwrap();
+            volfs.ok(&["set", "v", "--quota", "1G"]);
+            // Written through the daemon, though others go straight.
+            let mut direct = rewrite().unwrap();
+            let closed = releases(&mount);
+            drop(straight);
+            wait_for("the close", || releases(&mount) > closed);
+            if upgrade {
+                volfs.ok(&["upgrade"]);
+            } else {
+                let before = mount.serving_pid();
+                mount.kill_serving();
+                wait_for("another process", || {
+                    mount.serving_pid().is_some_and(|pid| Some(pid) != before)
+                });
+            }
+            if !limited {
+                volfs.ok(&["set", "v", "--quota", "none"]);
+            }
+            let mut another = rewrite().unwrap_or_else(|error| panic!("{what}: {error}"));
+            direct.write_all(b"one").unwrap();
+            another.write_all(b"another").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "another", "{what}");
+        }
+    }
+}
+
+/// As above: killed while an inode is being closed for the last time, and opened
+/// again already.
+#[test]
+fn an_open_file_keeps_its_way_when_the_one_before_it_is_being_closed() {
+    let dir = TestDir::new();
+    let go = dir.join("go");
+    fs::write(&go, "").unwrap();
+    let mount = Mount::builder()
+        .supervised()
+        .env("VOLFS_PAUSE", &format!("live.close.last={}", go.display()))
+        .start();
+    let image = |name: &str| {
+        mount
+            .volfs()
+            .ok(&["create", name, "--disk", "--size", "64M"]);
+        mount.join(format!(".volfs/disks/{name}.raw"))
+    };
+    let (path, other) = (image("v"), image("other"));
+    let straight = || stats(&mount)["open_files_passthrough"].as_u64().unwrap();
+    // What is open later is noted before what is open now.
+    let other = File::open(other).unwrap();
+    let first = File::open(&path).unwrap();
+    assert_eq!(straight(), 2);
+    let closed = releases(&mount);
+    drop(other);
+    wait_for("the close", || releases(&mount) > closed);
+    fs::remove_file(&go).unwrap();
+    drop(first);
+    wait_for("the close begins", || straight() == 0);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| File::open(&path).unwrap());
+        // It waits for the close, or should have.
+        poll(Duration::from_millis(500), || {
+            (straight() == 1).then_some(())
+        });
+        mount.kill_serving();
+        fs::write(&go, "").unwrap();
+        let _second = second.join().unwrap();
+        File::open(&path).unwrap();
+    });
+}
+
+/// The counters of the process that serves.
+fn stats(mount: &Mount) -> serde_json::Value {
+    serde_json::from_str(&mount.volfs().ok(&["stats", "--json"])).unwrap()
+}
+
+/// How many closes it has had.
+fn releases(mount: &Mount) -> u64 {
+    let count = &stats(mount)["operations"]["release"]["count"];
+    count.as_u64().unwrap_or(0)
 }

@@ -124,8 +124,10 @@ impl OpenInode {
         state.opens += 1;
         match path {
             DataPath::Cached { .. } => state.cached = true,
-            DataPath::Direct(_) => {}
-            DataPath::Passthrough(backing) => {
+            DataPath::Direct(None) => {}
+            // Open with the host's file either way; what a successor finds may
+            // have outlived the open that was the first.
+            DataPath::Direct(Some(backing)) | DataPath::Passthrough(backing) => {
                 state.backing.get_or_insert_with(|| backing.clone());
                 state.charged.get_or_insert(new.size);
             }
