@@ -4,7 +4,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -252,6 +251,7 @@ fn a_deletion_without_a_daemon_can_be_interrupted() {
 #[test]
 #[cfg(feature = "failpoints")]
 fn a_deletion_is_cut_at_any_file() {
+    use std::os::unix::process::ExitStatusExt;
     for step in [1, 2, 7, 50, 101, 150] {
         let dir = TestDir::new();
         let volfs = Volfs::new(&dir.join("store"));
