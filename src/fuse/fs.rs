@@ -17,6 +17,7 @@ use nix::sys::stat::FileStat;
 use parking_lot::RwLock;
 
 use super::awake::Awake;
+use super::by_handle::Places;
 use super::charge::SizeLocks;
 use super::control_tree::OpenTexts;
 use super::counting::Counting;
@@ -70,6 +71,7 @@ pub struct FileSystem {
     pub(super) going: Going,
     pub(super) former_names: FormerNames,
     pub(super) surveys: Surveys,
+    pub(super) places: Places,
     /// What all directory volumes stand on.
     store_ground: Arc<Ground>,
 }
@@ -126,6 +128,7 @@ impl FileSystem {
             going: Going::default(),
             former_names: FormerNames::default(),
             surveys: Surveys::default(),
+            places: Places::default(),
             store_ground: Arc::new(ground),
         })
     }
