@@ -105,7 +105,8 @@ impl FileSystem {
         live: Arc<Live>,
     ) -> Result<Self, (PathBuf, Errno)> {
         let path = store.dir().join("volumes");
-        let ground = Ground::of_directories(&path).map_err(|errno| (path.clone(), errno))?;
+        let ground = Ground::of_directories(&path, options.noatime)
+            .map_err(|errno| (path.clone(), errno))?;
         Ok(Self {
             store,
             options,

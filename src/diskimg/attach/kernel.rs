@@ -14,7 +14,7 @@ use super::free::{LET_GO, wait_until_free};
 use super::{BLOCK_SIZE, Health};
 use crate::sys::ext4::{self, Errors};
 use crate::sys::loopdev::{self, LoopDevice};
-use crate::sys::mount::Context;
+use crate::sys::mount::{Context, How};
 
 /// What is written to a mounted image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +41,12 @@ pub struct Attached {
 
 impl Attached {
     /// Attaches the file at `path` and mounts it, `discard,nosuid,nodev`. The
-    /// kernel replays its journal if that is needed and allowed.
+    /// kernel replays its journal if that is needed and allowed. With `noatime`
+    /// reading changes no access times.
     ///
     /// # Errors
     /// [`AttachError`]; nothing is left attached.
-    pub fn new(path: &Path, access: Access) -> Result<Self, AttachError> {
+    pub fn new(path: &Path, access: Access, noatime: bool) -> Result<Self, AttachError> {
         wait_until_free(path)?;
         let read_only = access == Access::None;
         let image = OpenOptions::new()
@@ -60,7 +61,11 @@ impl Attached {
         // be read for a write, whatever the host's disk is like.
         let device = LoopDevice::attach(image, BLOCK_SIZE as u32, read_only, &name)
             .map_err(|errno| AttachError::Loop { errno })?;
-        let mount = mount(&device, access != Access::Files)?;
+        let how = How {
+            read_only: access != Access::Files,
+            noatime,
+        };
+        let mount = mount(&device, how)?;
         let number = device.number();
         Self::from_mount(mount, number, errors(number).count)
     }
@@ -181,7 +186,7 @@ fn errors(device: u32) -> Errors {
     ext4::errors(&format!("loop{device}")).unwrap_or_default()
 }
 
-fn mount(device: &LoopDevice, read_only: bool) -> Result<OwnedFd, AttachError> {
+fn mount(device: &LoopDevice, how: How) -> Result<OwnedFd, AttachError> {
     let failed = |errno, messages| AttachError::Mount { errno, messages };
     let context = Context::open("ext4").map_err(|errno| failed(errno, String::new()))?;
     let source = device.path();
@@ -192,12 +197,12 @@ fn mount(device: &LoopDevice, read_only: bool) -> Result<OwnedFd, AttachError> {
         // An image that turns out to be damaged is not written any more.
         .and_then(|()| context.set("errors", "remount-ro"))
         .and_then(|()| {
-            if read_only {
+            if how.read_only {
                 context.set_flag("ro")
             } else {
                 Ok(())
             }
         })
-        .and_then(|()| context.mount(read_only));
+        .and_then(|()| context.mount(how));
     mounted.map_err(|errno| failed(errno, context.messages()))
 }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
 use parking_lot::Mutex;
 
@@ -112,11 +111,10 @@ impl Seen {
         let parent = value(&self.parents, ino)?;
         let top = node::stat(root).ok()?;
         let dir = if parent == top.st_ino {
-            node::reopen(root, OFlag::O_RDONLY | OFlag::O_DIRECTORY).ok()?
+            open_below(root, OsStr::new("."), LIST).ok()?
         } else {
             let way = Way::Generation(value(&self.directories, parent)?);
-            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-            let dir = host.open(HostIno(parent), Some(&way), flags).ok()?;
+            let dir = host.open(HostIno(parent), Some(&way), LIST).ok()?;
             inside::is_below(&dir, &top).ok()?.then_some(dir)?
         };
         let mut buffer = vec![0; BUFFER];
