@@ -57,9 +57,7 @@ impl Attached {
                 errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
             })?;
         let name = path.to_string_lossy();
-        // 4 KiB, as the file system has it: direct I/O then needs nothing to
-        // be read for a write, whatever the host's disk is like.
-        let device = LoopDevice::attach(image, BLOCK_SIZE as u32, read_only, &name)
+        let device = LoopDevice::attach(image, sector_bytes(path), read_only, &name)
             .map_err(|errno| AttachError::Loop { errno })?;
         let how = How {
             read_only: access != Access::Files,
@@ -179,6 +177,29 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// The sectors that the device of the image at `path` has, in bytes: the least that
+/// is read and written directly (O_DIRECT), both of the image and of files in it.
+/// It is the host's own where that takes such; the kernel uses no direct I/O to an
+/// image with smaller sectors than its file system takes (`lo_can_use_dio`,
+/// drivers/block/loop.c).
+fn sector_bytes(path: &Path) -> u32 {
+    // SECTOR_SIZE, linux/blk_types.h.
+    const SECTOR: usize = 512;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECT | OFlag::O_CLOEXEC;
+    let read = nix::fcntl::open(path, flags, Mode::empty()).and_then(|image| {
+        // Memory has to be aligned, too.
+        let mut memory = [0; 2 * SECTOR];
+        let start = memory.as_ptr().align_offset(SECTOR).min(SECTOR);
+        nix::sys::uio::pread(&image, &mut memory[start..start + SECTOR], 0)
+    });
+    match read {
+        Ok(_) => SECTOR as u32,
+        // Blocks of the file system in the image: with larger ones it could not
+        // be mounted.
+        Err(_) => BLOCK_SIZE as u32,
     }
 }
 
