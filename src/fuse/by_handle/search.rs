@@ -91,6 +91,7 @@ impl Places {
             let moves = self.moves.load(Ordering::Acquire);
             let mut walk = Walk::new(root, ino)?;
             walk.run(root, host)?;
+            log::debug!("volume {} was searched for inode {ino}", volume.name());
             let found = walk.found.take();
             *seen = walk.seen(volume.serial);
             if let Some(found) = found {
