@@ -113,6 +113,7 @@ fn doctor_names_what_cannot_be_had() {
     let text = format!("{}{}", answer.out, answer.err);
     assert!(text.contains("fusermount3"), "{text}");
     assert!(text.contains("capabilit"), "{text}");
+    assert!(text.contains("do not last"), "{text}");
     let as_json = mount.volfs().run(&["doctor", "--json"]);
     serde_json::from_str::<serde_json::Value>(&as_json.out).unwrap();
 }

@@ -36,11 +36,11 @@ use super::convert::{decode_device, entry_type, file_attr, set_time};
 use super::explain;
 use super::fs::FileSystem;
 use super::handles::can_write;
-use super::init;
+use super::init::{self, Offer};
 use super::node::NodeId;
 use super::ops::FileRange;
 use super::stats::Op;
-use super::types::{Caller, Fh, Found, SetAttr};
+use super::types::{Caller, Fh, SetAttr};
 
 /// The file system as `fuser` serves it.
 #[derive(Clone)]
@@ -48,14 +48,16 @@ pub(super) struct Adapter {
     fs: Arc<FileSystem>,
     seats: Arc<Seats>,
     buffers: Arc<Buffers>,
+    offer: Offer,
 }
 
 impl Adapter {
     /// Serves `fs`.
-    pub(super) fn new(fs: Arc<FileSystem>) -> Self {
+    pub(super) fn new(fs: Arc<FileSystem>, offer: Offer) -> Self {
         Self {
             seats: Arc::new(Seats::new(Arc::clone(&fs.readers))),
             fs,
+            offer,
             buffers: Arc::new(Buffers::new()),
         }
     }
@@ -76,7 +78,7 @@ fn caller(req: &Request) -> Caller {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        if init::negotiate(config, self.fs.options.passthrough) {
+        if init::negotiate(config, self.offer) {
             self.fs.kernel.offer_passthrough();
         }
         Ok(())
@@ -85,15 +87,13 @@ impl Filesystem for Adapter {
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let unique = RequestId::from(req);
         let adapter = self;
+        if self.fs.may_search(node(parent), name) {
+            let (waiting, name) = (self.clone(), name.to_owned());
+            elsewhere(move || waiting.reply_found(unique, parent, &name, reply));
+            return;
+        }
         ask!(adapter, parent, [name], {
-            let found = adapter.run(Op::Lookup, unique, parent, |fs| {
-                fs.lookup(node(parent), name)
-            });
-            let entry = found.map(|found| match found {
-                Found::Entry(entry) => entry,
-                Found::Nothing => super::ops::no_entry(),
-            });
-            Adapter::reply_entry(reply, entry);
+            adapter.reply_found(unique, parent, name, reply);
         });
     }
 

@@ -75,6 +75,29 @@ pub(super) fn entry(node: NodeId) -> Entry {
     }
 }
 
+/// The entry of the directory, of what is in it, or of an image.
+///
+/// # Errors
+/// ESTALE when there is no such node.
+pub(super) fn entry_of(fs: &FileSystem, node: NodeId) -> OpResult<Entry> {
+    if image_file::is_image(node) {
+        return image_file::entry_of(fs, node);
+    }
+    Ok(Entry {
+        attr: attr(fs, node)?,
+        ..entry(node)
+    })
+}
+
+/// What the directory `node` is in.
+pub(super) fn parent_of(node: NodeId) -> Option<NodeId> {
+    match node {
+        DIR => Some(NodeId::ROOT),
+        image_file::DIR => Some(DIR),
+        _ => None,
+    }
+}
+
 fn made_attr(node: NodeId, changed: Timestamp) -> Attr {
     let (mode, nlink) = if node == DIR {
         (libc::S_IFDIR | 0o555, 2)
@@ -121,10 +144,7 @@ pub(super) fn lookup(fs: &FileSystem, parent: NodeId, name: &OsStr) -> OpResult<
         return Ok(Found::Nothing);
     }
     if name == image_file::NAME {
-        return Ok(Found::Entry(Entry {
-            attr: attr(fs, image_file::DIR)?,
-            ..entry(image_file::DIR)
-        }));
+        return Ok(Found::Entry(entry_of(fs, image_file::DIR)?));
     }
     Ok(match FILES.iter().find(|&&(_, file)| name == file) {
         Some(&(number, _)) => Found::Entry(entry(NodeId::control(number))),

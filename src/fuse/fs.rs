@@ -17,6 +17,7 @@ use nix::sys::stat::FileStat;
 use parking_lot::RwLock;
 
 use super::awake::Awake;
+use super::by_handle::Places;
 use super::charge::SizeLocks;
 use super::control_tree::OpenTexts;
 use super::counting::Counting;
@@ -72,6 +73,7 @@ pub struct FileSystem {
     pub(super) going: Going,
     pub(super) former_names: FormerNames,
     pub(super) surveys: Surveys,
+    pub(super) places: Places,
     /// What all directory volumes stand on.
     store_ground: Arc<Ground>,
 }
@@ -105,7 +107,8 @@ impl FileSystem {
         live: Arc<Live>,
     ) -> Result<Self, (PathBuf, Errno)> {
         let path = store.dir().join("volumes");
-        let ground = Ground::of_directories(&path).map_err(|errno| (path.clone(), errno))?;
+        let ground = Ground::of_directories(&path, options.noatime)
+            .map_err(|errno| (path.clone(), errno))?;
         let readers = Readers::new(options.threads);
         Ok(Self {
             store,
@@ -130,6 +133,7 @@ impl FileSystem {
             going: Going::default(),
             former_names: FormerNames::default(),
             surveys: Surveys::default(),
+            places: Places::default(),
             store_ground: Arc::new(ground),
         })
     }

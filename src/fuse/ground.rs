@@ -17,7 +17,7 @@ use super::error::{OpError, OpResult};
 use super::host::Host;
 use super::live::KeptHere;
 use crate::diskimg::{Health, ImageSize, MountedImage};
-use crate::sys::node;
+use crate::sys::{mount, node};
 use crate::volume::Volume;
 
 const ROOT_FLAGS: OFlag = OFlag::O_PATH
@@ -43,19 +43,28 @@ enum Begins {
 }
 
 impl Ground {
-    /// The store's file system, from its directory of volumes.
+    /// The store's file system, from its directory of volumes. With `noatime`
+    /// reading changes no access times, as far as this process may have it so.
     ///
     /// # Errors
     /// It cannot be opened.
-    pub(super) fn of_directories(volumes: &Path) -> Result<Self, Errno> {
-        let open = |flags| {
-            let flags = flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            nix::fcntl::open(volumes, flags, Mode::empty())
+    pub(super) fn of_directories(volumes: &Path, noatime: bool) -> Result<Self, Errno> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let top = nix::fcntl::open(volumes, flags | OFlag::O_PATH, Mode::empty())?;
+        let top = if noatime {
+            // All files are opened from here on, by us and for the kernel.
+            mount::without_access_times(volumes).unwrap_or_else(|errno| {
+                log::warn!("noatime does not hold for symbolic links: {}", errno.desc());
+                top
+            })
+        } else {
+            top
         };
+        // Handles are opened relative to a descriptor that is not O_PATH.
+        let readable = nix::fcntl::openat(&top, ".", flags | OFlag::O_RDONLY, Mode::empty())?;
         Ok(Self {
-            // Handles are opened relative to a descriptor that is not O_PATH.
-            host: Host::probe(open(OFlag::O_RDONLY)?)?,
-            begins: Begins::Below(open(OFlag::O_PATH)?),
+            host: Host::probe(readable)?,
+            begins: Begins::Below(top),
             kept: None,
         })
     }

@@ -24,6 +24,8 @@ const BUFFER_BYTES: usize = 64 << 10;
 // max_readahead, flags, flags2), `fuse_out_header` by `fuse_init_out`.
 const IN_FLAGS: usize = 40 + 12;
 const IN_FLAGS2: usize = 40 + 16;
+const OUT_FLAGS: usize = 16 + 12;
+const FUSE_EXPORT_SUPPORT: u32 = 1 << 4;
 const FUSE_INIT_EXT: u32 = 1 << 30;
 /// FUSE_HAS_RESEND, bit 39.
 const HAS_RESEND2: u32 = 1 << (39 - 32);
@@ -42,13 +44,21 @@ impl Negotiated {
     /// Whether the kernel sends requests again that a process has read and not
     /// answered (Linux 6.9).
     pub(super) fn can_resend(&self) -> bool {
-        let word = |at: usize| {
-            let bytes = self.request.get(at..at + 4)?;
-            Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-        };
-        word(IN_FLAGS).is_some_and(|flags| flags & FUSE_INIT_EXT != 0)
-            && word(IN_FLAGS2).is_some_and(|flags| flags & HAS_RESEND2 != 0)
+        let has = |at, flag| has_flag(&self.request, at, flag);
+        has(IN_FLAGS, FUSE_INIT_EXT) && has(IN_FLAGS2, HAS_RESEND2)
     }
+
+    /// Whether the kernel asks for nodes by their ids.
+    pub(super) fn by_id(&self) -> bool {
+        has_flag(&self.reply, OUT_FLAGS, FUSE_EXPORT_SUPPORT)
+    }
+}
+
+fn has_flag(message: &[u8], at: usize, flag: u32) -> bool {
+    message
+        .get(at..at + 4)
+        .and_then(|bytes| bytes.try_into().ok())
+        .is_some_and(|bytes| u32::from_ne_bytes(bytes) & flag != 0)
 }
 
 /// Begins a session on `device`: by the kernel's first request, or by what was

@@ -38,7 +38,8 @@ enum Scheme {
 const FILEID_INO32_GEN: i32 = 1;
 const XFS_FILEID_INO64_GEN: i32 = 0x81;
 const FILEID_BTRFS_WITHOUT_PARENT: i32 = 0x4d;
-/// ext4 (`ext4_nfs_get_inode`) takes generation 0 for any.
+/// ext4 (`ext4_nfs_get_inode`) and btrfs (`btrfs_get_dentry`) take generation 0 for
+/// any.
 const ANY_GENERATION: u32 = 0;
 
 impl Scheme {
@@ -113,6 +114,7 @@ pub struct Host {
     device: u64,
     /// `None`: nodes are found by their place.
     scheme: Option<Scheme>,
+    by_number: bool,
 }
 
 impl Host {
@@ -126,9 +128,17 @@ impl Host {
             creds::has(creds::Capability::DacReadSearch)
                 && handle::open(&mount, sample, OFlag::O_PATH).is_ok()
         });
+        let ino = HostIno(stat.st_ino);
+        let scheme = sample.map(|sample| Scheme::of(&sample, ino));
+        let by_number = scheme
+            .zip(sample)
+            .filter(|(scheme, sample)| scheme.generation(sample, ino) != Some(ANY_GENERATION))
+            .and_then(|(scheme, _)| scheme.build(ino, ANY_GENERATION))
+            .is_some_and(|handle| handle::open(&mount, &handle, OFlag::O_PATH).is_ok());
         Ok(Self {
             device: stat.st_dev,
-            scheme: sample.map(|sample| Scheme::of(&sample, HostIno(stat.st_ino))),
+            scheme,
+            by_number,
             mount,
         })
     }
@@ -142,6 +152,7 @@ impl Host {
         Ok(Self {
             device: node::stat(&mount)?.st_dev,
             scheme: None,
+            by_number: false,
             mount,
         })
     }
@@ -166,8 +177,13 @@ impl Host {
         self.scheme.is_some_and(|scheme| scheme != Scheme::Kept)
     }
 
-    /// Whether an inode that is not open and has no name any more can still
-    /// be told from another that got its number.
+    /// Whether an inode is found by its number alone.
+    #[must_use]
+    pub fn opens_by_number(&self) -> bool {
+        self.by_number
+    }
+
+    /// The device number of its files.
     #[must_use]
     pub fn device(&self) -> u64 {
         self.device

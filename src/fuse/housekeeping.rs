@@ -90,6 +90,7 @@ impl Housekeeping {
                 // Long after the last of them has come.
                 file_system.live.give_up_unanswered(&file_system);
                 file_system.disks.detach_idle();
+                file_system.places.forget_old();
                 if let Err(error) = file_system.store.save_usage() {
                     log::error!("cannot save the usage of volumes: {error}");
                 }

@@ -105,6 +105,14 @@ fn entry(fs: &FileSystem, volume: &Volume) -> OpResult<Entry> {
     })
 }
 
+/// The entry of the image `node`.
+///
+/// # Errors
+/// ESTALE when there is no such volume.
+pub(super) fn entry_of(fs: &FileSystem, node: NodeId) -> OpResult<Entry> {
+    entry(fs, &*volume_of(fs, node)?)
+}
+
 pub(super) fn lookup(fs: &FileSystem, name: &OsStr) -> OpResult<Found> {
     let volume = name
         .to_str()

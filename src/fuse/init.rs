@@ -45,10 +45,20 @@ const WANTED: [(InitFlags, &str); 9] = [
     (InitFlags::FUSE_EXPLICIT_INVAL_DATA, "cached pages are kept"),
 ];
 
+/// What a mount can do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    /// The kernel reads and writes host files by itself.
+    pub(super) passthrough: bool,
+    /// Nodes are found by their ids.
+    pub(super) by_id: bool,
+}
+
 /// Sets what the mount wants; says whether the kernel will read and write host
 /// files by itself.
-pub(super) fn negotiate(config: &mut KernelConfig, passthrough: bool) -> bool {
-    for (flag, what) in WANTED {
+pub(super) fn negotiate(config: &mut KernelConfig, offer: Offer) -> bool {
+    let by_id = (InitFlags::FUSE_EXPORT_SUPPORT, "lasting file handles");
+    for (flag, what) in WANTED.into_iter().chain(offer.by_id.then_some(by_id)) {
         if config.add_capabilities(flag).is_err() {
             log::info!("this kernel lacks {what}");
         }
@@ -61,7 +71,7 @@ pub(super) fn negotiate(config: &mut KernelConfig, passthrough: bool) -> bool {
         let _ = config.set_max_readahead(most);
     }
     let _ = config.set_max_background(MAX_BACKGROUND);
-    passthrough
+    offer.passthrough
         && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
         // One level: host files may not be on a stacked file system, so that
         // an overlay may be stacked on the mount.

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod awake;
+mod by_handle;
 mod charge;
 mod control_tree;
 mod convert;

@@ -61,7 +61,7 @@ pub(super) fn missing_attr(node: NodeId) -> Attr {
 }
 
 /// The entry of a volume's root directory.
-fn volume_entry(fs: &FileSystem, volume: &Volume, name: &OsStr) -> OpResult<Entry> {
+pub(super) fn volume_entry(fs: &FileSystem, volume: &Volume, name: &OsStr) -> OpResult<Entry> {
     let _as = crate::sys::creds::Acting::daemon();
     if let Some(resting) = fs.resting_entry(volume) {
         return Ok(resting);

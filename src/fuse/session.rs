@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 
 use super::adapter::{Adapter, DeviceFiles, KernelNotifier};
 use super::fs::FileSystem;
+use super::handshake::Negotiated;
 use super::housekeeping::{self, Housekeeping};
+use super::init::Offer;
 use super::live::{Live, Past, Terms};
 use super::observer::MountObserver;
 use super::options::MountOptions;
@@ -214,8 +216,13 @@ impl Mounted {
         // The kernel's first request is answered below.
         let (session, negotiated) = {
             let negotiated = before.as_ref().map(|before| &before.negotiated);
+            let offer = Offer {
+                passthrough: options.passthrough,
+                // An earlier version that has begun the mount has not offered it.
+                by_id: fs.finds_by_id() && negotiated.is_none_or(Negotiated::by_id),
+            };
             handshake::begin(
-                Adapter::new(Arc::clone(fs)),
+                Adapter::new(Arc::clone(fs), offer),
                 &device,
                 acl,
                 config,

@@ -123,6 +123,16 @@ impl View {
         NodeId::new(self.slot, HostIno(MADE_UP | number)).ok_or(Errno::EOVERFLOW)
     }
 
+    /// The directory that a node other than the root is in.
+    pub(super) fn parent(&self, node: NodeId) -> Result<NodeId, Errno> {
+        let number = self.nodes.lock().parent(node.ino().0 & !MADE_UP)?;
+        let number = match number {
+            ROOT_INODE => ROOT_INODE,
+            number => MADE_UP | number,
+        };
+        NodeId::new(self.slot, HostIno(number)).ok_or(Errno::EOVERFLOW)
+    }
+
     /// The attributes of a node other than the root.
     pub(super) fn attr(&self, node: NodeId) -> Result<Seen, Errno> {
         let path = self.path_of(node)?;

@@ -4,9 +4,8 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use nix::fcntl::OFlag;
-
-use super::{Result, check, node};
+use super::descent::{LIST, open_below};
+use super::{Result, check};
 
 /// One entry of a directory (`struct linux_dirent64`).
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +72,8 @@ pub fn names(fd: impl AsFd) -> Result<Vec<CString>> {
 /// # Errors
 /// As `open(2)` and `getdents64(2)`.
 pub fn name_lengths(fd: impl AsFd) -> Result<impl Iterator<Item = usize>> {
-    let opened = node::reopen(fd, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    // That somebody makes a name in it is no access.
+    let opened = open_below(fd, OsStr::new("."), LIST)?;
     let lengths = names(opened)?.into_iter().map(|name| name.count_bytes());
     Ok(lengths.chain([".".len(), "..".len()]))
 }

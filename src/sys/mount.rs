@@ -1,8 +1,10 @@
 //! Mounts that are in no mount table: `fsopen(2)`, `fsconfig(2)`, `fsmount(2)`.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -17,6 +19,20 @@ const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const MOUNT_ATTR_RDONLY: libc::c_uint = 1;
 const MOUNT_ATTR_NOSUID: libc::c_uint = 2;
 const MOUNT_ATTR_NODEV: libc::c_uint = 4;
+const MOUNT_ATTR_NOATIME: libc::c_uint = 0x10;
+/// All settings of access times, of which a mount has one.
+const MOUNT_ATTR_ATIME: u64 = 0x70;
+const OPEN_TREE_CLONE: libc::c_uint = 1;
+const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC.cast_unsigned();
+
+/// `struct mount_attr`, linux/mount.h.
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
 
 /// An id that is higher than those of all mounts that there have been, and lower
 /// than those of all that will be made; see
@@ -27,21 +43,63 @@ const MOUNT_ATTR_NODEV: libc::c_uint = 4;
 /// # Errors
 /// `EPERM` without CAP_SYS_ADMIN; `ENOSYS` before Linux 6.8.
 pub fn mark() -> Result<u64> {
-    // linux/mount.h
-    const OPEN_TREE_CLONE: libc::c_uint = 1;
-    const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC.cast_unsigned();
+    super::node::unique_mount_of(clone(c"/")?).ok_or(Errno::ENOSYS)
+}
+
+/// Opens (`O_PATH`) the directory `path` on a mount of its own, in which reading
+/// changes no access times. It is in no mount table, has nothing of what is
+/// mounted below, and is gone when its last file is closed.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN, or where a container has fixed the setting;
+/// `ENOSYS` before Linux 5.12.
+pub fn without_access_times(path: &Path) -> Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let clone = clone(&path)?;
+    let attributes = MountAttr {
+        attr_set: MOUNT_ATTR_NOATIME.into(),
+        attr_clr: MOUNT_ATTR_ATIME,
+        // Nothing that is mounted later appears in it.
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    // SAFETY: a live descriptor, a C string, and a live `mount_attr` of the size
+    // that is given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            clone.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    })?;
+    Ok(clone)
+}
+
+/// Another mount of what is mounted where `path` leads to, in no mount table.
+fn clone(path: &CStr) -> Result<OwnedFd> {
     // SAFETY: a C string and numbers.
     let fd = check(unsafe {
         libc::syscall(
             libc::SYS_open_tree,
             libc::AT_FDCWD,
-            c"/".as_ptr(),
+            path.as_ptr(),
             OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC,
         )
     })?;
     // SAFETY: the call has just given us this descriptor; nobody else has it.
-    let clone = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    super::node::unique_mount_of(&clone).ok_or(Errno::ENOSYS)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// How a file system is mounted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// Nothing in it is changed.
+    pub read_only: bool,
+    /// Reading changes no access times.
+    pub noatime: bool,
 }
 
 /// A file system that is being set up.
@@ -83,11 +141,14 @@ impl Context {
     ///
     /// # Errors
     /// What the file system says; [`messages`](Self::messages) has more.
-    pub fn mount(&self, read_only: bool) -> Result<OwnedFd> {
+    pub fn mount(&self, how: How) -> Result<OwnedFd> {
         self.config(FSCONFIG_CMD_CREATE, None, None)?;
         let mut attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-        if read_only {
+        if how.read_only {
             attributes |= MOUNT_ATTR_RDONLY;
+        }
+        if how.noatime {
+            attributes |= MOUNT_ATTR_NOATIME;
         }
         // SAFETY: a live descriptor and numbers.
         let fd = check(unsafe {

@@ -28,6 +28,9 @@ pub struct ExportOptions {
     pub compress: bool,
     /// What the archive is called, for errors.
     pub archive: PathBuf,
+    /// Inodes of the store's file system that are left out: the archive itself,
+    /// where it is in the volume, and what it takes the place of.
+    pub itself: Vec<u64>,
 }
 
 /// What is in the archive.
@@ -41,6 +44,8 @@ pub struct Exported {
     pub left_out: Vec<PathBuf>,
     /// Files that became shorter while they were read; they have zeros there.
     pub changed: Vec<PathBuf>,
+    /// What was left out because it is the archive.
+    pub itself: Vec<PathBuf>,
     /// What was moved or removed between being listed and being read. Where it
     /// was moved to it may be in the archive, or not.
     pub vanished: Vec<PathBuf>,
@@ -89,7 +94,7 @@ fn write<W: Write>(
 ) -> Result<(Exported, W)> {
     let mut exporter = Exporter {
         out: Writer::new(out),
-        archive: &options.archive,
+        options,
         linked: HashMap::new(),
         done: Exported::default(),
         buffer: vec![0; CHUNK],
@@ -111,7 +116,7 @@ fn write<W: Write>(
 
 struct Exporter<'a, W> {
     out: Writer<W>,
-    archive: &'a Path,
+    options: &'a ExportOptions,
     // Inodes with several names, and what the first of them is called.
     linked: HashMap<u64, Vec<u8>>,
     done: Exported,
@@ -131,7 +136,7 @@ fn entry_name(path: &Path, kind: SFlag) -> Vec<u8> {
 
 impl<W: Write> Exporter<'_, W> {
     fn failed(&self, error: &io::Error) -> Error {
-        Error::io("write to", self.archive, error)
+        Error::io("write to", &self.options.archive, error)
     }
 
     fn entry(&mut self, found: &Found<'_>, kind: EntryType, link: Option<&[u8]>) -> Result<()> {
@@ -283,6 +288,10 @@ impl<W: Write> Visit for Exporter<'_, W> {
     fn visit(&mut self, found: &Found<'_>) -> Result<()> {
         if self.watch.is_stopped() {
             return Err(Error::Interrupted);
+        }
+        if self.options.itself.contains(&found.stat.st_ino) {
+            self.done.itself.push(found.path.to_owned());
+            return Ok(());
         }
         if found.stat.st_nlink > 1 && found.kind() != SFlag::S_IFSOCK {
             let name = entry_name(found.path, found.kind());

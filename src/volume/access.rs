@@ -12,6 +12,7 @@ use super::source::Source;
 use super::store::Store;
 use crate::diskimg::{MountedImage, Ways};
 use crate::model::{Kind, VolumeName};
+use crate::sys::mount::How;
 
 impl Store {
     pub(super) fn open_files(&self, name: &VolumeName) -> Result<VolumeFs> {
@@ -54,7 +55,11 @@ impl Store {
                 path,
             });
         }
-        let mounted = Ways::probe().mount(&path, self.is_read_only());
+        let how = How {
+            read_only: self.is_read_only(),
+            noatime: false,
+        };
+        let mounted = Ways::probe().mount(&path, how);
         let image = mounted.map_err(|error| Error::Image {
             path,
             why: error.to_string(),

@@ -40,7 +40,7 @@ fn a_mountpoint_that_is_not_fit() {
     }
     assert_eq!(volfs.names(), ["a"], "the store is free again");
     let said = volfs.fails(2, &["mount", ""]);
-    assert!(said.contains("a value is required"), "{said}");
+    assert!(said.contains("an empty text is no path"), "{said}");
 }
 
 #[test]

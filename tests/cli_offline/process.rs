@@ -171,6 +171,7 @@ fn doctor_says_what_it_found() {
         "store",
         "store's file system",
         "file handles",
+        "handles of the mount",
         "free space",
         "store's lock",
         "daemon",

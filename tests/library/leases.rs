@@ -196,6 +196,7 @@ fn perform(
             let options = ExportOptions {
                 compress: false,
                 archive: "nowhere".into(),
+                itself: Vec::new(),
             };
             let out = &mut std::io::sink();
             transfer::export(volumes, volume, &options, out, watch).map(drop)

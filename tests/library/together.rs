@@ -121,6 +121,7 @@ impl Worker<'_> {
                 let options = ExportOptions {
                     compress: false,
                     archive: "nowhere".into(),
+                    itself: Vec::new(),
                 };
                 let out = &mut std::io::sink();
                 transfer::export(volumes, self.volume, &options, out, &()).map(drop)

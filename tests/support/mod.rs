@@ -9,6 +9,7 @@ pub mod cli;
 pub mod dir;
 pub mod facts;
 pub mod fuse_device;
+pub mod handle;
 pub mod map;
 pub mod mount;
 pub mod own_fs;
@@ -20,6 +21,7 @@ pub mod wait;
 
 pub use cli::{Answer, Volfs};
 pub use dir::TestDir;
+pub use handle::Handle;
 pub use map::ioctl_int;
 pub use mount::{Mount, MountBuilder};
 pub use own_fs::OwnFs;

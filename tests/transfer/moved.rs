@@ -67,6 +67,7 @@ fn directories_that_are_moved_are_read_to_their_end() {
     let options = ExportOptions {
         compress: false,
         archive: "a.tar".into(),
+        itself: Vec::new(),
     };
     let mut archive = Vec::new();
     let watch = Once(AtomicU64::new(0), moves);
@@ -109,6 +110,7 @@ fn what_is_removed_is_said() {
         let options = ExportOptions {
             compress: false,
             archive: "a.tar".into(),
+            itself: Vec::new(),
         };
         let mut archive = Vec::new();
         let exported = export(&*volumes, &name, &options, &mut archive, &watch).unwrap();

@@ -1,10 +1,22 @@
 //! Names and other values as they stand on the command line.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use volfs::model::{Bytes, Owner, VolumeName};
 
 use crate::failure::Outcome;
+
+/// Reads a path. Every one but none at all is one.
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|text| {
+        if text.is_empty() {
+            return Err("an empty text is no path; was a variable meant that is not set?");
+        }
+        Ok(PathBuf::from(text))
+    })
+}
 
 /// Checks all names before anything is done with the first.
 pub fn volume_names(names: &[OsString]) -> Outcome<Vec<VolumeName>> {

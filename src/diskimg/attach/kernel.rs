@@ -14,7 +14,7 @@ use super::free::{LET_GO, wait_until_free};
 use super::{BLOCK_SIZE, Health};
 use crate::sys::ext4::{self, Errors};
 use crate::sys::loopdev::{self, LoopDevice};
-use crate::sys::mount::Context;
+use crate::sys::mount::{Context, How};
 
 /// What is written to a mounted image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +41,12 @@ pub struct Attached {
 
 impl Attached {
     /// Attaches the file at `path` and mounts it, `discard,nosuid,nodev`. The
-    /// kernel replays its journal if that is needed and allowed.
+    /// kernel replays its journal if that is needed and allowed. With `noatime`
+    /// reading changes no access times.
     ///
     /// # Errors
     /// [`AttachError`]; nothing is left attached.
-    pub fn new(path: &Path, access: Access) -> Result<Self, AttachError> {
+    pub fn new(path: &Path, access: Access, noatime: bool) -> Result<Self, AttachError> {
         wait_until_free(path)?;
         let read_only = access == Access::None;
         let image = OpenOptions::new()
@@ -56,11 +57,13 @@ impl Attached {
                 errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
             })?;
         let name = path.to_string_lossy();
-        // 4 KiB, as the file system has it: direct I/O then needs nothing to
-        // be read for a write, whatever the host's disk is like.
-        let device = LoopDevice::attach(image, BLOCK_SIZE as u32, read_only, &name)
+        let device = LoopDevice::attach(image, sector_bytes(path), read_only, &name)
             .map_err(|errno| AttachError::Loop { errno })?;
-        let mount = mount(&device, access != Access::Files)?;
+        let how = How {
+            read_only: access != Access::Files,
+            noatime,
+        };
+        let mount = mount(&device, how)?;
         let number = device.number();
         Self::from_mount(mount, number, errors(number).count)
     }
@@ -177,11 +180,34 @@ impl Drop for Attached {
     }
 }
 
+/// The sectors that the device of the image at `path` has, in bytes: the least that
+/// is read and written directly (O_DIRECT), both of the image and of files in it.
+/// It is the host's own where that takes such; the kernel uses no direct I/O to an
+/// image with smaller sectors than its file system takes (`lo_can_use_dio`,
+/// drivers/block/loop.c).
+fn sector_bytes(path: &Path) -> u32 {
+    // SECTOR_SIZE, linux/blk_types.h.
+    const SECTOR: usize = 512;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECT | OFlag::O_CLOEXEC;
+    let read = nix::fcntl::open(path, flags, Mode::empty()).and_then(|image| {
+        // Memory has to be aligned, too.
+        let mut memory = [0; 2 * SECTOR];
+        let start = memory.as_ptr().align_offset(SECTOR).min(SECTOR);
+        nix::sys::uio::pread(&image, &mut memory[start..start + SECTOR], 0)
+    });
+    match read {
+        Ok(_) => SECTOR as u32,
+        // Blocks of the file system in the image: with larger ones it could not
+        // be mounted.
+        Err(_) => BLOCK_SIZE as u32,
+    }
+}
+
 fn errors(device: u32) -> Errors {
     ext4::errors(&format!("loop{device}")).unwrap_or_default()
 }
 
-fn mount(device: &LoopDevice, read_only: bool) -> Result<OwnedFd, AttachError> {
+fn mount(device: &LoopDevice, how: How) -> Result<OwnedFd, AttachError> {
     let failed = |errno, messages| AttachError::Mount { errno, messages };
     let context = Context::open("ext4").map_err(|errno| failed(errno, String::new()))?;
     let source = device.path();
@@ -192,12 +218,12 @@ fn mount(device: &LoopDevice, read_only: bool) -> Result<OwnedFd, AttachError> {
         // An image that turns out to be damaged is not written any more.
         .and_then(|()| context.set("errors", "remount-ro"))
         .and_then(|()| {
-            if read_only {
+            if how.read_only {
                 context.set_flag("ro")
             } else {
                 Ok(())
             }
         })
-        .and_then(|()| context.mount(read_only));
+        .and_then(|()| context.mount(how));
     mounted.map_err(|errno| failed(errno, context.messages()))
 }

@@ -9,7 +9,7 @@ use crate::diskimg::check;
 use crate::diskimg::inspect::{ImageState, inspect};
 use crate::sys::creds::{self, Capability};
 use crate::sys::loopdev;
-use crate::sys::mount::Context;
+use crate::sys::mount::{Context, How};
 
 /// What was found, each with the reason where it is not to be had.
 #[derive(Debug)]
@@ -48,20 +48,21 @@ impl Ways {
     }
 
     /// Mounts the image at `path`, by the kernel where that can be done, else
-    /// by fuse2fs. One with errors that cannot be mended unasked is only read.
+    /// by fuse2fs, which sets access times always. One with errors that cannot
+    /// be mended unasked is only read.
     ///
     /// # Errors
     /// [`AttachError`]; nothing is left attached.
-    pub fn mount(&self, path: &Path, read_only: bool) -> Result<MountedImage, AttachError> {
+    pub fn mount(&self, path: &Path, how: How) -> Result<MountedImage, AttachError> {
         wait_until_free(path)?;
-        let access = if read_only {
+        let access = if how.read_only {
             needs_nothing_written(path)?;
             Access::None
         } else {
             look_after(path)?
         };
         let kernel = match &self.kernel {
-            Ok(()) => match Attached::new(path, access) {
+            Ok(()) => match Attached::new(path, access, how.noatime) {
                 Ok(attached) => return Ok(MountedImage::Kernel(attached)),
                 Err(error) if error.is_lack_of_means() => error.to_string(),
                 Err(error) => return Err(error),

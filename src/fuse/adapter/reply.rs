@@ -1,5 +1,6 @@
 //! Running an operation, and the replies that several operations share.
 
+use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -17,8 +18,9 @@ use crate::fuse::error::OpResult;
 use crate::fuse::explain;
 use crate::fuse::fs::FileSystem;
 use crate::fuse::node::NodeId;
+use crate::fuse::ops::no_entry;
 use crate::fuse::stats::Op;
-use crate::fuse::types::{Attr, Caller, DataPath, Entry};
+use crate::fuse::types::{Attr, Caller, DataPath, Entry, Found};
 use crate::sys::backing;
 
 /// The number of a request. `fuser` has a type for it that it does not export.
@@ -66,7 +68,10 @@ impl Adapter {
             failpoint::hit_of("live.reply", op.name());
         }
         self.fs.stats.record(op, start.elapsed(), failed);
-        if let Some(slot) = NodeId::from_raw(node.0).slot() {
+        // A file handle may hold any number: counters are for volumes.
+        if let Some(slot) = NodeId::from_raw(node.0).slot()
+            && (!failed || self.fs.store.volume_in(slot).is_some())
+        {
             self.fs.volume_stats.record(slot, failed);
         }
         let result = match result {
@@ -97,6 +102,24 @@ impl Adapter {
         };
         explain::served();
         result
+    }
+
+    /// Looks up `name` in `parent`, and replies.
+    pub(super) fn reply_found(
+        &self,
+        unique: RequestId,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let found = self.run(Op::Lookup, unique, parent, |fs| {
+            fs.lookup(node(parent), name)
+        });
+        let entry = found.map(|found| match found {
+            Found::Entry(entry) => entry,
+            Found::Nothing => no_entry(),
+        });
+        Self::reply_entry(reply, entry);
     }
 
     pub(super) fn reply_entry(reply: ReplyEntry, result: Result<Entry, fuser::Errno>) {

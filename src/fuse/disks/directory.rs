@@ -17,6 +17,7 @@ use crate::fuse::view::View;
 use crate::fuse::{holders, image_file};
 use crate::model::Kind;
 use crate::sys::creds::Acting;
+use crate::sys::mount::How;
 use crate::volume::Volume;
 
 /// How long an image that could not be mounted is shown read-only before it is
@@ -128,7 +129,11 @@ impl FileSystem {
         let start = Instant::now();
         let path = self.store.image_path(volume);
         let read_only = self.options.read_only;
-        let mounted = self.disks.ways().ways.mount(&path, read_only);
+        let how = How {
+            read_only,
+            noatime: self.options.noatime,
+        };
+        let mounted = self.disks.ways().ways.mount(&path, how);
         if let Err(error @ AttachError::NoWay { .. }) = &mounted {
             *disk.no_way.lock() = Some(NoWay {
                 tried: Instant::now(),

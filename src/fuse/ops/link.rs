@@ -30,6 +30,7 @@ impl FileSystem {
             journal::intend((parent, name), (node, OsStr::new("")), 0);
             failpoint::hit("live.link.intent");
             node::link(&fd, &dir.fd, name)?;
+            self.places.name_moved();
             drop((naming, room));
         }
         failpoint::hit("live.link.host");

@@ -141,7 +141,8 @@ impl FileSystem {
     /// Opens a directory and goes to where its listing goes on.
     fn open_listing(&self, node: NodeId, offset: u64) -> OpResult<(Located, OwnedFd)> {
         let at = self.locate(node)?;
-        let dir = self.open_located(&at, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let flags = self.with_noatime(OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+        let dir = self.open_located(&at, flags)?;
         if offset != 0 {
             let offset = i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
             node::seek(&dir, offset, libc::SEEK_SET)?;

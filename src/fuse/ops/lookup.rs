@@ -1,6 +1,7 @@
 //! From a name to a node, and back to nothing: lookup, forget, readlink.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 
@@ -12,11 +13,16 @@ use crate::fuse::{control_tree, root};
 use crate::sys::node;
 
 impl FileSystem {
-    /// What `name` in the directory `parent` leads to.
+    /// What `name` in the directory `parent` leads to; `.` and `..` too.
     ///
     /// # Errors
     /// What the host says to `openat2(2)`; ENAMETOOLONG.
     pub fn lookup(&self, parent: NodeId, name: &OsStr) -> OpResult<Found> {
+        match name.as_bytes() {
+            b"." => return self.node_itself(parent),
+            b".." => return self.parent_of(parent),
+            _ => {}
+        }
         if parent == NodeId::ROOT {
             return root::lookup(self, name);
         }

@@ -336,7 +336,7 @@ impl FileSystem {
         }
     }
 
-    fn with_noatime(&self, flags: OFlag) -> OFlag {
+    pub(super) fn with_noatime(&self, flags: OFlag) -> OFlag {
         if self.options.noatime {
             flags | OFlag::O_NOATIME
         } else {

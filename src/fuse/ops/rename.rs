@@ -141,6 +141,7 @@ impl FileSystem {
 
     /// Notes what a rename has moved where nodes are found by their place.
     fn renamed(&self, from: &OpenDir, name: &OsStr, to: &OpenDir, new_name: &OsStr, flags: u32) {
+        self.places.name_moved();
         if !from.at.ground.host().has_handles() {
             self.note_place(to, new_name);
             if flags & libc::RENAME_EXCHANGE != 0 {

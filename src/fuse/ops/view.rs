@@ -29,7 +29,10 @@ impl FileSystem {
     /// # Errors
     /// ESTALE for a node of a view that is no more; EBUSY while the image is
     /// open; EUCLEAN where it cannot be read.
-    pub(super) fn view_of(&self, node: NodeId) -> OpResult<Option<(Arc<Volume>, Arc<View>)>> {
+    pub(in crate::fuse) fn view_of(
+        &self,
+        node: NodeId,
+    ) -> OpResult<Option<(Arc<Volume>, Arc<View>)>> {
         let Some(volume) = node.slot().and_then(|slot| self.store.volume_in(slot)) else {
             return Ok(None);
         };
@@ -55,6 +58,16 @@ impl FileSystem {
             Some(seen) => Found::Entry(self.view_entry(volume, view, &seen)),
             None => Found::Nothing,
         })
+    }
+
+    /// The entry of a node other than the root.
+    pub(in crate::fuse) fn view_entry_of(
+        &self,
+        volume: &Volume,
+        view: &View,
+        node: NodeId,
+    ) -> OpResult<Entry> {
+        Ok(self.view_entry(volume, view, &view.attr(node)?))
     }
 
     fn view_entry(&self, volume: &Volume, view: &View, seen: &Seen) -> Entry {

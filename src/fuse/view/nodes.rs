@@ -64,6 +64,15 @@ impl Nodes {
         Err(Errno::EOVERFLOW)
     }
 
+    /// The number of the directory that the file with this number is in.
+    ///
+    /// # Errors
+    /// ESTALE when it has not been seen.
+    pub(super) fn parent(&self, number: u64) -> Result<u64, Errno> {
+        let place = self.places.get(&number).ok_or(Errno::ESTALE)?;
+        Ok(place.0)
+    }
+
     /// The path from the root of the image to the file with this number.
     ///
     /// # Errors

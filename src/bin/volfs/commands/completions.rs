@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use crate::Cli;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 use crate::output::Output;
 
 /// Arguments of `volfs completions`.
@@ -46,7 +47,7 @@ impl CompletionsArgs {
 #[command(after_help = crate::help::MAN)]
 pub struct ManArgs {
     /// The directory, which must exist
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = names::path())]
     directory: PathBuf,
 }
 

@@ -22,7 +22,7 @@ pub struct ImportArgs {
     /// The name of the new volume
     name: OsString,
     /// A tar archive, plain or compressed with zstd; '-' for standard input
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = names::path())]
     file: PathBuf,
     /// The most bytes, or 'none' [default: as in the archive]
     #[arg(long, value_name = "SIZE|none", allow_hyphen_values = true, value_parser = names::size_or_none)]

@@ -14,6 +14,7 @@ use volfs::sys::procfs::Proc;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::mounts;
+use crate::names;
 use crate::open;
 
 /// How long a daemon may take to end after its mount is gone.
@@ -27,7 +28,7 @@ const ALONE: Duration = Duration::from_secs(1);
 #[command(after_help = crate::help::UMOUNT)]
 pub struct UmountArgs {
     /// The mountpoint
-    #[arg(value_name = "MNT")]
+    #[arg(value_name = "MNT", value_parser = names::path())]
     mountpoint: PathBuf,
     /// Detach at once; who uses it finishes undisturbed
     #[arg(short, long)]

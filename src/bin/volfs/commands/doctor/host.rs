@@ -59,18 +59,36 @@ pub fn outlives(store: &Path) -> Check {
             "use Linux 6.9 or later",
         );
     }
-    // A store that is made later is on the file system of what is there now.
-    let there = store.ancestors().find(|dir| dir.exists());
-    match there.map(volfs::fuse::why_not_outlives) {
+    match found_again(store) {
         Some(Ok(())) => Check::ok(NAME, "yes: another process goes on"),
+        Some(Err(why)) => Check::degraded(NAME, format!("no: {why}"), MEANS, FIND_AGAIN),
+        None => Check::ok(NAME, "the store is not there"),
+    }
+}
+
+/// Whether file handles of the mount (`name_to_handle_at(2)`) last.
+pub fn file_handles(store: &Path) -> Check {
+    const NAME: &str = "handles of the mount";
+    match found_again(store) {
+        Some(Ok(())) => Check::ok(NAME, "last: files are found again by them"),
         Some(Err(why)) => Check::degraded(
             NAME,
-            format!("no: {why}"),
-            MEANS,
-            "mount as root, with the store on ext4, XFS, btrfs or tmpfs",
+            format!("do not last: {why}"),
+            "NFS servers, and others that open files by handle, get ESTALE when the kernel has forgotten a file",
+            FIND_AGAIN,
         ),
         None => Check::ok(NAME, "the store is not there"),
     }
+}
+
+const FIND_AGAIN: &str = "mount as root, with the store on ext4, XFS, btrfs or tmpfs";
+
+/// Whether files of the store are found again without their names; `None` where
+/// nothing can be looked at.
+fn found_again(store: &Path) -> Option<Result<(), String>> {
+    // A store that is made later is on the file system of what is there now.
+    let there = store.ancestors().find(|dir| dir.exists())?;
+    Some(volfs::fuse::why_not_outlives(there))
 }
 
 /// Major and minor number of a kernel release like `6.1.0-18-amd64`.

@@ -104,6 +104,7 @@ impl DoctorArgs {
         let mut checks = host::checks();
         checks.extend(access::checks());
         checks.push(host::outlives(&context.store));
+        checks.push(host::file_handles(&context.store));
         checks.extend(store::checks(&context.store));
         let missing = checks.iter().filter(|c| c.state == State::Missing).count();
         if context.output.is_json() {

@@ -19,6 +19,7 @@ use crate::names::{self, LimitArgument, OwnerArgument};
 #[derive(Debug, Args)]
 pub struct FormatArgs {
     /// The image to make
+    #[arg(value_parser = names::path())]
     file: PathBuf,
     /// Its size
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = names::size)]

@@ -15,6 +15,7 @@ use crate::names;
 #[derive(Debug, Args)]
 pub struct GrowArgs {
     /// The image to grow
+    #[arg(value_parser = names::path())]
     file: PathBuf,
     /// Its new size
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = names::size)]

@@ -11,11 +11,13 @@ use volfs::model::Bytes;
 use super::{bytes, failed};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 
 /// Arguments of `volfs image inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// The image to look at
+    #[arg(value_parser = names::path())]
     file: PathBuf,
 }
 

@@ -25,7 +25,7 @@ use crate::serve::role::Role;
 #[command(after_help = crate::help::MOUNT)]
 pub struct MountArgs {
     /// An empty directory to mount on
-    #[arg(value_name = "MNT")]
+    #[arg(value_name = "MNT", value_parser = names::path())]
     mountpoint: PathBuf,
     /// Stay in the foreground and log to stderr
     #[arg(short, long)]
