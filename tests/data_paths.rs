@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use support::map::{Map, Sharing};
-use support::{Mount, run};
+use support::{Mount, run, wait_for};
 
 /// Runs a case on each way that contents can go.
 fn on_each_path(case: impl Fn(&Mount, &Path)) {
@@ -224,4 +224,95 @@ fn the_daemon_path_keeps_its_pages_over_an_open() {
     let mut text = Vec::new();
     File::open(&path).unwrap().read_to_end(&mut text).unwrap();
     assert_eq!(&text[999..1004], b"\x05new\x05");
+}
+
+/// A file whose last name is gone is still there for whoever has got as far as its
+/// inode: by O_PATH here, in the middle of an open elsewhere.
+#[test]
+fn a_file_without_a_name_can_be_opened() {
+    let open_again = |dir: &Path| {
+        let path = dir.join("f");
+        fs::write(&path, "contents").unwrap();
+        let flags = rustix::fs::OFlags::PATH;
+        let held = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).unwrap();
+        fs::remove_file(&path).unwrap();
+        let again = PathBuf::from(format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&held)
+        ));
+        let mut read = String::new();
+        let mut file = OpenOptions::new().read(true).write(true).open(&again)?;
+        file.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "contents");
+        file.write_all(&[b'x'; 10_000]).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 10_008);
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::nlink(&file.metadata().unwrap()),
+            0
+        );
+        drop(file);
+        fs::metadata(&again).map(|found| found.len())
+    };
+    let host = support::TestDir::new();
+    assert_eq!(open_again(host.path()).unwrap(), 10_008);
+    for (options, quota) in [
+        (&[][..], false),
+        (&["--no-passthrough"][..], false),
+        (&[][..], true),
+    ] {
+        let mount = Mount::builder().args(options).start();
+        let volume = mount.volume("v");
+        if quota {
+            mount.volfs().ok(&["set", "v", "--quota", "1G"]);
+            // What is no longer charged takes no space: it is empty.
+            let refused = open_again(&volume).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::ESTALE));
+        } else {
+            open_again(&volume).unwrap();
+        }
+        wait_for("the account is what a walk finds", || {
+            mount.volfs().run(&["verify"]).code == Some(0)
+        });
+    }
+}
+
+/// Opens beside removals and replacements get what is there, or that nothing is.
+#[test]
+fn opens_beside_removals_get_no_stale_file() {
+    for options in [&[][..], &["--no-passthrough"]] {
+        let mount = Mount::builder().args(options).start();
+        let volume = mount.volume("v");
+        let path = volume.join("f");
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(3);
+        let running = || std::time::Instant::now() < until;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while running() {
+                    fs::write(volume.join("new"), "new").unwrap();
+                    fs::rename(volume.join("new"), &path).unwrap();
+                    let _ = fs::remove_file(&path);
+                }
+            });
+            for n in 0..3 {
+                let path = &path;
+                scope.spawn(move || {
+                    while running() {
+                        let opened = OpenOptions::new()
+                            .read(true)
+                            .write(n > 0)
+                            .create(n > 0)
+                            .truncate(n == 2)
+                            .open(path);
+                        if let Err(error) = opened {
+                            assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
+                            assert_eq!(n, 0, "O_CREAT makes it");
+                        }
+                    }
+                });
+            }
+        });
+        wait_for("the account is what a walk finds", || {
+            mount.volfs().run(&["verify"]).code == Some(0)
+        });
+    }
 }

@@ -5,7 +5,7 @@
 //! [`Sizing::settle`], under the inode's lock, so that the account moves by
 //! exactly what the size moved.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
@@ -14,9 +14,12 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::error::{OpError, OpResult};
 use super::fs::{FileSystem, Located};
 use super::handles::{Handle, OpenInode};
+use super::live::Live;
 use super::live::journal::{self, Charging, Item};
 use super::node::NodeId;
 use super::types::Attr;
+use crate::failpoint;
+use crate::keeper::Place;
 use crate::meta::{Inode, Reservation, charge, round_up};
 use crate::model::{Bytes, Kind, Usage};
 use crate::sys::node;
@@ -167,15 +170,11 @@ impl FileSystem {
         };
         let identity = Some((node, self.generation_of(node)));
         let charging = journal::charging(Item::First, volume.serial, identity, charge(known));
-        if inode.is_some() && stat.st_nlink == 1 && self.handles.is_open_here(node) {
+        if stat.st_nlink == 1 && self.handles.is_open_here(node) {
             // Before the name goes: there is no moment without either.
-            match self.live.keep_unnamed(node, fd.as_fd()) {
-                Ok(Some(place)) => self.live.drop_kept(self.handles.keep(node, place)),
-                Ok(None) => {}
-                Err(error) => log::error!(
-                    "an open file is removed, and is lost when this process dies: {error}"
-                ),
-            }
+            let place = self.keep_unnamed(node, fd.as_fd());
+            self.live
+                .drop_kept(place.and_then(|place| self.handles.keep(node, place)));
         }
         Ok(Removing {
             volume,
@@ -184,6 +183,14 @@ impl FileSystem {
             known,
             charging,
             _lock: lock,
+        })
+    }
+
+    /// Keeps for a successor an inode that has no name, or is about to have none.
+    fn keep_unnamed(&self, node: NodeId, fd: BorrowedFd<'_>) -> Option<Place> {
+        self.live.keep_unnamed(node, fd).unwrap_or_else(|error| {
+            log::error!("an open file is removed, and is lost when this process dies: {error}");
+            None
         })
     }
 
@@ -224,6 +231,86 @@ impl FileSystem {
         }
         // Before the lock is free.
         drop(charging);
+    }
+}
+
+/// A file that lost its last name when it was not open, and is about to be: charged
+/// as one that is open, until this is dropped or it is [opened](Nameless::opened).
+pub(super) struct Nameless<'a> {
+    fs: &'a FileSystem,
+    node: NodeId,
+    room: Reservation<'a>,
+    charging: Charging,
+    kept: Kept<'a>,
+}
+
+/// What is kept for a successor, unless it is taken.
+struct Kept<'a> {
+    live: &'a Live,
+    place: Option<Place>,
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.live.drop_kept(self.place.take());
+    }
+}
+
+impl FileSystem {
+    /// A file of so many bytes without a name is about to be opened, as on the host
+    /// by whoever has got as far as its inode. Its size lock is held.
+    ///
+    /// # Errors
+    /// ESTALE, upon which the kernel looks the name up again, once: where what has
+    /// no name is emptied.
+    pub(super) fn charge_again<'a>(
+        &'a self,
+        at: &'a Located,
+        fd: BorrowedFd<'_>,
+        size: u64,
+    ) -> OpResult<Nameless<'a>> {
+        let Some(gone) = self.nodes.gone(at.node) else {
+            return Err(nix::errno::Errno::ESTALE.into());
+        };
+        // It may have been limited when the name went.
+        let emptied = size == 0 && gone.size > 0;
+        if at.volume.is_limited() || emptied {
+            return Err(nix::errno::Errno::ESTALE.into());
+        }
+        self.about_to_change(&at.volume)?;
+        let charge = charge(Inode::File { size });
+        let room = at.volume.account().reserve(charge.bytes, charge.inodes);
+        let room = room.map_err(OpError::OverQuota)?;
+        let identity = Some((at.node, self.generation_of(at.node)));
+        let none = Usage::default();
+        let charging = journal::charging(Item::First, at.volume.serial, identity, none);
+        Ok(Nameless {
+            fs: self,
+            node: at.node,
+            room,
+            charging,
+            kept: Kept {
+                live: &self.live,
+                place: self.keep_unnamed(at.node, fd),
+            },
+        })
+    }
+}
+
+impl Nameless<'_> {
+    /// It is open: its charge is given back with its last close.
+    pub(super) fn opened(mut self) {
+        failpoint::hit("live.open.nameless");
+        self.charging.becomes(self.room.amount());
+        self.room.commit();
+        failpoint::hit("live.open.charged");
+        self.fs.handles.unlinked(self.node);
+        if let Some(place) = self.kept.place.take() {
+            let before = self.fs.handles.keep(self.node, place);
+            self.fs.live.drop_kept(before);
+        }
+        // Before the lock is free.
+        drop(self.charging);
     }
 }
 

@@ -119,11 +119,11 @@ impl FileSystem {
         let shape = node::shape(file.fd())?;
         let opening = self.handles.opening(at.node);
         let mode = opening.mode();
-        if shape.links == 0 && matches!(mode, InodeMode::Closed) {
-            // Its last name went while this was on its way, and its charge
-            // with it.
-            return Err(Errno::ESTALE.into());
-        }
+        // Its last name went while this was on its way, or since it was opened with
+        // O_PATH, and its charge with it.
+        let nameless = (shape.links == 0 && matches!(mode, InodeMode::Closed))
+            .then(|| self.charge_again(at, file.fd(), shape.size))
+            .transpose()?;
         // Asked again with the inode locked: a limit may just have been set.
         // A write to a file with such a bit clears it or not by what the
         // caller may, which the kernel's own use of the file cannot tell.
@@ -161,6 +161,9 @@ impl FileSystem {
             process: None,
         };
         let fh = opening.commit(new, &path);
+        if let Some(nameless) = nameless {
+            nameless.opened();
+        }
         Ok(Opened { fh, path })
     }
 

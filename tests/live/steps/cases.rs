@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
@@ -358,6 +359,30 @@ pub const CASES: &[Case] = &[
         check: |_, dir| assert!(names(dir).is_empty()),
     },
 ];
+
+/// What is otherwise where a volume has a limit.
+pub const UNLIMITED: &[Case] = &[Case {
+    name: "opening a file without a name",
+    op: "open",
+    points: &["live.open.nameless", "live.open.charged"],
+    prepare: |_, dir| fs::write(dir.join("f"), vec![1; 9000]).unwrap(),
+    act: |world, dir| {
+        let armed = fs::read(&world.arm).unwrap();
+        fs::remove_file(&world.arm).unwrap();
+        let flags = rustix::fs::OFlags::PATH;
+        let held = rustix::fs::open(dir.join("f"), flags, rustix::fs::Mode::empty()).unwrap();
+        fs::remove_file(dir.join("f")).unwrap();
+        fs::write(&world.arm, armed).unwrap();
+        let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+        let mut contents = Vec::new();
+        File::open(path)
+            .unwrap()
+            .read_to_end(&mut contents)
+            .unwrap();
+        assert_eq!(contents, [1; 9000]);
+    },
+    check: |_, dir| assert!(names(dir).is_empty()),
+}];
 
 /// What the kernel does by itself where it may.
 pub const THROUGH_US: &[Case] = &[

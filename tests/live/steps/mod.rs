@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use self::cases::{CASES, Case, THROUGH_US};
+use self::cases::{CASES, Case, THROUGH_US, UNLIMITED};
 use self::growing::GROWING;
 use crate::support::{Mount, tree, wait_for};
 
@@ -153,6 +153,7 @@ fn of_a_volume_that_the_kernel_writes_itself() {
     let world = World::new(On::Directory, &[]);
     run(&world, CASES);
     run(&world, GROWING);
+    run(&world, UNLIMITED);
 }
 
 #[test]
@@ -172,6 +173,7 @@ fn of_a_disk_volume() {
 fn of_a_volume_through_the_daemon() {
     let world = World::new(On::Directory, &["--no-passthrough"]);
     run(&world, CASES);
+    run(&world, UNLIMITED);
     run(&world, THROUGH_US);
 }
 
