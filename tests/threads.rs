@@ -6,37 +6,13 @@ mod support;
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use serde_json::Value;
+use support::busy::{BusyProcessors, rest_under_load, threads};
 use support::own_fs::OwnFs;
 use support::{Mount, run, wait_for};
-
-/// Keeps every processor busy until dropped.
-struct BusyProcessors(Vec<Child>);
-
-impl BusyProcessors {
-    fn new() -> Self {
-        let processors = std::thread::available_parallelism().unwrap().get();
-        let start = || {
-            let mut endless = Command::new("sh");
-            endless.args(["-c", "while :; do :; done"]).spawn().unwrap()
-        };
-        Self(std::iter::repeat_with(start).take(processors).collect())
-    }
-}
-
-impl Drop for BusyProcessors {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
 
 /// A file system on which every change waits until this is dropped.
 struct Frozen<'a>(&'a Path);
@@ -54,13 +30,6 @@ impl Drop for Frozen<'_> {
     }
 }
 
-fn threads(mount: &Mount) -> (u64, u64) {
-    let text = fs::read_to_string(mount.join(".volfs/stats.json")).unwrap();
-    let stats: Value = serde_json::from_str(&text).unwrap();
-    let number = |field| stats["threads"][field].as_u64().unwrap();
-    (number("all"), number("resting"))
-}
-
 /// Threads of the daemon that wait for a disk.
 fn stopped(mount: &Mount) -> usize {
     let tasks = fs::read_dir(format!("/proc/{}/task", mount.pid())).unwrap();
@@ -68,29 +37,10 @@ fn stopped(mount: &Mount) -> usize {
     stats.filter(|stat| stat.contains(") D ")).count()
 }
 
-/// Makes requests until most threads rest, which takes some traffic.
-fn rest_under_load(mount: &Mount) {
-    let seen = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !seen.load(Ordering::Relaxed) {
-                rustix::fs::statfs(mount.path()).unwrap();
-            }
-        });
-        let rest = || {
-            let (all, resting) = threads(mount);
-            resting * 2 > all
-        };
-        // Also when it never comes: the thread must end.
-        let result = std::panic::catch_unwind(|| wait_for("most threads rest", rest));
-        seen.store(true, Ordering::Relaxed);
-        result.unwrap();
-    });
-}
-
 #[test]
 fn those_that_rest_come_when_the_disk_stops_the_others() {
     const CHANGES: usize = 6;
+    const MOST: u64 = 10;
     let disk = OwnFs::new(&["mkfs.ext4", "-q"], 128 << 20);
     let mut mount = Mount::builder().parent(disk.path()).start();
     let names: Vec<String> = (0..CHANGES).map(|n| format!("v{n}")).collect();
@@ -99,7 +49,7 @@ fn those_that_rest_come_when_the_disk_stops_the_others() {
         File::create(mount.volume(name).join("first")).unwrap();
     }
     let _busy = BusyProcessors::new();
-    rest_under_load(&mount);
+    rest_under_load(mount.path(), MOST);
 
     std::thread::scope(|scope| {
         let frozen = Frozen::new(disk.path());
@@ -129,7 +79,7 @@ fn those_that_rest_come_when_the_disk_stops_the_others() {
     }
 
     // Whoever rests does not keep the mount from ending.
-    rest_under_load(&mount);
+    rest_under_load(mount.path(), MOST);
     mount.stop();
 }
 
@@ -140,6 +90,6 @@ fn as_few_as_one_can_be_asked_for() {
     for _ in 0..2000 {
         rustix::fs::statfs(mount.path()).unwrap();
     }
-    assert_eq!(threads(&mount), (1, 0));
+    assert_eq!(threads(mount.path()), (1, 0));
     mount.stop();
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::support::busy::{BusyProcessors, rest_under_load};
 use crate::support::cli::binary;
 use crate::support::dir::TestDir;
 use crate::support::proc::{loop_devices_under, processes_naming};
@@ -214,6 +215,23 @@ impl Drop for Stopped {
 #[test]
 fn a_server_that_does_not_answer_keeps_nobody_else_waiting() {
     let mut sandbox = Sandbox::start(NO_LOOP);
+    others_go_on(&sandbox, || {});
+    sandbox.stop();
+    assert_clean(&sandbox.store);
+}
+
+/// Most threads that serve rest then.
+#[test]
+fn nor_does_it_on_a_busy_machine() {
+    let mut sandbox = Sandbox::start(NO_LOOP);
+    let _busy = BusyProcessors::new();
+    others_go_on(&sandbox, || rest_under_load(&sandbox.join("."), 0));
+    sandbox.stop();
+    assert_clean(&sandbox.store);
+}
+
+/// `many_wait` is when as many wait as there are threads that serve.
+fn others_go_on(sandbox: &Sandbox, many_wait: impl Fn()) {
     let volfs = sandbox.volfs();
     volfs.ok(&["create", "db", "--disk", "--size", "64M"]);
     volfs.ok(&["create", "honest"]);
@@ -239,6 +257,7 @@ fn a_server_that_does_not_answer_keeps_nobody_else_waiting() {
             wchan.is_ok_and(|wchan| wchan == "request_wait_answer")
         })
     });
+    many_wait();
     waiting.push(ask(&["mkdir"], db.join("made")));
     waiting.push(ask(&["touch"], db.join("touched")));
     // The list of all volumes, of which it is one.
@@ -263,8 +282,6 @@ fn a_server_that_does_not_answer_keeps_nobody_else_waiting() {
         assert!(ended.is_some(), "it waits for ever");
     }
     assert!(db.join("made").is_dir() && db.join("touched").is_file());
-    sandbox.stop();
-    assert_clean(&sandbox.store);
 }
 
 /// What people do with files.

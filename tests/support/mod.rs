@@ -5,6 +5,7 @@
 // Each test binary compiles this module and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod busy;
 pub mod cli;
 pub mod dir;
 pub mod facts;

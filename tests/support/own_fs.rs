@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::dir::TestDir;
 use super::run::run;
+use super::wait::poll;
 
 /// A file system of its own in a file, on a loop device.
 pub struct OwnFs {
@@ -46,6 +48,10 @@ impl OwnFs {
 
 impl Drop for OwnFs {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.path).status();
+        // Whoever looks at all mounts just then holds it for a moment.
+        let unmounted = || nix::mount::umount(&self.path).is_ok().then_some(());
+        if poll(Duration::from_secs(10), unmounted).is_none() {
+            eprintln!("{:?} is busy", self.path);
+        }
     }
 }

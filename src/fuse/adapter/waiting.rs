@@ -17,8 +17,9 @@ use crate::fuse::readers::{Readers, Serving};
 /// Runs `$body`, which asks about the volume of `$node`, and replies: at once, or
 /// on a thread of its own, with copies of what was borrowed from the request.
 macro_rules! ask {
-    ($adapter:ident, $node:ident, [$($borrowed:ident),*], $body:block) => {
-        match $adapter.seats.take(&$adapter.fs, node($node)) {
+    ($adapter:ident, $node:ident, [$($borrowed:ident),*], $body:block) => {{
+        let (_serving, seat) = $adapter.seats.take(&$adapter.fs, node($node));
+        match seat {
             Some(_seat) => $body,
             None => {
                 $(let $borrowed = $borrowed.to_owned();)*
@@ -30,14 +31,14 @@ macro_rules! ask {
                 });
             }
         }
-    };
+    }};
 }
 
 /// As [`ask`], for what changes the volume, which waits until it is counted.
 macro_rules! change {
     ($adapter:ident, $node:ident, [$($borrowed:ident),*], $body:block) => {{
         let slot = node($node).slot();
-        let seat = $adapter.seats.take(&$adapter.fs, node($node));
+        let (_serving, seat) = $adapter.seats.take(&$adapter.fs, node($node));
         let entered = match (&seat, slot) {
             (Some(_), Some(slot)) => $adapter.fs.counting.enter(slot).map(Some),
             (Some(_), None) => Some(None),
@@ -67,11 +68,8 @@ pub(super) struct Seats {
     taken: AtomicUsize,
 }
 
-/// The right to serve a request on this thread, until the reply.
-pub(super) struct Seat<'a> {
-    _serving: Serving<'a>,
-    may_wait: Option<&'a AtomicUsize>,
-}
+/// The right to serve a request on this thread.
+pub(super) struct Seat<'a>(Option<&'a AtomicUsize>);
 
 impl Seats {
     /// Half of the threads may wait.
@@ -83,26 +81,23 @@ impl Seats {
         }
     }
 
-    /// For a request about `node`; `None` when it may have to wait, and as many
-    /// do as may.
-    pub(super) fn take(&self, fs: &FileSystem, node: NodeId) -> Option<Seat<'_>> {
-        let mut seat = Seat {
-            _serving: self.readers.begin(),
-            may_wait: None,
-        };
-        if !fs.answers_at_once(node) {
-            seat.may_wait = Some(&self.taken);
-            if self.taken.fetch_add(1, Ordering::Relaxed) >= self.most {
-                return None;
-            }
+    /// For a request about `node`; no seat when it may have to wait, and as many
+    /// do as may. The first is to be dropped last: when the request is replied to, or
+    /// is another thread's.
+    pub(super) fn take(&self, fs: &FileSystem, node: NodeId) -> (Serving<'_>, Option<Seat<'_>>) {
+        let serving = self.readers.begin();
+        if fs.answers_at_once(node) {
+            return (serving, Some(Seat(None)));
         }
-        Some(seat)
+        let seat = Seat(Some(&self.taken));
+        let may_wait = self.taken.fetch_add(1, Ordering::Relaxed) < self.most;
+        (serving, may_wait.then_some(seat))
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        if let Some(taken) = self.may_wait {
+        if let Some(taken) = self.0 {
             taken.fetch_sub(1, Ordering::Relaxed);
         }
     }
