@@ -63,6 +63,10 @@ const WATCH: Duration = Duration::from_millis(2);
 /// makes threads sleep comes again.
 const HOLD: u32 = 50;
 
+/// A thread that rests waits again for a request after so long: the end of the mount
+/// is not heard of when all that end have never served.
+const REST: Duration = Duration::from_secs(5);
+
 /// Without a request for so many of these looks there is nothing to look at.
 const QUIET: u32 = 5;
 
@@ -185,8 +189,11 @@ impl Readers {
             // call after this finds this thread resting.
             if rests() && !rest.ended {
                 rest.resting += 1;
+                let awake = Instant::now() + REST;
                 while rest.called == 0 && !rest.ended {
-                    self.called.wait(&mut rest);
+                    if self.called.wait_until(&mut rest, awake).timed_out() {
+                        break;
+                    }
                 }
                 rest.called = rest.called.saturating_sub(1);
                 rest.resting -= 1;
