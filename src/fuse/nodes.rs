@@ -267,6 +267,18 @@ impl NodeTable {
         is_held
     }
 
+    /// The host may free the inode of a node that has no name any more: nothing
+    /// here holds it from now on.
+    pub(super) fn let_host_free(&self, node: NodeId) {
+        let mut shard = self.shard(node).lock();
+        let gone = shard.get_mut(&node).and_then(|known| known.gone.as_mut());
+        let held = gone.map(|gone| (gone.held.take(), gone.kept.take()));
+        drop(shard);
+        if let Some((Some(_), _)) = held {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Not with a shard locked: the host may have much to free.
     fn let_go(&self, gone: Option<Box<Gone>>) {
         if gone.is_some_and(|gone| gone.held.is_some()) {
@@ -282,11 +294,11 @@ impl NodeTable {
         gone.held.clone().filter(|_| gone.kept.is_none())
     }
 
-    /// The node without a name is kept for a successor.
+    /// The node without a name is kept for a successor, if it is still held here.
     pub(super) fn set_kept(&self, node: NodeId, kept: KeptHere) {
         let mut shard = self.shard(node).lock();
         let gone = shard.get_mut(&node).and_then(|known| known.gone.as_mut());
-        let unused = match gone {
+        let unused = match gone.filter(|gone| gone.held.is_some()) {
             Some(gone) => gone.kept.replace(kept),
             None => Some(kept),
         };
