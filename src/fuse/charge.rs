@@ -23,6 +23,11 @@ use crate::volume::Volume;
 
 const SHARDS: usize = 1024;
 
+/// What a removed directory may take of the host's space while it is held: what
+/// every directory is charged. A file that is emptied may take as much, in extended
+/// attributes.
+const SMALL_DIRECTORY: u64 = 4096;
+
 /// One lock per inode, shared by inodes of equal hash: shared for a write
 /// inside the file, exclusive for what may change its size or take its last
 /// name. Held over the host call that does it, for that reason.
@@ -282,6 +287,8 @@ fn emptied(volume: &Volume, inode: Inode, fd: impl AsFd) -> bool {
             }
             emptied.is_ok()
         }
+        // Its blocks stay although no name is left in it.
+        Inode::Directory { .. } => charge(inode).bytes.0 <= SMALL_DIRECTORY,
         _ => true,
     }
 }

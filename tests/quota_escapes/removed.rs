@@ -9,7 +9,7 @@ use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::support::{Mount, run, wait_for};
+use crate::support::{Mount, output, run, wait_for};
 use crate::{attribute, used};
 
 /// A descriptor that refers to an inode without opening it.
@@ -107,4 +107,92 @@ fn open_files_when_the_daemon_has_no_descriptors() {
     let charged = || attribute(&v, "volfs.used.bytes").ok();
     wait_for("closes", || charged().is_some_and(|it| it == "4096"));
     assert_eq!(kept_by_daemon(&mount), 0);
+}
+
+/// A directory that was large is large until the host frees it, also without names.
+#[test]
+fn directories_that_were_large() {
+    const NAMES: usize = 1000;
+    let mount = Mount::new();
+    mount.volfs().ok(&["create", "v", "--quota", "1M"]);
+    let v = mount.join("v");
+    fs::write(v.join("f"), "").unwrap();
+    let mut referred = Vec::new();
+    for how in ["removed", "replaced"].iter().cycle().take(8) {
+        let dir = v.join("d");
+        fs::create_dir(&dir).unwrap();
+        let name = |n: usize| dir.join(format!("{n:0>255}"));
+        for n in 0..NAMES {
+            fs::hard_link(v.join("f"), name(n)).unwrap();
+        }
+        assert!(used(&v).0 > 200_000, "{:?}", used(&v));
+        for n in 0..NAMES {
+            fs::remove_file(name(n)).unwrap();
+        }
+        let refers = refer(&dir);
+        if *how == "removed" {
+            fs::remove_dir(&dir).unwrap();
+        } else {
+            fs::create_dir(v.join("small")).unwrap();
+            fs::rename(v.join("small"), &dir).unwrap();
+            fs::remove_dir(&dir).unwrap();
+        }
+        let gone = rustix::fs::fstat(&refers).unwrap();
+        assert_eq!(gone.st_nlink, 0);
+        referred.push(refers);
+    }
+    assert_eq!(used(&v), (0, 1));
+    let kept = kept_by_daemon(&mount);
+    // The small ones are held, so that their numbers are not given again.
+    assert!(kept <= 8 * 4096, "{kept} bytes");
+    assert_eq!(mount.daemon_complaints(), "");
+}
+
+/// What a process sees that stands in a directory that is removed.
+const STANDING: &str = r#"
+    mkdir "$0" && cd "$0" || exit
+    i=0
+    while [ $i -lt 300 ]; do
+        ln ../f "$(printf %0255d $i)" || exit
+        i=$((i+1))
+    done
+    rm -f 0*
+    rmdir "$PWD"
+    stat -c '%h %s %F %a %u' .
+    stat -c %h /proc/self/cwd
+    ls -a; echo $?
+    true > x
+    mkdir x
+    mv ../f x
+    ln ../f x
+    cat x
+    cat ../f
+    stat ./x
+    cd ../"$0"
+    /bin/pwd
+    stat -f -c %l .
+    mkdir ../"$0" && stat -c '%h %F' ../"$0" .
+    cd .. && rmdir "$0"; echo $?
+"#;
+
+#[test]
+fn a_process_in_a_large_directory_that_is_removed() {
+    let mount = Mount::new();
+    mount.volfs().ok(&["create", "v", "--quota", "1M"]);
+    let host = mount.dir().mkdir("host");
+    let [there, here] = [host, mount.join("v")].map(|dir| {
+        fs::write(dir.join("f"), "text\n").unwrap();
+        let out = output(
+            Command::new("sh")
+                .args(["-c", STANDING, "large"])
+                .current_dir(&dir)
+                .env("LC_ALL", "C"),
+        );
+        let said = [out.stdout, out.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        said.replace(dir.to_str().unwrap(), "DIR")
+    });
+    assert_eq!(here, there);
+    assert!(there.contains("text"), "{there}");
+    assert_eq!(mount.daemon_complaints(), "");
 }
