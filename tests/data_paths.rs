@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use support::map::{Map, Sharing};
-use support::{Mount, run, wait_for};
+use support::{Mount, OwnFs, run, wait_for};
 
 /// Runs a case on each way that contents can go.
 fn on_each_path(case: impl Fn(&Mount, &Path)) {
@@ -315,4 +315,52 @@ fn opens_beside_removals_get_no_stale_file() {
             mount.volfs().run(&["verify"]).code == Some(0)
         });
     }
+}
+
+/// Copies all of `from` into a new file, as cp does; the most that one call copied.
+fn copy_all(from: &Path, to: &Path) -> usize {
+    let (from, to) = (File::open(from).unwrap(), File::create(to).unwrap());
+    let mut most = 0;
+    loop {
+        match nix::fcntl::copy_file_range(&from, None, &to, None, 1 << 30) {
+            Ok(0) => return most,
+            Ok(copied) => most = most.max(copied),
+            Err(errno) => panic!("{errno}"),
+        }
+    }
+}
+
+/// A request that copied all would keep a thread from others: so many processes as
+/// there are threads would stop the mount.
+#[test]
+fn one_request_copies_no_more_than_others_can_wait_for() {
+    on_each_path(|_, volume| {
+        let (source, copy) = (volume.join("source"), volume.join("copy"));
+        let file = File::create(&source).unwrap();
+        file.set_len(200 << 20).unwrap();
+        file.write_all_at(b"some text", 77 << 20).unwrap();
+        let most = copy_all(&source, &copy);
+        assert!(most <= 64 << 20, "{most} bytes in one request");
+        run(Command::new("cmp").args([&source, &copy]));
+    });
+}
+
+/// Where the host copies by reference, it still does.
+#[test]
+fn copies_on_btrfs_share_what_they_are_copied_from() {
+    let own = OwnFs::new(&["mkfs.btrfs", "-q", "-m", "single"], 256 << 20);
+    let mount = Mount::builder().parent(own.path()).start();
+    let volume = mount.volume("v");
+    let (source, copy) = (volume.join("source"), volume.join("copy"));
+    let mut content = vec![0; 100 << 20];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut content))
+        .unwrap();
+    fs::write(&source, &content).unwrap();
+    File::open(&source).unwrap().sync_all().unwrap();
+    // Four of them would not fit.
+    for n in 0..4 {
+        copy_all(&source, &copy.with_extension(n.to_string()));
+    }
+    assert!(fs::read(copy.with_extension("3")).unwrap() == content);
 }

@@ -8,7 +8,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{OpError, OpResult};
@@ -26,6 +25,11 @@ use crate::sys::node;
 use crate::volume::Volume;
 
 const SHARDS: usize = 1024;
+
+/// What a removed directory may take of the host's space while it is held: what
+/// every directory is charged. A file that is emptied may take as much, in extended
+/// attributes.
+const SMALL_DIRECTORY: u64 = 4096;
 
 /// One lock per inode, shared by inodes of equal hash: shared for a write
 /// inside the file, exclusive for what may change its size or take its last
@@ -208,22 +212,26 @@ impl FileSystem {
         match node::stat(&fd) {
             // A directory has no other name; btrfs leaves its link count at 1.
             Ok(stat) if stat.st_nlink == 0 || known.is_directory() => {
-                if !self.handles.unlinked(node) {
-                    // ext4_rmdir (fs/ext4/namei.c) sets the size of a directory to 0.
-                    let inode = if known.is_directory() {
-                        known
-                    } else {
-                        Inode::of(&stat)
-                    };
-                    self.give_back(volume, inode, &fd, &charging);
+                let open = self.handles.unlinked(node);
+                // ext4_rmdir (fs/ext4/namei.c) sets the size of a directory to 0.
+                let inode = if known.is_directory() {
+                    known
+                } else {
+                    Inode::of(&stat)
+                };
+                let held = Some(fd).filter(|fd| open || emptied(volume, inode, fd));
+                let mut attr = Attr::from_host(node, &stat);
+                attr.nlink = 0;
+                if self.nodes.set_gone(node, attr, held, volume.is_limited())
+                    && self.live.has_successor()
+                {
+                    self.going.push(node);
                 }
                 if known.is_directory() {
                     self.dir_cache.remove(node);
                 }
-                let mut attr = Attr::from_host(node, &stat);
-                attr.nlink = 0;
-                if self.nodes.set_gone(node, attr, Some(fd)) && self.live.has_successor() {
-                    self.going.push(node);
+                if !open {
+                    give_back(volume, inode, &charging);
                 }
             }
             Ok(_) => {}
@@ -269,12 +277,8 @@ impl FileSystem {
         fd: BorrowedFd<'_>,
         size: u64,
     ) -> OpResult<Nameless<'a>> {
-        let Some(gone) = self.nodes.gone(at.node) else {
-            return Err(nix::errno::Errno::ESTALE.into());
-        };
-        // It may have been limited when the name went.
-        let emptied = size == 0 && gone.size > 0;
-        if at.volume.is_limited() || emptied {
+        // It may have had a limit when the name went.
+        if at.volume.is_limited() || !self.nodes.is_whole(at.node) {
             return Err(nix::errno::Errno::ESTALE.into());
         }
         self.about_to_change(&at.volume)?;
@@ -315,30 +319,65 @@ impl Nameless<'_> {
 }
 
 impl FileSystem {
-    /// Gives back the charge of an inode that has no name and is not open.
-    ///
-    /// It lives until the kernel forgets it, and a caller decides when that
-    /// is. Nobody can get at its contents any more: what is no longer charged
-    /// must not go on taking the host's space.
-    pub(super) fn give_back(
+    /// The last of the open files of an inode that has no name any more has been
+    /// closed; `file` is any descriptor of it, and `None` where there is none.
+    pub(super) fn last_closed(
         &self,
-        volume: &Volume,
-        inode: Inode,
-        fd: impl AsFd,
+        at: &Located,
+        file: Option<(BorrowedFd<'_>, Inode)>,
         charging: &Charging,
     ) {
-        let charge = charge(inode);
-        charging.becomes(Usage::default());
-        volume.account().release(charge.bytes, charge.inodes);
-        // Without a limit a mapping may be left that the kernel has made of
-        // the host's file itself.
-        if volume.is_limited() && matches!(inode, Inode::File { size: 1.. }) {
-            let emptied =
-                node::reopen(fd, OFlag::O_WRONLY).and_then(|file| nix::unistd::ftruncate(file, 0));
+        match file {
+            Some((file, inode)) => {
+                if at.volume.is_limited() {
+                    self.nodes.set_emptied(at.node);
+                }
+                if !emptied(&at.volume, inode, file) {
+                    self.nodes.let_host_free(at.node);
+                }
+                give_back(&at.volume, inode, charging);
+            }
+            None => {
+                self.nodes.let_host_free(at.node);
+                at.volume.account().distrust();
+            }
+        }
+    }
+}
+
+/// Gives back the charge of an inode that has no name and is not open, and that
+/// is [`emptied`] or not held any more.
+fn give_back(volume: &Volume, inode: Inode, charging: &Charging) {
+    let charge = charge(inode);
+    charging.becomes(Usage::default());
+    volume.account().release(charge.bytes, charge.inodes);
+}
+
+/// Frees what an inode takes of the host's space that has no name and is not
+/// open. Whether it may be held from now on: if not, its number may soon be
+/// another's, as that of any beyond the most that are held.
+///
+/// It would be held until the kernel forgets it, and a caller decides when that
+/// is. Nobody can get at its contents any more: what is no longer charged must
+/// not go on taking the host's space.
+fn emptied(volume: &Volume, inode: Inode, fd: impl AsFd) -> bool {
+    // Without a limit a mapping may be left that the kernel has made of the
+    // host's file itself.
+    if !volume.is_limited() {
+        return true;
+    }
+    match inode {
+        // Not opened for that: callers may have taken all descriptors.
+        Inode::File { size: 1.. } => {
+            let emptied = node::truncate(fd, 0);
             if let Err(errno) = emptied {
                 log::debug!("a removed file is not emptied: {}", errno.desc());
             }
+            emptied.is_ok()
         }
+        // Its blocks stay although no name is left in it.
+        Inode::Directory { .. } => charge(inode).bytes.0 <= SMALL_DIRECTORY,
+        _ => true,
     }
 }
 

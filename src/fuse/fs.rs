@@ -271,6 +271,10 @@ impl FileSystem {
         let fd = Arc::new(fd);
         if let Some(generation) = generation {
             self.dir_cache.put(node, generation, &fd);
+            // Removed while this was on its way: otherwise it would stay.
+            if self.nodes.gone(node).is_some() {
+                self.dir_cache.remove(node);
+            }
         }
         Ok(OpenDir { at, fd })
     }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -67,6 +67,8 @@ struct Node {
 struct Gone {
     /// What it was when its last name went.
     attr: Attr,
+    /// Its contents may have been given up since.
+    emptied: bool,
     /// Keeps the host from giving its inode number, and so its node id, to a
     /// new file: a request for the old one would reach that.
     held: Option<Arc<OwnedFd>>,
@@ -86,6 +88,8 @@ pub struct NodeTable {
     shards: Box<[Mutex<HashMap<NodeId, Node>>]>,
     len: AtomicUsize,
     held: AtomicUsize,
+    /// How many inodes have lost their last name.
+    removals: AtomicU64,
     /// Tells a successor.
     known: Option<KnownNodes>,
 }
@@ -96,6 +100,7 @@ impl Default for NodeTable {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            removals: AtomicU64::new(0),
             known: None,
         }
     }
@@ -163,9 +168,11 @@ impl NodeTable {
                 known.lookups = known.lookups.saturating_add(1);
                 known.way = way;
                 self.tell(known);
-                let gone = known.gone.take();
+                // While its inode is held the number is no other's: whoever remembers
+                // it has found it by its last name before that went.
+                let other = known.gone.take_if(|gone| gone.held.is_none());
                 drop(shard);
-                self.let_go(gone);
+                self.let_go(other);
             }
             None => {
                 let record = self.note(node, way.generation(), 1);
@@ -242,8 +249,11 @@ impl NodeTable {
     }
 
     /// The last name of `node` is gone; these were its attributes, and `fd` is
-    /// its inode. Says whether that is held from now on.
-    pub fn set_gone(&self, node: NodeId, attr: Attr, fd: Option<OwnedFd>) -> bool {
+    /// its inode. Says whether that is held from now on. `emptied` is whether its
+    /// contents may be.
+    pub fn set_gone(&self, node: NodeId, attr: Attr, fd: Option<OwnedFd>, emptied: bool) -> bool {
+        // Before it is looked whether the node is known: see `removals`.
+        self.removals.fetch_add(1, Ordering::SeqCst);
         let mut shard = self.shard(node).lock();
         let Some(known) = shard.get_mut(&node) else {
             return false;
@@ -257,6 +267,7 @@ impl NodeTable {
         let record = self.known.as_ref().and_then(|known| known.note_gone(&attr));
         let gone = Gone {
             attr,
+            emptied,
             held,
             _record: record,
             kept: None,
@@ -265,6 +276,25 @@ impl NodeTable {
         drop(shard);
         self.let_go(before);
         is_held
+    }
+
+    /// Grows when an inode loses its last name. Where it is the same before an inode
+    /// is found by its name and after its node is [known](Self::remember), whoever
+    /// takes that name away finds the node.
+    pub(super) fn removals(&self) -> u64 {
+        self.removals.load(Ordering::SeqCst)
+    }
+
+    /// The host may free the inode of a node that has no name any more: nothing
+    /// here holds it from now on.
+    pub(super) fn let_host_free(&self, node: NodeId) {
+        let mut shard = self.shard(node).lock();
+        let gone = shard.get_mut(&node).and_then(|known| known.gone.as_mut());
+        let held = gone.map(|gone| (gone.held.take(), gone.kept.take()));
+        drop(shard);
+        if let Some((Some(_), _)) = held {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Not with a shard locked: the host may have much to free.
@@ -282,11 +312,11 @@ impl NodeTable {
         gone.held.clone().filter(|_| gone.kept.is_none())
     }
 
-    /// The node without a name is kept for a successor.
+    /// The node without a name is kept for a successor, if it is still held here.
     pub(super) fn set_kept(&self, node: NodeId, kept: KeptHere) {
         let mut shard = self.shard(node).lock();
         let gone = shard.get_mut(&node).and_then(|known| known.gone.as_mut());
-        let unused = match gone {
+        let unused = match gone.filter(|gone| gone.held.is_some()) {
             Some(gone) => gone.kept.replace(kept),
             None => Some(kept),
         };
@@ -299,6 +329,21 @@ impl NodeTable {
     pub fn gone(&self, node: NodeId) -> Option<Attr> {
         let shard = self.shard(node).lock();
         Some(shard.get(&node)?.gone.as_deref()?.attr)
+    }
+
+    /// The contents of a node that has no name any more are given up.
+    pub(super) fn set_emptied(&self, node: NodeId) {
+        let mut shard = self.shard(node).lock();
+        if let Some(gone) = shard.get_mut(&node).and_then(|known| known.gone.as_mut()) {
+            gone.emptied = true;
+        }
+    }
+
+    /// Whether a node that has no name any more is held with its contents.
+    pub(super) fn is_whole(&self, node: NodeId) -> bool {
+        let shard = self.shard(node).lock();
+        let gone = shard.get(&node).and_then(|known| known.gone.as_deref());
+        gone.is_some_and(|gone| gone.held.is_some() && !gone.emptied)
     }
 
     /// How many nodes the kernel holds.

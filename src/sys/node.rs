@@ -122,6 +122,14 @@ pub fn chown(fd: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
     )
 }
 
+/// Sets the size of a regular file, without a descriptor more.
+///
+/// # Errors
+/// As `truncate(2)`.
+pub fn truncate(fd: impl AsFd, size: i64) -> Result<()> {
+    nix::unistd::truncate(&proc_path(fd.as_fd()), size)
+}
+
 /// Sets access and modification time; `TimeSpec::UTIME_NOW` and `UTIME_OMIT`
 /// mean what they mean to `utimensat(2)`.
 ///

@@ -4,6 +4,7 @@ mod contents;
 mod directories;
 mod limits;
 mod names;
+mod removed;
 #[path = "../support/mod.rs"]
 mod support;
 

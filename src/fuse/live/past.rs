@@ -100,7 +100,10 @@ impl Past {
         for attr in known::gone(&self.state) {
             let kept = gone.remove(&attr.node.raw());
             let (fd, place) = kept.map(|kept| (kept.fd, kept.place)).unzip();
-            fs.nodes.set_gone(attr.node, attr, fd);
+            // As far as can be seen.
+            let size = fd.as_ref().and_then(|fd| node::shape(fd).ok());
+            let emptied = size.is_none_or(|now| now.size == 0) && attr.size > 0;
+            fs.nodes.set_gone(attr.node, attr, fd, emptied);
             if let Some(place) = place {
                 fs.nodes.set_kept(attr.node, fs.live.kept_here(place));
             }

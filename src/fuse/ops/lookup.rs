@@ -33,16 +33,22 @@ impl FileSystem {
             return self.view_lookup(&volume, &view, parent, component(name)?);
         }
         let dir = self.open_dir(parent)?;
-        match node::open_path(&dir.fd, component(name)?) {
-            Ok(fd) => Ok(Found::Entry(self.entry(
-                &dir.at.volume,
-                &dir.at.ground,
-                parent,
-                name,
-                fd,
-            )?)),
-            Err(Errno::ENOENT) => Ok(Found::Nothing),
-            Err(errno) => Err(OpError::Host(errno)),
+        let name = component(name)?;
+        loop {
+            let removals = self.nodes.removals();
+            let fd = match node::open_path(&dir.fd, name) {
+                Ok(fd) => fd,
+                Err(Errno::ENOENT) => return Ok(Found::Nothing),
+                Err(errno) => return Err(OpError::Host(errno)),
+            };
+            let entry = self.entry(&dir.at.volume, &dir.at.ground, parent, name, &fd)?;
+            // The kernel asks for a name that it has without a lock on its directory
+            // (`fuse_dentry_revalidate`, fs/fuse/dir.c). Whoever has taken the last
+            // name of the inode away before the node was known holds it for nobody.
+            if self.nodes.removals() == removals || node::shape(&fd)?.links > 0 {
+                return Ok(Found::Entry(entry));
+            }
+            self.nodes.not_told(entry.attr.node);
         }
     }
 

@@ -278,14 +278,13 @@ impl FileSystem {
         if closed.last_of_unlinked {
             let own = own.and_then(Result::ok);
             let file = handle.file.as_ref().or(own.as_ref());
-            match file.map(|file| (file, node::stat(file))) {
-                Some((file, Ok(stat))) => {
-                    // It was unlinked before, and nothing takes that back.
-                    let charging = charging.unwrap_or_else(|| self.charging_closed(&at, &handle));
-                    self.give_back(&at.volume, Inode::of(&stat), file, &charging);
-                }
-                _ => at.volume.account().distrust(),
-            }
+            let file = file.and_then(|file| {
+                let inode = Inode::of(&node::stat(file).ok()?);
+                Some((file.as_fd(), inode))
+            });
+            // It was unlinked before, and nothing takes that back.
+            let charging = charging.unwrap_or_else(|| self.charging_closed(&at, &handle));
+            self.last_closed(&at, file, &charging);
         }
         self.live.drop_kept(closed.kept);
         if closed.last_mapper && by_kernel {

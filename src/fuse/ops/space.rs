@@ -1,5 +1,8 @@
 //! Space in files: fallocate, lseek, copy_file_range.
 
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
 use nix::errno::Errno;
 
 use crate::failpoint;
@@ -9,6 +12,15 @@ use crate::fuse::image_file;
 use crate::fuse::node::NodeId;
 use crate::fuse::types::{Caller, Fh};
 use crate::sys::node;
+
+/// The most that one request copies. Room for it is reserved meanwhile.
+const MOST_COPIED: u64 = 64 << 20;
+/// What is copied before it is known how fast that is: what one write may carry.
+const FIRST_PIECE: usize = 1 << 20;
+/// No piece is longer, and so no longer than so many of those by time.
+const LONGEST_PIECE: usize = 16 << 20;
+/// After this no further piece is begun.
+const COPY_TIME: Duration = Duration::from_micros(250);
 
 /// A range in an open file.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +83,8 @@ impl FileSystem {
     }
 
     /// Copies a range on the host, by reference where the host can; returns
-    /// how many bytes.
+    /// how many bytes: not all in one request, so that others are served, too. The
+    /// caller asks for the rest (copy_file_range(2)).
     ///
     /// # Errors
     /// EXDEV between volumes, so that the caller copies by itself; what the
@@ -83,8 +96,6 @@ impl FileSystem {
         to: FileRange,
         len: u64,
     ) -> OpResult<usize> {
-        /// The most that one reply can say was copied, page-aligned.
-        const MOST: u64 = 1 << 30;
         if from.node.slot().is_none() || to.node.slot().is_none() {
             // The caller reads and writes by itself.
             return Err(OpError::CrossVolume);
@@ -94,7 +105,7 @@ impl FileSystem {
         let offset = |offset: u64| i64::try_from(offset).map_err(|_| Errno::EFBIG);
         let (mut from_at, mut to_at) = (offset(from.offset)?, offset(to.offset)?);
         let there = node::stat(&source)?.st_size.unsigned_abs();
-        let len = len.min(MOST).min(there.saturating_sub(from.offset));
+        let len = len.min(MOST_COPIED).min(there.saturating_sub(from.offset));
         let located = self.locate(to.node)?;
         let sizing = self.sizing(&located, &target)?;
         let (room, allowed_end) = sizing.reserve_up_to(sizing.old().max(to.offset + len));
@@ -104,16 +115,39 @@ impl FileSystem {
         } else {
             let _as = self.as_writer(caller, sizing.mode())?;
             let fits = usize::try_from(fits).unwrap_or(usize::MAX);
-            nix::fcntl::copy_file_range(
-                &source,
-                Some(&mut from_at),
-                &target,
-                Some(&mut to_at),
-                fits,
-            )
+            copy((&source, &mut from_at), (&target, &mut to_at), fits)
         };
         failpoint::hit("live.copy.host");
         sizing.settle(Some(room), &target);
         Ok(result?)
+    }
+}
+
+/// Copies up to `len` bytes, as many as can be copied in a short time: all where
+/// it is done by reference, of what is read and written about as much as a write
+/// carries. Pieces end at multiples of any block, if the range begins at one:
+/// otherwise the host could not share what follows.
+fn copy(
+    (source, from): (impl AsFd, &mut i64),
+    (target, to): (impl AsFd, &mut i64),
+    len: usize,
+) -> nix::Result<usize> {
+    let start = Instant::now();
+    let (mut copied, mut piece) = (0, FIRST_PIECE);
+    loop {
+        let (source, target) = (source.as_fd(), target.as_fd());
+        let most = piece.min(len - copied);
+        match nix::fcntl::copy_file_range(source, Some(from), target, Some(to), most) {
+            Ok(more) => {
+                copied += more;
+                if more < most || copied == len || start.elapsed() >= COPY_TIME {
+                    return Ok(copied);
+                }
+            }
+            // The next request will meet it.
+            Err(_) if copied > 0 => return Ok(copied),
+            Err(errno) => return Err(errno),
+        }
+        piece = LONGEST_PIECE.min(piece * 2);
     }
 }
