@@ -121,6 +121,18 @@ pub enum OpError {
         /// Names and values together.
         most: usize,
     },
+    /// The volume has its share of the daemon's descriptors.
+    #[error(
+        "{open} files of volume {name:?} are open through the daemon, and a volume may have no more than are left for all others; close some, or let the daemon have more descriptors than {limit} (LimitNOFILE=, ulimit -n)"
+    )]
+    OpenFiles {
+        /// The volume.
+        name: VolumeName,
+        /// Its open files that take a descriptor.
+        open: usize,
+        /// The daemon's descriptors.
+        limit: usize,
+    },
     /// The volume's limit is reached.
     #[error(transparent)]
     OverQuota(OverLimit),
@@ -157,6 +169,8 @@ impl OpError {
             Self::BadName | Self::PropertyValue(_) => Errno::EINVAL,
             Self::NoProperty => Errno::ENODATA,
             Self::HiddenAllocation => Errno::EOPNOTSUPP,
+            // Not EMFILE: the caller's own descriptors are not what is short.
+            Self::OpenFiles { .. } => Errno::ENFILE,
             Self::OverQuota(_) | Self::Attributes { .. } => Errno::ENOSPC,
         }
     }

@@ -240,6 +240,7 @@ fn try_open(
         return Err(Errno::EROFS.into());
     }
     let access = flags & (OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC);
+    let share = fs.handles.shares().take(volume)?;
     let file = open_image(fs, volume, access)?;
     fs.begin_image(volume, user)?;
     let opened = noted(fs, volume, writes).and_then(|()| {
@@ -262,6 +263,7 @@ fn try_open(
             ground,
             flags,
             file: own,
+            share: Some(share),
             size,
             generation: None,
             process: user.process,
@@ -294,8 +296,10 @@ pub(super) fn restore(fs: &FileSystem, past: &PastHandle, path: &DataPath) -> Op
         DataPath::Passthrough(_) => None,
         _ => Some(file.try_clone().map_err(|_| Errno::EMFILE)?),
     };
+    let share = Some(fs.handles.shares().take_anyway(&volume));
     let new = NewHandle {
         volume,
+        share,
         ground: Arc::clone(fs.store_ground()),
         flags: past.flags,
         file: own,
