@@ -67,9 +67,9 @@ impl OpenTexts {
     }
 }
 
-pub(super) fn entry(node: NodeId) -> Entry {
+pub(super) fn entry(fs: &FileSystem, node: NodeId) -> Entry {
     Entry {
-        attr: made_attr(node, Timestamp::from_nanos(0)),
+        attr: made_attr(fs, node, Timestamp::from_nanos(0)),
         generation: Generation::FIXED,
         keep_attr: false,
     }
@@ -85,7 +85,7 @@ pub(super) fn entry_of(fs: &FileSystem, node: NodeId) -> OpResult<Entry> {
     }
     Ok(Entry {
         attr: attr(fs, node)?,
-        ..entry(node)
+        ..entry(fs, node)
     })
 }
 
@@ -98,9 +98,17 @@ pub(super) fn parent_of(node: NodeId) -> Option<NodeId> {
     }
 }
 
-fn made_attr(node: NodeId, changed: Timestamp) -> Attr {
+/// Whether its text tells of other users' volumes.
+fn tells_of_volumes(node: NodeId) -> bool {
+    ![VERSION, LAST_ERROR].contains(&node.raw())
+}
+
+fn made_attr(fs: &FileSystem, node: NodeId, changed: Timestamp) -> Attr {
     let (mode, nlink) = if node == DIR {
         (libc::S_IFDIR | 0o555, 2)
+    } else if tells_of_volumes(node) {
+        // Who may not list the root does not find its names here.
+        (libc::S_IFREG | 0o444 & fs.options.root_mode, 1)
     } else {
         (libc::S_IFREG | 0o444, 1)
     };
@@ -124,7 +132,7 @@ fn made_attr(node: NodeId, changed: Timestamp) -> Attr {
 
 pub(super) fn attr(fs: &FileSystem, node: NodeId) -> OpResult<Attr> {
     if node == image_file::DIR {
-        return Ok(image_file::dir_attr(fs.store.last_change()));
+        return Ok(image_file::dir_attr(fs));
     }
     if image_file::is_image(node) {
         return image_file::attr(fs, node);
@@ -133,7 +141,7 @@ pub(super) fn attr(fs: &FileSystem, node: NodeId) -> OpResult<Attr> {
     if !known {
         return Err(OpError::VolumeGone);
     }
-    Ok(made_attr(node, fs.store.last_change()))
+    Ok(made_attr(fs, node, fs.store.last_change()))
 }
 
 pub(super) fn lookup(fs: &FileSystem, parent: NodeId, name: &OsStr) -> OpResult<Found> {
@@ -147,7 +155,7 @@ pub(super) fn lookup(fs: &FileSystem, parent: NodeId, name: &OsStr) -> OpResult<
         return Ok(Found::Entry(entry_of(fs, image_file::DIR)?));
     }
     Ok(match FILES.iter().find(|&&(_, file)| name == file) {
-        Some(&(number, _)) => Found::Entry(entry(NodeId::control(number))),
+        Some(&(number, _)) => Found::Entry(entry(fs, NodeId::control(number))),
         None => Found::Nothing,
     })
 }
@@ -207,7 +215,7 @@ pub(super) fn readdirplus(
         } else {
             Entry {
                 attr: attr(fs, node)?,
-                ..entry(node)
+                ..entry(fs, node)
             }
         };
         if add(&ListedPlus {

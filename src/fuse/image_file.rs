@@ -20,7 +20,7 @@ use super::ops::{Listed, ListedPlus};
 use super::passthrough::Register;
 use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened};
 use super::{control_tree, root};
-use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName};
+use crate::model::{Kind, Serial, Slot, VolumeName};
 use crate::sys::creds::Acting;
 use crate::sys::{node, process};
 use crate::volume::Volume;
@@ -416,14 +416,14 @@ pub(super) fn seek(fs: &FileSystem, fh: Fh, offset: i64, whence: i32) -> OpResul
     with_file(fs, fh, |file| node::seek(file, offset, whence))
 }
 
-/// The directory's own attributes.
-pub(super) fn dir_attr(changed: Timestamp) -> Attr {
-    let changed = root::time(changed);
+/// The directory's own attributes. It is listed by who may list the root.
+pub(super) fn dir_attr(fs: &FileSystem) -> Attr {
+    let changed = root::time(fs.store.last_change());
     Attr {
         atime: changed,
         mtime: changed,
         ctime: changed,
-        mode: libc::S_IFDIR | 0o555,
+        mode: libc::S_IFDIR | 0o111 | 0o444 & fs.options.root_mode,
         uid: nix::unistd::geteuid().as_raw(),
         gid: nix::unistd::getegid().as_raw(),
         ..super::ops::dots_entry(DIR).attr
