@@ -137,6 +137,10 @@ fn of_a_mount() {
         ),
         (&OpError::VolumeGone, "the volume of this file is gone"),
         (
+            &OpError::ControlFiles { by: "you have" },
+            "you have as many files of .volfs open as there may be: each keeps its text in memory; close some",
+        ),
+        (
             &OpError::OpenFiles {
                 name: "v".parse().unwrap(),
                 open: 7500,

@@ -1,18 +1,16 @@
 //! `.volfs/`: generated files about the mount. Can be entered, is not listed.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use parking_lot::Mutex;
 use serde_json::json;
 
 use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
 use super::handles::can_write;
 use super::node::{Generation, NodeId};
+use super::open_texts::Owner;
 use super::ops::{Listed, ListedPlus};
 use super::passthrough::Register;
 use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened};
@@ -38,34 +36,12 @@ const VOLUMES: u64 = 5;
 const LAST_ERROR: u64 = 6;
 const EVENTS: u64 = 8;
 
-/// Handles of generated files have this bit; those of volumes never get there.
-const HANDLE_BIT: u64 = 1 << 63;
-
 /// Whoever has opened a file in an earlier process.
 const NOBODY: Caller = Caller {
     uid: u32::MAX,
     gid: u32::MAX,
     pid: 0,
 };
-
-/// The most generated files that can be open at once: each holds its text.
-const MOST_OPEN: usize = 1024;
-
-/// Open generated files, each with its text as it was when it was opened.
-pub struct OpenTexts {
-    texts: Mutex<HashMap<u64, std::sync::Arc<[u8]>>>,
-    next: AtomicU64,
-}
-
-impl OpenTexts {
-    /// None; `first` is the number of the first.
-    pub(super) fn new(first: u64) -> Self {
-        Self {
-            texts: Mutex::default(),
-            next: AtomicU64::new(first),
-        }
-    }
-}
 
 pub(super) fn entry(fs: &FileSystem, node: NodeId) -> Entry {
     Entry {
@@ -242,27 +218,17 @@ pub(super) fn open(
     if can_write(flags) {
         return Err(OpError::ControlTree);
     }
-    let text = text(fs, caller, node)?;
-    let open = &fs.open_texts;
-    let mut texts = open.texts.lock();
-    if texts.len() >= MOST_OPEN {
-        return Err(Errno::ENFILE.into());
-    }
-    let fh = open.next.fetch_add(1, Ordering::Relaxed) | HANDLE_BIT;
-    texts.insert(fh, text.into_bytes().into());
+    let owner = Owner::of(caller.uid);
+    let fh = fs.open_texts.open(owner, node, || text(fs, caller, node))?;
     Ok(Opened {
-        fh: Fh(fh),
+        fh,
         path: DataPath::Direct(None),
     })
 }
 
 /// Closes a generated file; `false` when `fh` is none.
 pub(super) fn release(fs: &FileSystem, fh: Fh) -> bool {
-    if fh.0 & HANDLE_BIT == 0 {
-        return false;
-    }
-    fs.open_texts.texts.lock().remove(&fh.0);
-    true
+    fs.open_texts.release(fh)
 }
 
 pub(super) fn read(
@@ -275,16 +241,7 @@ pub(super) fn read(
     if image_file::is_image(node) {
         return image_file::read(fs, fh, offset, buffer);
     }
-    let open_text = fs.open_texts.texts.lock().get(&fh.0).cloned();
-    let text = match open_text {
-        Some(text) => text,
-        // Opened in an earlier process: as it is now.
-        None => {
-            let text: std::sync::Arc<[u8]> = text(fs, NOBODY, node)?.into_bytes().into();
-            fs.open_texts.texts.lock().insert(fh.0, text.clone());
-            text
-        }
-    };
+    let text = fs.open_texts.text(fh, node, || text(fs, NOBODY, node))?;
     let start = usize::try_from(offset)
         .unwrap_or(usize::MAX)
         .min(text.len());

@@ -23,6 +23,14 @@ pub enum OpError {
     /// The control tree cannot be changed.
     #[error("the control directory .volfs is read-only")]
     ControlTree,
+    /// Somebody has as many generated files open as there may be.
+    #[error(
+        "{by} as many files of .volfs open as there may be: each keeps its text in memory; close some"
+    )]
+    ControlFiles {
+        /// Who, as the beginning of a sentence.
+        by: &'static str,
+    },
     /// Rename or link between two volumes.
     #[error("source and destination are in different volumes")]
     CrossVolume,
@@ -170,7 +178,7 @@ impl OpError {
             Self::NoProperty => Errno::ENODATA,
             Self::HiddenAllocation => Errno::EOPNOTSUPP,
             // Not EMFILE: the caller's own descriptors are not what is short.
-            Self::OpenFiles { .. } => Errno::ENFILE,
+            Self::OpenFiles { .. } | Self::ControlFiles { .. } => Errno::ENFILE,
             Self::OverQuota(_) | Self::Attributes { .. } => Errno::ENOSPC,
         }
     }
