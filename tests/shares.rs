@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::user::{ALICE, as_user};
+use support::user::{ALICE, BOB, as_user};
 use support::{Mount, poll, proc, wait_for};
 
 /// The descriptors of these daemons, what open files may take of them, and a
@@ -180,7 +180,12 @@ fn commands_are_served_without_a_descriptor_left() {
             .output();
         assert!(out.unwrap().status.success());
     };
-    assert!(proc::descriptors(pid) > 0);
+    // Nothing free below the one that is kept for connections.
+    let file = limited(&mount, "full");
+    let mut open = Vec::new();
+    while first_free(pid) < proc::descriptors(pid) {
+        open.push(File::open(&file).unwrap());
+    }
     limit(first_free(pid));
     for _ in 0..3 {
         let answer = poll(std::time::Duration::from_secs(10), || {
@@ -188,7 +193,41 @@ fn commands_are_served_without_a_descriptor_left() {
             assert!(!answer.err.contains("ended"), "{}", answer.err);
             (answer.code == Some(0)).then_some(answer.out)
         });
-        assert_eq!(answer.as_deref(), Some("v\n"), "{}", mount.daemon_log());
+        assert_eq!(
+            answer.as_deref(),
+            Some("full\nv\n"),
+            "{}",
+            mount.daemon_log()
+        );
     }
     limit(1024);
+}
+
+#[test]
+fn one_user_has_a_part_of_the_control_tree() {
+    let mount = Mount::new();
+    for n in 0..200 {
+        mount.volume(&format!("a-volume-with-a-name-{n}"));
+    }
+    let volumes = mount.join(".volfs/volumes.json");
+    let before = proc::anonymous_memory(mount.pid());
+    let (open, error) = as_user(ALICE, || open_all(|_| File::open(&volumes)));
+    assert_eq!(error.raw_os_error(), Some(libc::ENFILE), "{error}");
+    assert_eq!(open.len(), 64);
+    let more = proc::anonymous_memory(mount.pid()).saturating_sub(before);
+    assert!(more < 32 << 20, "{more} bytes for {} files", open.len());
+    // Neither other users nor root are kept out.
+    as_user(BOB, || assert!(fs::read(&volumes).is_ok()));
+    assert!(fs::read(mount.join(".volfs/stats.json")).is_ok());
+    drop(open);
+    wait_for("they are closed", || {
+        as_user(ALICE, || File::open(&volumes)).is_ok()
+    });
+    let said = as_user(ALICE, || {
+        fs::read_to_string(mount.join(".volfs/last_error"))
+    });
+    assert!(
+        said.unwrap()
+            .starts_with("you have as many files of .volfs open")
+    );
 }
