@@ -137,6 +137,18 @@ fn of_a_mount() {
         ),
         (&OpError::VolumeGone, "the volume of this file is gone"),
         (
+            &OpError::ControlFiles { by: "you have" },
+            "you have as many files of .volfs open as there may be: each keeps its text in memory; close some",
+        ),
+        (
+            &OpError::OpenFiles {
+                name: "v".parse().unwrap(),
+                open: 7500,
+                limit: 20_000,
+            },
+            "7500 files of volume \"v\" are open through the daemon, and a volume may have no more than are left for all others; close some, or let the daemon have more descriptors than 20000 (LimitNOFILE=, ulimit -n)",
+        ),
+        (
             &OpError::InodeNumber(1 << 41),
             "the host's inode number 2199023255552 has more than 40 bits",
         ),

@@ -405,3 +405,32 @@ fn commands_and_the_mount_agree_at_once() {
     let path = volfs.run(&["path", "renamed"]);
     assert_eq!(path.code, Some(1));
 }
+
+#[test]
+fn who_may_not_list_the_root_learns_no_names_from_the_control_tree() {
+    for (mode, may_list) in [
+        ("711", false),
+        ("750", false),
+        ("751", false),
+        ("755", true),
+    ] {
+        let mount = Mount::builder().args(&["--root-mode", mode]).start();
+        mount.volume("secret");
+        let control = mount.join(".volfs");
+        let enters = !mode.ends_with('0');
+        as_user(ALICE, || {
+            assert_eq!(fs::read_dir(mount.path()).is_ok(), may_list);
+            for name in ["volumes.json", "stats.json", "events.jsonl"] {
+                let read = fs::read(control.join(name)).map(|text| text.len());
+                assert_eq!(read.is_ok(), may_list, "{mode} {name}: {read:?}");
+            }
+            assert_eq!(fs::read_dir(control.join("disks")).is_ok(), may_list);
+            for name in ["version", "last_error"] {
+                let read = fs::read(control.join(name)).map(|text| text.len());
+                assert_eq!(read.is_ok(), enters, "{mode} {name}: {read:?}");
+            }
+        });
+        let text = fs::read_to_string(control.join("volumes.json")).unwrap();
+        assert!(text.contains("secret"));
+    }
+}

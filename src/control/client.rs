@@ -97,6 +97,17 @@ impl Client {
         self.unusable(&error.to_string())
     }
 
+    /// A connection was made and was closed at once. That the daemon has ended is
+    /// said only where nobody listens any more.
+    fn hung_up(&self, error: &io::Error) -> Error {
+        match self.open() {
+            Ok(_) if nobody_there(error) => self.unusable(
+                "it runs, and closed the connection before it had read the request; its log may say why",
+            ),
+            _ => self.lost(error),
+        }
+    }
+
     fn unusable(&self, why: &str) -> Error {
         Error::Daemon {
             socket: self.socket.clone(),
@@ -199,7 +210,7 @@ impl Client {
         }
         Err(match (sent, received) {
             // A line without its end is not acted on.
-            (Err(error), _) => self.lost(&error),
+            (Err(error), _) => self.hung_up(&error),
             (_, Err(error)) if !nobody_there(&error) => self.lost(&error),
             _ => self.unusable(
                 "it ended before it replied; whether the change was made shows 'volfs ls'",

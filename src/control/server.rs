@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ struct Shared {
 struct Connections {
     stopping: bool,
     last_key: u64,
-    open: HashMap<u64, UnixStream>,
+    open: HashMap<u64, Arc<UnixStream>>,
 }
 
 impl Server {
@@ -146,8 +146,21 @@ impl Drop for Server {
 }
 
 fn accept(shared: &Arc<Shared>) {
+    // Given up for a connection when there is no other descriptor.
+    let mut spare = None;
     loop {
-        match shared.listener.accept() {
+        spare = spare.or_else(|| shared.listener.as_fd().try_clone_to_owned().ok());
+        let accepted = shared.listener.accept().or_else(|error| {
+            match spare.take_if(|_| error.raw_os_error() == Some(libc::EMFILE)) {
+                Some(last) => {
+                    log::warn!("a control connection gets the last descriptor");
+                    drop(last);
+                    shared.listener.accept()
+                }
+                None => Err(error),
+            }
+        });
+        match accepted {
             Ok((stream, _)) => {
                 if let Err(error) = admit(shared, stream) {
                     log::warn!("a control connection could not be served: {error}");
@@ -172,7 +185,7 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
         log::warn!("user id {uid} tried to use the control socket");
         return connection::refuse(&stream, Refusal::Forbidden { uid });
     }
-    let copy = stream.try_clone()?;
+    let stream = Arc::new(stream);
     let deadline = Instant::now() + TURN_TIMEOUT;
     let mut connections = shared.connections.lock();
     while connections.open.len() >= MAX_CONNECTIONS && !connections.stopping {
@@ -194,7 +207,7 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
     }
     connections.last_key += 1;
     let key = connections.last_key;
-    connections.open.insert(key, copy);
+    connections.open.insert(key, Arc::clone(&stream));
     drop(connections);
     let place = Place {
         shared: Arc::clone(shared),

@@ -1,18 +1,16 @@
 //! `.volfs/`: generated files about the mount. Can be entered, is not listed.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use parking_lot::Mutex;
 use serde_json::json;
 
 use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
 use super::handles::can_write;
 use super::node::{Generation, NodeId};
+use super::open_texts::Owner;
 use super::ops::{Listed, ListedPlus};
 use super::passthrough::Register;
 use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened};
@@ -38,9 +36,6 @@ const VOLUMES: u64 = 5;
 const LAST_ERROR: u64 = 6;
 const EVENTS: u64 = 8;
 
-/// Handles of generated files have this bit; those of volumes never get there.
-const HANDLE_BIT: u64 = 1 << 63;
-
 /// Whoever has opened a file in an earlier process.
 const NOBODY: Caller = Caller {
     uid: u32::MAX,
@@ -48,28 +43,9 @@ const NOBODY: Caller = Caller {
     pid: 0,
 };
 
-/// The most generated files that can be open at once: each holds its text.
-const MOST_OPEN: usize = 1024;
-
-/// Open generated files, each with its text as it was when it was opened.
-pub struct OpenTexts {
-    texts: Mutex<HashMap<u64, std::sync::Arc<[u8]>>>,
-    next: AtomicU64,
-}
-
-impl OpenTexts {
-    /// None; `first` is the number of the first.
-    pub(super) fn new(first: u64) -> Self {
-        Self {
-            texts: Mutex::default(),
-            next: AtomicU64::new(first),
-        }
-    }
-}
-
-pub(super) fn entry(node: NodeId) -> Entry {
+pub(super) fn entry(fs: &FileSystem, node: NodeId) -> Entry {
     Entry {
-        attr: made_attr(node, Timestamp::from_nanos(0)),
+        attr: made_attr(fs, node, Timestamp::from_nanos(0)),
         generation: Generation::FIXED,
         keep_attr: false,
     }
@@ -85,7 +61,7 @@ pub(super) fn entry_of(fs: &FileSystem, node: NodeId) -> OpResult<Entry> {
     }
     Ok(Entry {
         attr: attr(fs, node)?,
-        ..entry(node)
+        ..entry(fs, node)
     })
 }
 
@@ -98,9 +74,17 @@ pub(super) fn parent_of(node: NodeId) -> Option<NodeId> {
     }
 }
 
-fn made_attr(node: NodeId, changed: Timestamp) -> Attr {
+/// Whether its text tells of other users' volumes.
+fn tells_of_volumes(node: NodeId) -> bool {
+    ![VERSION, LAST_ERROR].contains(&node.raw())
+}
+
+fn made_attr(fs: &FileSystem, node: NodeId, changed: Timestamp) -> Attr {
     let (mode, nlink) = if node == DIR {
         (libc::S_IFDIR | 0o555, 2)
+    } else if tells_of_volumes(node) {
+        // Who may not list the root does not find its names here.
+        (libc::S_IFREG | 0o444 & fs.options.root_mode, 1)
     } else {
         (libc::S_IFREG | 0o444, 1)
     };
@@ -124,7 +108,7 @@ fn made_attr(node: NodeId, changed: Timestamp) -> Attr {
 
 pub(super) fn attr(fs: &FileSystem, node: NodeId) -> OpResult<Attr> {
     if node == image_file::DIR {
-        return Ok(image_file::dir_attr(fs.store.last_change()));
+        return Ok(image_file::dir_attr(fs));
     }
     if image_file::is_image(node) {
         return image_file::attr(fs, node);
@@ -133,7 +117,7 @@ pub(super) fn attr(fs: &FileSystem, node: NodeId) -> OpResult<Attr> {
     if !known {
         return Err(OpError::VolumeGone);
     }
-    Ok(made_attr(node, fs.store.last_change()))
+    Ok(made_attr(fs, node, fs.store.last_change()))
 }
 
 pub(super) fn lookup(fs: &FileSystem, parent: NodeId, name: &OsStr) -> OpResult<Found> {
@@ -147,7 +131,7 @@ pub(super) fn lookup(fs: &FileSystem, parent: NodeId, name: &OsStr) -> OpResult<
         return Ok(Found::Entry(entry_of(fs, image_file::DIR)?));
     }
     Ok(match FILES.iter().find(|&&(_, file)| name == file) {
-        Some(&(number, _)) => Found::Entry(entry(NodeId::control(number))),
+        Some(&(number, _)) => Found::Entry(entry(fs, NodeId::control(number))),
         None => Found::Nothing,
     })
 }
@@ -207,7 +191,7 @@ pub(super) fn readdirplus(
         } else {
             Entry {
                 attr: attr(fs, node)?,
-                ..entry(node)
+                ..entry(fs, node)
             }
         };
         if add(&ListedPlus {
@@ -234,27 +218,17 @@ pub(super) fn open(
     if can_write(flags) {
         return Err(OpError::ControlTree);
     }
-    let text = text(fs, caller, node)?;
-    let open = &fs.open_texts;
-    let mut texts = open.texts.lock();
-    if texts.len() >= MOST_OPEN {
-        return Err(Errno::ENFILE.into());
-    }
-    let fh = open.next.fetch_add(1, Ordering::Relaxed) | HANDLE_BIT;
-    texts.insert(fh, text.into_bytes().into());
+    let owner = Owner::of(caller.uid);
+    let fh = fs.open_texts.open(owner, node, || text(fs, caller, node))?;
     Ok(Opened {
-        fh: Fh(fh),
+        fh,
         path: DataPath::Direct(None),
     })
 }
 
 /// Closes a generated file; `false` when `fh` is none.
 pub(super) fn release(fs: &FileSystem, fh: Fh) -> bool {
-    if fh.0 & HANDLE_BIT == 0 {
-        return false;
-    }
-    fs.open_texts.texts.lock().remove(&fh.0);
-    true
+    fs.open_texts.release(fh)
 }
 
 pub(super) fn read(
@@ -267,16 +241,7 @@ pub(super) fn read(
     if image_file::is_image(node) {
         return image_file::read(fs, fh, offset, buffer);
     }
-    let open_text = fs.open_texts.texts.lock().get(&fh.0).cloned();
-    let text = match open_text {
-        Some(text) => text,
-        // Opened in an earlier process: as it is now.
-        None => {
-            let text: std::sync::Arc<[u8]> = text(fs, NOBODY, node)?.into_bytes().into();
-            fs.open_texts.texts.lock().insert(fh.0, text.clone());
-            text
-        }
-    };
+    let text = fs.open_texts.text(fh, node, || text(fs, NOBODY, node))?;
     let start = usize::try_from(offset)
         .unwrap_or(usize::MAX)
         .min(text.len());

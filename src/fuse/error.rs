@@ -23,6 +23,14 @@ pub enum OpError {
     /// The control tree cannot be changed.
     #[error("the control directory .volfs is read-only")]
     ControlTree,
+    /// Somebody has as many generated files open as there may be.
+    #[error(
+        "{by} as many files of .volfs open as there may be: each keeps its text in memory; close some"
+    )]
+    ControlFiles {
+        /// Who, as the beginning of a sentence.
+        by: &'static str,
+    },
     /// Rename or link between two volumes.
     #[error("source and destination are in different volumes")]
     CrossVolume,
@@ -121,6 +129,18 @@ pub enum OpError {
         /// Names and values together.
         most: usize,
     },
+    /// The volume has its share of the daemon's descriptors.
+    #[error(
+        "{open} files of volume {name:?} are open through the daemon, and a volume may have no more than are left for all others; close some, or let the daemon have more descriptors than {limit} (LimitNOFILE=, ulimit -n)"
+    )]
+    OpenFiles {
+        /// The volume.
+        name: VolumeName,
+        /// Its open files that take a descriptor.
+        open: usize,
+        /// The daemon's descriptors.
+        limit: usize,
+    },
     /// The volume's limit is reached.
     #[error(transparent)]
     OverQuota(OverLimit),
@@ -157,6 +177,8 @@ impl OpError {
             Self::BadName | Self::PropertyValue(_) => Errno::EINVAL,
             Self::NoProperty => Errno::ENODATA,
             Self::HiddenAllocation => Errno::EOPNOTSUPP,
+            // Not EMFILE: the caller's own descriptors are not what is short.
+            Self::OpenFiles { .. } | Self::ControlFiles { .. } => Errno::ENFILE,
             Self::OverQuota(_) | Self::Attributes { .. } => Errno::ENOSPC,
         }
     }

@@ -6,6 +6,7 @@
 
 mod inode;
 mod opening;
+mod share;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,8 @@ use self::inode::Last;
 pub use self::inode::{Mode, OpenInode};
 pub(super) use self::opening::NewHandle;
 pub use self::opening::Opening;
+pub(super) use self::share::Share;
+use self::share::Shares;
 use super::ground::Ground;
 use super::live::{HandleRecord, Live};
 use super::node::NodeId;
@@ -42,6 +45,9 @@ pub struct Handle {
     pub flags: OFlag,
     /// The host's file; `None` while the kernel uses that by itself.
     pub file: Option<OwnedFd>,
+    /// The place of its descriptor among those of all open files. After `file`:
+    /// free when that is closed.
+    _share: Option<Share>,
     /// What all handles of the inode share.
     pub inode: Arc<OpenInode>,
     /// Tells a successor. Gone before the inode's own.
@@ -85,6 +91,7 @@ pub struct Handles {
     next: AtomicU64,
     len: AtomicUsize,
     passthrough: AtomicUsize,
+    shares: Arc<Shares>,
     live: Arc<Live>,
 }
 
@@ -97,6 +104,7 @@ impl Handles {
             next: AtomicU64::new(live.first_handle()),
             len: AtomicUsize::new(0),
             passthrough: AtomicUsize::new(0),
+            shares: Arc::new(Shares::new()),
             live,
         }
     }
@@ -119,6 +127,11 @@ impl Handles {
 
     fn node_shard(&self, node: NodeId) -> &Mutex<ByNode> {
         &self.by_node[(node.raw() % SHARDS as u64) as usize]
+    }
+
+    /// The descriptors of open files.
+    pub(super) fn shares(&self) -> &Arc<Shares> {
+        &self.shares
     }
 
     /// Starts an open of `node`.

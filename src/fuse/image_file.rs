@@ -20,7 +20,7 @@ use super::ops::{Listed, ListedPlus};
 use super::passthrough::Register;
 use super::types::{Attr, Caller, DataPath, Entry, Fh, Found, Opened};
 use super::{control_tree, root};
-use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName};
+use crate::model::{Kind, Serial, Slot, VolumeName};
 use crate::sys::creds::Acting;
 use crate::sys::{node, process};
 use crate::volume::Volume;
@@ -240,6 +240,7 @@ fn try_open(
         return Err(Errno::EROFS.into());
     }
     let access = flags & (OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC);
+    let share = fs.handles.shares().take(volume)?;
     let file = open_image(fs, volume, access)?;
     fs.begin_image(volume, user)?;
     let opened = noted(fs, volume, writes).and_then(|()| {
@@ -262,6 +263,7 @@ fn try_open(
             ground,
             flags,
             file: own,
+            share: Some(share),
             size,
             generation: None,
             process: user.process,
@@ -294,8 +296,10 @@ pub(super) fn restore(fs: &FileSystem, past: &PastHandle, path: &DataPath) -> Op
         DataPath::Passthrough(_) => None,
         _ => Some(file.try_clone().map_err(|_| Errno::EMFILE)?),
     };
+    let share = Some(fs.handles.shares().take_anyway(&volume));
     let new = NewHandle {
         volume,
+        share,
         ground: Arc::clone(fs.store_ground()),
         flags: past.flags,
         file: own,
@@ -412,14 +416,14 @@ pub(super) fn seek(fs: &FileSystem, fh: Fh, offset: i64, whence: i32) -> OpResul
     with_file(fs, fh, |file| node::seek(file, offset, whence))
 }
 
-/// The directory's own attributes.
-pub(super) fn dir_attr(changed: Timestamp) -> Attr {
-    let changed = root::time(changed);
+/// The directory's own attributes. It is listed by who may list the root.
+pub(super) fn dir_attr(fs: &FileSystem) -> Attr {
+    let changed = root::time(fs.store.last_change());
     Attr {
         atime: changed,
         mtime: changed,
         ctime: changed,
-        mode: libc::S_IFDIR | 0o555,
+        mode: libc::S_IFDIR | 0o111 | 0o444 & fs.options.root_mode,
         uid: nix::unistd::geteuid().as_raw(),
         gid: nix::unistd::getegid().as_raw(),
         ..super::ops::dots_entry(DIR).attr

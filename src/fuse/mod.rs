@@ -36,6 +36,7 @@ mod naming;
 pub mod node;
 mod nodes;
 mod observer;
+mod open_texts;
 pub mod ops;
 mod options;
 pub mod passthrough;

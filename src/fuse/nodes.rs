@@ -18,6 +18,7 @@ use super::live::{GoneRecord, KeptHere, KnownNodes, NodeRecord};
 use super::node::NodeId;
 use super::types::Attr;
 use crate::sys::handle::HostHandle;
+use crate::sys::process;
 
 const SHARDS: usize = 64;
 
@@ -79,8 +80,13 @@ struct Gone {
 }
 
 /// The most nodes without a name that are held: each takes a descriptor, and
-/// callers decide how long.
+/// callers decide how long. No more than a sixteenth of all descriptors.
 const MOST_HELD: usize = 4096;
+
+fn most_held() -> usize {
+    let part = usize::try_from(process::descriptor_limit() / 16);
+    part.unwrap_or(MOST_HELD).min(MOST_HELD)
+}
 
 /// All nodes that the kernel holds.
 pub struct NodeTable {
@@ -90,6 +96,7 @@ pub struct NodeTable {
     held: AtomicUsize,
     /// How many inodes have lost their last name.
     removals: AtomicU64,
+    most_held: usize,
     /// Tells a successor.
     known: Option<KnownNodes>,
 }
@@ -101,6 +108,7 @@ impl Default for NodeTable {
             len: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             removals: AtomicU64::new(0),
+            most_held: most_held(),
             known: None,
         }
     }
@@ -259,7 +267,7 @@ impl NodeTable {
             return false;
         };
         let before = self.held.fetch_add(1, Ordering::Relaxed);
-        let held = fd.filter(|_| before < MOST_HELD).map(Arc::new);
+        let held = fd.filter(|_| before < self.most_held).map(Arc::new);
         if held.is_none() {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }

@@ -97,7 +97,7 @@ pub(super) fn volume_entry(fs: &FileSystem, volume: &Volume, name: &OsStr) -> Op
 
 pub(super) fn lookup(fs: &FileSystem, name: &OsStr) -> OpResult<Found> {
     if name == control_tree::NAME {
-        return Ok(Found::Entry(control_tree::entry(control_tree::DIR)));
+        return Ok(Found::Entry(control_tree::entry(fs, control_tree::DIR)));
     }
     if name.len() > crate::model::VolumeName::MAX_BYTES {
         return Err(OpError::Host(nix::errno::Errno::ENAMETOOLONG));

@@ -111,6 +111,12 @@ pub fn raise_descriptor_limit() -> u64 {
     soft
 }
 
+/// The limit of open descriptors in effect.
+pub fn descriptor_limit() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}
+
 /// Takes over a descriptor that the kernel has just made for this process,
 /// such as one that came over a socket.
 #[must_use]

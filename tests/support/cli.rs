@@ -20,6 +20,7 @@ pub fn binary() -> PathBuf {
 pub struct Volfs {
     store: PathBuf,
     user: Option<User>,
+    descriptors: Option<u32>,
     environment: Vec<(String, String)>,
 }
 
@@ -39,6 +40,7 @@ impl Volfs {
         Self {
             store: store.to_owned(),
             user: None,
+            descriptors: None,
             environment: Vec::new(),
         }
     }
@@ -47,6 +49,14 @@ impl Volfs {
     pub fn as_user(&self, user: User) -> Self {
         Self {
             user: Some(user),
+            ..self.clone()
+        }
+    }
+
+    /// The same with a limit of open descriptors, as root.
+    pub fn descriptors(&self, most: u32) -> Self {
+        Self {
+            descriptors: Some(most),
             ..self.clone()
         }
     }
@@ -66,9 +76,14 @@ impl Volfs {
     /// A command with these arguments, not started. The store goes in by
     /// environment, as a user would set it.
     pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
-        let mut command = match self.user {
-            Some(user) => command_as(user, binary()),
-            None => Command::new(binary()),
+        let mut command = match (self.user, self.descriptors) {
+            (Some(user), _) => command_as(user, binary()),
+            (None, None) => Command::new(binary()),
+            (None, Some(most)) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={most}")).arg(binary());
+                command
+            }
         };
         command
             .args(arguments)

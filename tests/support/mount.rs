@@ -22,10 +22,17 @@ pub struct MountBuilder {
     environment: Vec<(String, String)>,
     parent: Option<PathBuf>,
     user: Option<User>,
+    descriptors: Option<u32>,
     supervised: bool,
 }
 
 impl MountBuilder {
+    /// Lets the daemon have so many descriptors.
+    pub fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// Mounts with a supervisor, as people do: the mount outlives the process
     /// that serves it. Without, the test sees the end of that process itself.
     pub fn supervised(mut self) -> Self {
@@ -76,6 +83,7 @@ impl MountBuilder {
             arguments: self.arguments,
             environment: self.environment,
             user: self.user,
+            descriptors: self.descriptors,
             supervised: self.supervised,
             daemon: None,
             dir,
@@ -93,6 +101,7 @@ pub struct Mount {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     user: Option<User>,
+    descriptors: Option<u32>,
     supervised: bool,
     daemon: Option<Child>,
     // Last, so that it is removed after the fields above.
@@ -201,6 +210,9 @@ impl Mount {
             .open(self.dir.join("daemon.err"))
             .unwrap();
         let mut volfs = self.volfs();
+        if let Some(most) = self.descriptors {
+            volfs = volfs.descriptors(most);
+        }
         for (key, value) in &self.environment {
             volfs = volfs.env(key, value);
         }

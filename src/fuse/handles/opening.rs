@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use nix::fcntl::OFlag;
 use parking_lot::Mutex;
 
-use super::{ByNode, Handle, Handles, Mode};
+use super::{ByNode, Handle, Handles, Mode, Share};
 use crate::fuse::ground::Ground;
 use crate::fuse::live::{PastHandle, WayIn, journal};
 use crate::fuse::node::NodeId;
@@ -24,6 +24,8 @@ pub(in crate::fuse) struct NewHandle {
     pub(in crate::fuse) flags: OFlag,
     /// The host's file, unless the kernel uses that by itself.
     pub(in crate::fuse) file: Option<OwnedFd>,
+    /// The place of its descriptor, where it has one.
+    pub(in crate::fuse) share: Option<Share>,
     /// Its size now, with its size lock held.
     pub(in crate::fuse) size: u64,
     /// Its generation on the host, where a successor needs that to find it.
@@ -85,6 +87,7 @@ impl Opening<'_> {
             ground: new.ground,
             flags,
             file: new.file,
+            _share: new.share,
             inode,
             record: Mutex::new(record),
         });

@@ -1,7 +1,7 @@
 //! What an earlier process left, and how this one goes on with it: the kernel
 //! knows the same nodes and has the same files open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -44,7 +44,10 @@ pub(in crate::fuse) struct Past {
     device: OwnedFd,
     state: State,
     state_place: Place,
-    unnamed: Vec<Kept>,
+    /// Nodes of open files without a name, and where the supervisor keeps them:
+    /// that does, so that they need no descriptor here beside that of each open
+    /// file.
+    unnamed: Vec<(NodeId, Place)>,
     images: Vec<Kept>,
     gone: Vec<Kept>,
 }
@@ -69,7 +72,11 @@ impl Past {
             device: device.fd,
             state: State::read(SharedFile::open(state.fd)?)?,
             state_place: state.place,
-            unnamed: inherited.take(Kind::Unnamed),
+            unnamed: inherited
+                .take(Kind::Unnamed)
+                .into_iter()
+                .map(|kept| (NodeId::from_raw(kept.key), kept.place))
+                .collect(),
             images: inherited.take(Kind::Image),
             gone: inherited.take(Kind::Gone),
         }))
@@ -114,10 +121,9 @@ impl Past {
         for kept in std::mem::take(&mut self.images) {
             restore_image(fs, kept);
         }
-        self.restore_open_files(fs);
-        for kept in &self.unnamed {
-            let node = NodeId::from_raw(kept.key);
-            fs.live.drop_kept(fs.handles.keep(node, kept.place));
+        let lost = self.restore_open_files(fs);
+        for &(node, place) in &self.unnamed {
+            fs.live.drop_kept(fs.handles.keep(node, place));
         }
         let mut accounts: HashMap<_, _> = accounts::all(&self.state)
             .into_iter()
@@ -130,7 +136,8 @@ impl Past {
                 fs.former_names.go_on(&fs.store, &fs.live, &volume, name);
             }
             if let Some(past) = accounts.get(&volume.serial) {
-                if past.exact {
+                // The last close of a file would give its charge back.
+                if past.exact && !lost.contains(&volume.slot) {
                     fs.store.adopt_count(&volume, past.used);
                 }
                 fs.live.share(&volume);
@@ -147,7 +154,9 @@ impl Past {
         Ok((self.device, terms))
     }
 
-    fn restore_open_files(&self, fs: &FileSystem) {
+    /// Opens again what was open. Returns the volumes in which a file could not be.
+    fn restore_open_files(&self, fs: &FileSystem) -> HashSet<Slot> {
+        let mut lost = HashSet::new();
         let inodes: HashMap<NodeId, PastInode> = open_files::inodes(&self.state)
             .into_iter()
             .map(|inode| (inode.node, inode))
@@ -171,6 +180,7 @@ impl Past {
             };
             if let Err(error) = restore_handle(fs, &handle, inode, &path) {
                 log::error!("an open file of {:?} is lost: {error}", handle.node);
+                lost.extend(handle.node.slot());
             }
         }
         let last = self
@@ -178,14 +188,14 @@ impl Past {
             .backing()
             .load(std::sync::atomic::Ordering::Relaxed);
         let last = u32::try_from(last).unwrap_or(u32::MAX);
-        let noted: std::collections::HashSet<u32> =
-            inodes.values().filter_map(|inode| inode.backing).collect();
+        let noted: HashSet<u32> = inodes.values().filter_map(|inode| inode.backing).collect();
         for id in last.saturating_sub(BACKINGS).max(1)..=last.saturating_add(BACKINGS) {
             if !noted.contains(&id) {
                 drop(fs.kernel.backing(id));
             }
         }
         fs.live.registered(last);
+        lost
     }
 }
 
@@ -213,7 +223,10 @@ fn restore_handle(
     path: &DataPath,
 ) -> OpResult<()> {
     let passthrough = matches!(path, DataPath::Passthrough(_));
-    let new = |volume: Arc<Volume>, ground, file, size| NewHandle {
+    let new = |volume: Arc<Volume>, ground, file: Option<OwnedFd>, size| NewHandle {
+        share: file
+            .as_ref()
+            .map(|_| fs.handles.shares().take_anyway(&volume)),
         volume,
         ground,
         flags: past.flags,

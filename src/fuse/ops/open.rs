@@ -12,7 +12,7 @@ use crate::failpoint;
 use crate::fuse::control_tree;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located, component};
-use crate::fuse::handles::{Handle, Mode as InodeMode, NewHandle, can_map, can_write};
+use crate::fuse::handles::{Handle, Mode as InodeMode, NewHandle, Share, can_map, can_write};
 use crate::fuse::image_file;
 use crate::fuse::live::journal::{self, Item};
 use crate::fuse::naming::Grows;
@@ -46,16 +46,20 @@ impl AsFd for HostFile {
 enum HostOpen {
     /// The inode alone: enough for the kernel to use the file by itself.
     Path(OwnedFd),
-    /// Opened for reading or writing.
-    File(OwnedFd),
+    /// Opened for reading or writing, and its place among open files.
+    File(OwnedFd, Share),
 }
 
 impl HostOpen {
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Path(fd) | Self::File(fd) => fd.as_fd(),
+            Self::Path(fd) | Self::File(fd, _) => fd.as_fd(),
         }
     }
+}
+
+fn has_set_id(mode: u32) -> bool {
+    mode & (libc::S_ISUID | libc::S_ISGID) != 0
 }
 
 /// Flags of an open that the host's file gets. Direct I/O would need aligned
@@ -71,7 +75,8 @@ impl FileSystem {
     /// (without FUSE_ATOMIC_O_TRUNC).
     ///
     /// # Errors
-    /// What the host says; ESTALE when the node is gone.
+    /// What the host says; ESTALE when the node is gone; ENFILE when the volume
+    /// has its share of descriptors.
     pub fn open(
         &self,
         caller: Caller,
@@ -93,7 +98,12 @@ impl FileSystem {
         let file = if self.passes_through(&at) {
             HostOpen::Path(self.open_located(&at, OFlag::O_PATH)?)
         } else {
-            HostOpen::File(self.open_located(&at, host_flags(flags))?)
+            if let Some(opened) = self.opened_already(&at) {
+                // Also where the volume has its share by now.
+                return Ok(opened);
+            }
+            let share = self.handles.shares().take(&at.volume)?;
+            HostOpen::File(self.open_located(&at, host_flags(flags))?, share)
         };
         let opened = self.finish_open(&at, flags, file, register)?;
         if can_map(flags) && matches!(opened.path, DataPath::Passthrough(_)) {
@@ -127,8 +137,7 @@ impl FileSystem {
         // Asked again with the inode locked: a limit may just have been set.
         // A write to a file with such a bit clears it or not by what the
         // caller may, which the kernel's own use of the file cannot tell.
-        let has_set_id = shape.mode & (libc::S_ISUID | libc::S_ISGID) != 0;
-        let passes = self.passes_through(at) && !has_set_id;
+        let passes = self.passes_through(at) && !has_set_id(shape.mode);
         let cached = DataPath::Cached {
             keep: self.keeps_cache(at.volume.slot),
         };
@@ -143,10 +152,14 @@ impl FileSystem {
                 .map_or(cached, DataPath::Passthrough),
             InodeMode::Closed => cached,
         };
-        let file = match (&path, file) {
-            (DataPath::Passthrough(_), _) => None,
-            (_, HostOpen::File(file)) => Some(file),
-            (_, HostOpen::Path(path)) => Some(node::reopen(path, host_flags(flags))?),
+        let (file, share) = match (&path, file) {
+            (DataPath::Passthrough(_), _) => (None, None),
+            (_, HostOpen::File(file, share)) => (Some(file), Some(share)),
+            (_, HostOpen::Path(path)) => {
+                let share = self.handles.shares().take(&at.volume)?;
+                let file = node::reopen(path, host_flags(flags))?;
+                (Some(file), Some(share))
+            }
         };
         let volume = Arc::clone(&at.volume);
         let size = shape.size;
@@ -156,6 +169,7 @@ impl FileSystem {
             ground,
             flags,
             file,
+            share,
             size,
             generation: self.generation_of(at.node),
             process: None,
@@ -170,7 +184,8 @@ impl FileSystem {
     /// Makes a regular file and opens it.
     ///
     /// # Errors
-    /// What the host says; EPERM at the root of the mount.
+    /// What the host says; EPERM at the root of the mount; ENFILE as
+    /// [`open`](Self::open).
     #[allow(clippy::too_many_arguments)] // the fields of FUSE_CREATE
     pub fn create(
         &self,
@@ -184,10 +199,18 @@ impl FileSystem {
     ) -> OpResult<(Entry, Opened)> {
         let dir = self.dir_to_change(parent)?;
         let flags = self.with_noatime(flags);
-        let made = if self.is_made_already(&dir, component(name)?)? {
+        let shares = self.handles.shares();
+        let (made, share) = if self.is_made_already(&dir, component(name)?)? {
             let path = node::open_path(&dir.fd, name)?;
-            node::reopen(path, host_flags(flags))?
+            let share = shares.take_anyway(&dir.at.volume);
+            (node::reopen(path, host_flags(flags))?, share)
         } else {
+            // Before it is made: what is refused leaves no file behind.
+            let share = if self.passes_through(&dir.at) && !has_set_id(mode) {
+                shares.take_anyway(&dir.at.volume)
+            } else {
+                shares.take(&dir.at.volume)?
+            };
             let mut naming = self.naming(&dir, None, None)?;
             let (made, added) = (charge(Inode::File { size: 0 }), Grows::Added(name));
             let room = naming.reserve(made, added, Grows::Never)?;
@@ -208,7 +231,7 @@ impl FileSystem {
             failpoint::hit("live.create.host");
             charging.becomes(room.amount());
             room.commit();
-            made
+            (made, share)
         };
         failpoint::hit("live.create.charged");
         let mut entry = self.entry(&dir.at.volume, &dir.at.ground, parent, name, &made)?;
@@ -217,7 +240,7 @@ impl FileSystem {
             node: entry.attr.node,
             ground: dir.at.ground,
         };
-        let opened = self.finish_open(&at, flags, HostOpen::File(made), register);
+        let opened = self.finish_open(&at, flags, HostOpen::File(made, share), register);
         failpoint::hit("live.create.opened");
         match &opened {
             Ok(opened) => {

@@ -154,6 +154,7 @@ impl FileSystem {
             ground,
             flags,
             file: None,
+            share: None,
             size: seen.size,
             generation: None,
             process: None,

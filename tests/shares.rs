@@ -1,0 +1,224 @@
+//! What all users of a mount have together, and none of them alone: the
+//! descriptors and the memory of the daemon.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+
+use support::user::{ALICE, BOB, as_user};
+use support::{Mount, poll, proc, wait_for};
+
+/// The descriptors of these daemons, what open files may take of them, and a
+/// volume that is alone.
+const LIMIT: u32 = 600;
+const FILES: usize = 300;
+const SHARE: usize = FILES / 2;
+
+/// A volume whose files go through the daemon, with one that anybody may open.
+fn limited(mount: &Mount, name: &str) -> PathBuf {
+    mount.volfs().ok(&["create", name, "--quota", "64M"]);
+    let file = mount.join(name).join("f");
+    fs::write(&file, "text").unwrap();
+    for path in [&mount.join(name), &file] {
+        let mode = fs::metadata(path).unwrap().mode_for_all();
+        fs::set_permissions(path, mode).unwrap();
+    }
+    file
+}
+
+trait ForAll {
+    fn mode_for_all(&self) -> fs::Permissions;
+}
+
+impl ForAll for fs::Metadata {
+    fn mode_for_all(&self) -> fs::Permissions {
+        fs::Permissions::from_mode(
+            self.permissions().mode() | 0o666 | if self.is_dir() { 0o111 } else { 0 },
+        )
+    }
+}
+
+/// Opens until that is refused.
+fn open_all(mut open: impl FnMut(usize) -> io::Result<File>) -> (Vec<File>, io::Error) {
+    let mut files = Vec::new();
+    loop {
+        match open(files.len()) {
+            Ok(file) => files.push(file),
+            Err(error) => return (files, error),
+        }
+        assert!(files.len() < 10_000, "no limit");
+    }
+}
+
+fn used(mount: &Mount, name: &str) -> serde_json::Value {
+    let all = mount.volfs().list();
+    let volume = all.into_iter().find(|volume| volume["name"] == name);
+    volume.unwrap()["used"].clone()
+}
+
+fn verified(mount: &Mount) {
+    mount.volfs().ok(&["verify"]);
+}
+
+#[test]
+fn a_volume_leaves_descriptors_to_all_others() {
+    let mount = Mount::builder().descriptors(LIMIT).start();
+    let greedy = limited(&mount, "greedy");
+    let other = limited(&mount, "other");
+    let before = used(&mount, "greedy");
+    as_user(ALICE, || {
+        let (mut files, error) = open_all(|_| File::open(&greedy));
+        assert_eq!(error.raw_os_error(), Some(libc::ENFILE), "{error}");
+        assert_eq!(files.len(), SHARE);
+        let said = fs::read_to_string(mount.join(".volfs/last_error")).unwrap();
+        assert!(
+            said.starts_with("150 files of volume \"greedy\" are open"),
+            "{said}"
+        );
+        // What cannot be opened is not made either.
+        let new = mount.join("greedy/new");
+        let made = File::create_new(&new).unwrap_err();
+        assert_eq!(made.raw_os_error(), Some(libc::ENFILE), "{made}");
+        assert!(!new.exists());
+        // Each that is closed can be opened again.
+        files.pop();
+        files.push(File::create_new(&new).unwrap());
+        fs::remove_file(&new).unwrap();
+        assert!(File::open(&greedy).is_err());
+        // Others are not kept out.
+        assert_eq!(fs::read_to_string(&other).unwrap(), "text");
+        assert_eq!(fs::read_dir(mount.join("other")).unwrap().count(), 1);
+        let (others, _) = open_all(|_| File::create(mount.join("other/g")));
+        assert_eq!(others.len(), SHARE / 2);
+        drop(files);
+    });
+    fs::create_dir(mount.join("third")).unwrap();
+    fs::write(mount.join("third/f"), "text").unwrap();
+    assert_eq!(mount.volfs().names(), ["greedy", "other", "third"]);
+    assert!(mount.daemon_log().contains("an open is refused"));
+    // All of it again: none has been lost.
+    wait_for("all are closed", || {
+        open_all(|_| File::open(&greedy)).0.len() == SHARE
+    });
+    wait_for("usage is as before", || used(&mount, "greedy") == before);
+    verified(&mount);
+}
+
+#[test]
+fn a_successor_goes_on_with_all_that_is_open() {
+    let mount = Mount::builder().descriptors(LIMIT).supervised().start();
+    limited(&mount, "v");
+    let before = used(&mount, "v");
+    // Without names: the supervisor keeps each of them, too.
+    let at = |n: usize| mount.join(format!("v/{n}"));
+    let (files, _) = open_all(|n| {
+        let file = File::create_new(at(n))?;
+        fs::remove_file(at(n))?;
+        Ok(file)
+    });
+    assert_eq!(files.len(), SHARE);
+    for _ in 0..2 {
+        mount.kill_serving();
+        for file in &files {
+            file.set_len(5).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), 5);
+        }
+        let refused = File::open(mount.join("v/f")).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENFILE));
+    }
+    drop(files);
+    wait_for("all are closed", || {
+        open_all(|_| File::open(mount.join("v/f"))).0.len() == SHARE
+    });
+    wait_for("usage is as before", || used(&mount, "v") == before);
+    verified(&mount);
+    let complaints = mount.daemon_complaints();
+    assert!(!complaints.contains("lost"), "{complaints}");
+}
+
+#[test]
+fn a_volume_whose_open_file_is_lost_is_counted_again() {
+    let mount = Mount::builder().supervised().start();
+    let file = limited(&mount, "v");
+    let open = File::open(&file).unwrap();
+    // Behind the daemon's back, so that a successor cannot open it.
+    fs::remove_file(mount.host_path("v").join("f")).unwrap();
+    mount.kill_serving();
+    wait_for("it is lost", || {
+        mount.path().join("v").metadata().unwrap();
+        mount.daemon_log().contains("is lost")
+    });
+    wait_for("it is counted again", || used(&mount, "v")["inodes"] == 0);
+    drop(open);
+    verified(&mount);
+}
+
+#[test]
+fn commands_are_served_without_a_descriptor_left() {
+    let mount = Mount::new();
+    mount.volume("v");
+    let pid = mount.pid();
+    let limit = |most: usize| {
+        let pid = pid.to_string();
+        let most = format!("--nofile={most}:");
+        let out = Command::new("prlimit")
+            .args(["--pid", &pid, &most])
+            .output();
+        assert!(out.unwrap().status.success());
+    };
+    // Connections that say nothing take what is free below the last. One is left,
+    // which is not seen: accept(2) takes the number before it waits.
+    let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let numbers = all.map(|fd| fd.unwrap().file_name().to_str().unwrap().parse().unwrap());
+    let highest: usize = numbers.max().unwrap();
+    limit(highest + 1);
+    let mut silent = Vec::new();
+    while proc::descriptors(pid) < highest && silent.len() < 20 {
+        let before = proc::descriptors(pid);
+        silent.push(UnixStream::connect(mount.store().join("control.sock")).unwrap());
+        wait_for("it is accepted", || proc::descriptors(pid) != before);
+    }
+    for _ in 0..3 {
+        let answer = poll(std::time::Duration::from_secs(10), || {
+            let answer = mount.volfs().run(&["ls", "-q"]);
+            assert!(!answer.err.contains("ended"), "{}", answer.err);
+            (answer.code == Some(0)).then_some(answer.out)
+        });
+        assert_eq!(answer.as_deref(), Some("v\n"), "{}", mount.daemon_log());
+    }
+    limit(1024);
+}
+
+#[test]
+fn one_user_has_a_part_of_the_control_tree() {
+    let mount = Mount::new();
+    for n in 0..200 {
+        mount.volume(&format!("a-volume-with-a-name-{n}"));
+    }
+    let volumes = mount.join(".volfs/volumes.json");
+    let before = proc::anonymous_memory(mount.pid());
+    let (open, error) = as_user(ALICE, || open_all(|_| File::open(&volumes)));
+    assert_eq!(error.raw_os_error(), Some(libc::ENFILE), "{error}");
+    assert_eq!(open.len(), 64);
+    let more = proc::anonymous_memory(mount.pid()).saturating_sub(before);
+    assert!(more < 32 << 20, "{more} bytes for {} files", open.len());
+    // Neither other users nor root are kept out.
+    as_user(BOB, || assert!(fs::read(&volumes).is_ok()));
+    assert!(fs::read(mount.join(".volfs/stats.json")).is_ok());
+    drop(open);
+    wait_for("they are closed", || {
+        as_user(ALICE, || File::open(&volumes)).is_ok()
+    });
+    let said = as_user(ALICE, || {
+        fs::read_to_string(mount.join(".volfs/last_error"))
+    });
+    assert!(
+        said.unwrap()
+            .starts_with("you have as many files of .volfs open")
+    );
+}
