@@ -1,24 +1,26 @@
 //! Checking an image with e2fsck(8), which runs without any right but to the
 //! image: a crafted image that gets the better of it has gained nothing.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::AccessError;
 use super::features::Feature;
+use super::lend::Lent;
 use super::store;
 use super::superblock::{EXT4_SUPER_MAGIC, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Superblock};
-
-/// User and group "nobody" (`overflowuid`): owns nothing.
-const NOBODY: u32 = 65534;
+use crate::sys::confine::{Confinement, confine};
 
 /// The most that is kept of what e2fsck says. With more it is ended.
 const MOST_OUTPUT: u64 = 256 << 10;
+/// How long it may keep a processor busy. Memory has no limit: what it takes
+/// goes with the image, and the largest takes gigabytes.
+const MOST_HOURS: u64 = 24;
 
 /// What e2fsck is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,11 @@ pub enum CheckError {
         /// What it said.
         said: String,
     },
+    /// It did not come to an end.
+    #[error(
+        "e2fsck kept a processor busy for {MOST_HOURS} hours and was ended; while nothing uses the volume, 'e2fsck -f' on the image has no limit"
+    )]
+    Endless,
     /// The system's reason.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -155,10 +162,8 @@ fn run(image: &File, work: Work) -> Result<CheckReport, CheckError> {
         let action = action.to_owned();
         move |source| AccessError { action, source }
     };
-    let stdin = image
-        .try_clone()
-        .map_err(failed("duplicate a descriptor"))?;
-    let _open = OpenToNobody::new(image).map_err(failed("change the mode of the image"))?;
+    let bytes = image.metadata().map_err(failed("look at the image"))?.len();
+    let (lent, through) = Lent::new(image).map_err(failed("lend the image to e2fsck"))?;
     let mut command = Command::new("e2fsck");
     command
         .args(work.arguments())
@@ -169,13 +174,16 @@ fn run(image: &File, work: Work) -> Result<CheckReport, CheckError> {
         .env("LC_ALL", "C")
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .current_dir("/")
-        .stdin(Stdio::from(stdin))
+        .stdin(Stdio::from(through))
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    if nix::unistd::geteuid().is_root() {
-        // Gives up the other groups, too.
-        command.uid(NOBODY).gid(NOBODY);
-    }
+    let how = Confinement {
+        id: lent.id,
+        // It writes nothing but the image, and does not make it longer.
+        file_bytes: bytes,
+        processor_seconds: MOST_HOURS * 60 * 60,
+    };
+    confine(&mut command, how);
     let mut child = command.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => CheckError::NotInstalled,
         _ => failed("start e2fsck")(error).into(),
@@ -212,6 +220,7 @@ fn run(image: &File, work: Work) -> Result<CheckReport, CheckError> {
             mended: false,
             said,
         }),
+        None if status.signal() == Some(libc::SIGXCPU) => Err(CheckError::Endless),
         _ => Err(CheckError::Failed { status, said }),
     }
 }
@@ -225,27 +234,4 @@ fn printable(output: &[u8]) -> String {
         .collect::<String>()
         .trim()
         .to_owned()
-}
-
-/// The image may be opened by others while this lives: by those who have a
-/// descriptor of it, because its directory is closed.
-struct OpenToNobody<'a> {
-    image: &'a File,
-    before: Permissions,
-}
-
-impl<'a> OpenToNobody<'a> {
-    fn new(image: &'a File) -> io::Result<Self> {
-        let before = image.metadata()?.permissions();
-        image.set_permissions(Permissions::from_mode(before.mode() | 0o006))?;
-        Ok(Self { image, before })
-    }
-}
-
-impl Drop for OpenToNobody<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.image.set_permissions(self.before.clone()) {
-            log::warn!("the mode of an image could not be restored: {error}");
-        }
-    }
 }

@@ -34,6 +34,7 @@ mod inode;
 mod inspect;
 mod journal;
 mod layout;
+mod lend;
 mod new_superblock;
 mod options;
 mod orphan_file;

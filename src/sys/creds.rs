@@ -75,6 +75,14 @@ fn capset(data: &[CapData; 2]) -> Result<()> {
     Ok(())
 }
 
+/// Gives up all capabilities of this thread for good.
+///
+/// # Errors
+/// None that is known.
+pub(super) fn give_up_all() -> Result<()> {
+    capset(&[CapData::default(); 2])
+}
+
 /// Whether this thread has the capability in effect.
 #[must_use]
 pub fn has(capability: Capability) -> bool {

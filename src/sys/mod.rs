@@ -4,6 +4,7 @@
 pub mod acl;
 pub mod backing;
 pub mod clone;
+pub mod confine;
 pub mod cpu_latency;
 pub mod creds;
 pub mod descent;
@@ -20,6 +21,7 @@ pub mod pages;
 pub mod process;
 pub mod procfs;
 pub mod shared;
+pub mod user_ns;
 pub mod xattr;
 
 use nix::errno::Errno;

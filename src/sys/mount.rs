@@ -2,13 +2,14 @@
 
 use std::ffi::{CStr, CString};
 use std::io::Read;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::{Result, check};
+use super::node::proc_path;
+use super::{Result, check, user_ns};
 
 // linux/mount.h
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
@@ -20,6 +21,7 @@ const MOUNT_ATTR_RDONLY: libc::c_uint = 1;
 const MOUNT_ATTR_NOSUID: libc::c_uint = 2;
 const MOUNT_ATTR_NODEV: libc::c_uint = 4;
 const MOUNT_ATTR_NOATIME: libc::c_uint = 0x10;
+const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 /// All settings of access times, of which a mount has one.
 const MOUNT_ATTR_ATIME: u64 = 0x70;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
@@ -63,19 +65,54 @@ pub fn without_access_times(path: &Path) -> Result<OwnedFd> {
         propagation: libc::MS_PRIVATE,
         userns_fd: 0,
     };
+    set_attributes(&clone, &attributes)?;
+    Ok(clone)
+}
+
+/// Opens (`O_PATH`) the inode of `fd` on a mount of its own, on which it belongs
+/// to the user and the group `id` and to nobody else, in place of who owns it.
+/// Nothing of that is stored, or seen elsewhere; the mount is gone when its last
+/// file is closed.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN where the file system was mounted; `EINVAL`
+/// where it cannot do that (`FS_ALLOW_IDMAP`); `ENOSYS` before Linux 5.12; those
+/// of [`user_ns::with`].
+pub fn owned_by(fd: impl AsFd, id: u32) -> Result<OwnedFd> {
+    let fd = fd.as_fd();
+    let owner = nix::sys::stat::fstat(fd)?;
+    let to = |inside| user_ns::Mapped {
+        inside,
+        outside: id,
+    };
+    let table = user_ns::with(to(owner.st_uid), to(owner.st_gid))?;
+    let path = proc_path(fd);
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let clone = clone(&path)?;
+    let attributes = MountAttr {
+        attr_set: MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: u64::try_from(table.as_raw_fd()).map_err(|_| Errno::EBADF)?,
+    };
+    set_attributes(&clone, &attributes)?;
+    Ok(clone)
+}
+
+fn set_attributes(mount: &OwnedFd, attributes: &MountAttr) -> Result<()> {
     // SAFETY: a live descriptor, a C string, and a live `mount_attr` of the size
     // that is given.
     check(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            clone.as_raw_fd(),
+            mount.as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<MountAttr>(),
         )
-    })?;
-    Ok(clone)
+    })
+    .map(drop)
 }
 
 /// Another mount of what is mounted where `path` leads to, in no mount table.

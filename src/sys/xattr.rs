@@ -9,6 +9,9 @@ use nix::errno::Errno;
 use super::node::proc_path;
 use super::{Result, check};
 
+/// The longest value (`XATTR_SIZE_MAX`, linux/limits.h).
+pub const MOST: usize = 65536;
+
 fn paths(fd: BorrowedFd<'_>, name: &OsStr) -> Result<(CString, CString)> {
     let path = CString::new(proc_path(fd).as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;

@@ -1,6 +1,7 @@
 //! Disk volumes: their life, their two faces and that these exclude each
 //! other, and what is left of them when the daemon is killed.
 
+mod checks;
 mod direct_io;
 mod faces;
 mod growth;
