@@ -14,7 +14,7 @@ use super::features::Feature;
 use super::lend::Lent;
 use super::store;
 use super::superblock::{EXT4_SUPER_MAGIC, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Superblock};
-use crate::sys::confine::{Confinement, confine};
+use crate::sys::confine::{self, Confinement, confine};
 
 /// The most that is kept of what e2fsck says. With more it is ended.
 const MOST_OUTPUT: u64 = 256 << 10;
@@ -195,6 +195,11 @@ fn run(image: &File, work: Work) -> Result<CheckReport, CheckError> {
         .take()
         .map(|out| out.take(MOST_OUTPUT).read_to_end(&mut output));
     let status = child.wait().map_err(failed("wait for e2fsck"))?;
+    if let Some(id) = lent.id {
+        // One that an image has got the better of may have started others, which
+        // would still have the image when it is trusted and mounted.
+        confine::end_all_of(id).map_err(failed("end what e2fsck has started"))?;
+    }
     read.transpose().map_err(failed("read from e2fsck"))?;
     let said = printable(&output);
     // e2fsck(8), EXIT CODE.

@@ -1,12 +1,14 @@
 //! While e2fsck looks at an image nobody else gets hold of it.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::Mount;
 use crate::support::user::{User, as_user};
+use crate::support::{Mount, run, wait_for};
 use crate::{create, images};
 
 /// What daemons and programs without rights commonly run as.
@@ -101,22 +103,20 @@ fn watch(image: &Path, stop: &AtomicBool) -> (Vec<u32>, Vec<String>) {
     (users, faults)
 }
 
+/// Mode, owner and ACL.
+fn looks(image: &Path) -> (u32, u32, u32, String) {
+    let found = fs::metadata(image).unwrap();
+    let acl = run(Command::new("getfacl").args(["-cpn"]).arg(image));
+    (found.mode(), found.uid(), found.gid(), acl)
+}
+
 #[test]
 fn nobody_gets_an_image_from_who_checks_it() {
     let mount = Mount::new();
     create(&mount, "db", "2G");
     let image = images(mount.store()).remove(0);
     let wanted = identity(&image).unwrap();
-    let looks = || {
-        let found = fs::metadata(&image).unwrap();
-        let acl = crate::support::run::run(
-            std::process::Command::new("getfacl")
-                .args(["-cpn"])
-                .arg(&image),
-        );
-        (found.mode(), found.uid(), found.gid(), acl)
-    };
-    let before = looks();
+    let before = looks(&image);
     let stop = AtomicBool::new(false);
     let (stolen, (users, faults)) = std::thread::scope(|scope| {
         let thief = scope.spawn(|| as_user(NOBODY, || steal(wanted, &stop)));
@@ -140,5 +140,65 @@ fn nobody_gets_an_image_from_who_checks_it() {
     let mut different = users;
     different.dedup();
     assert!(different.len() > 1, "always user {different:?}");
-    assert_eq!(looks(), before);
+    assert_eq!(looks(&image), before);
+}
+
+/// Runs `volfs disk check db` without a daemon in a user namespace of its own,
+/// in which so many ids are what they are outside; returns what users e2fsck had
+/// and what was wrong with it.
+fn check_among(ids: u32) -> (Vec<u32>, Vec<String>) {
+    let mut mount = Mount::new();
+    create(&mount, "db", "2G");
+    mount.stop();
+    let image = images(mount.store()).remove(0);
+    let before = looks(&image);
+    let stop = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch(&image, &stop));
+        let done = std::panic::catch_unwind(|| {
+            for _ in 0..5 {
+                // It waits until it is somebody.
+                let mut command = Command::new("unshare");
+                command.args(["--user", "sh", "-c", "read go; exec \"$@\"", "sh"]);
+                command.arg(env!("CARGO_BIN_EXE_volfs"));
+                command.arg("--store").arg(mount.store());
+                command.args(["disk", "check", "db"]);
+                let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+                let process = Path::new("/proc").join(child.id().to_string());
+                let outside = fs::read_link("/proc/self/ns/user").unwrap();
+                wait_for("a user namespace", || {
+                    fs::read_link(process.join("ns/user")).unwrap() != outside
+                });
+                for map in ["uid_map", "gid_map"] {
+                    fs::write(process.join(map), format!("0 0 {ids}")).unwrap();
+                }
+                child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+                assert!(child.wait().unwrap().success());
+            }
+        });
+        stop.store(true, Ordering::Relaxed);
+        let seen = watcher.join().unwrap();
+        done.unwrap();
+        seen
+    });
+    assert_eq!(looks(&image), before);
+    seen
+}
+
+#[test]
+fn a_container_with_few_users_has_one_that_nobody_is() {
+    let (users, faults) = check_among(65536);
+    assert_eq!(faults, [""; 0]);
+    assert!(!users.is_empty(), "no check was seen");
+    assert!(
+        users.iter().all(|uid| (60578..61184).contains(uid)),
+        "{users:?}"
+    );
+}
+
+#[test]
+fn where_there_is_but_one_user_capabilities_are_given_up() {
+    let (users, faults) = check_among(1);
+    assert_eq!(faults, [""; 0]);
+    assert!(!users.is_empty(), "no check was seen");
 }
