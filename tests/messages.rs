@@ -223,6 +223,10 @@ fn of_an_image_that_is_attached_or_checked() {
             },
             "e2fsck ended with exit status: 1: nothing",
         ),
+        (
+            &CheckError::Endless,
+            "e2fsck kept a processor busy for 24 hours and was ended; while nothing uses the volume, 'e2fsck -f' on the image has no limit",
+        ),
     ]);
 }
 

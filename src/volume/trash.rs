@@ -70,11 +70,6 @@ impl Store {
         };
         let volume = self.index.read().find(name)?;
         check_pin(&volume)?;
-        // Who may only try must not have all processes looked at for that. Asked
-        // again below; an image would have to be mounted for it.
-        if how == Removal::Empty && volume.kind == Kind::Directory && !self.is_empty(&volume)? {
-            return Err(Error::NotEmpty { name: name.clone() });
-        }
         drop(volume);
         // Until it is removed, or is not.
         let lease = self.lease(name, Use::Alone)?;
