@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::creds;
+use super::procfs::{Listed, Proc};
 
 /// What a program that is started may do.
 #[derive(Clone, Copy, Debug)]
@@ -88,11 +89,7 @@ pub fn end_all_of(id: u32) -> io::Result<()> {
     }
     for _ in 0..MOST_ROUNDS {
         let mut found = false;
-        for entry in std::fs::read_dir("/proc")? {
-            let name = entry?.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
+        for Listed { pid, .. } in Proc::open()?.processes() {
             // Looked at again: the number may have become another's until then.
             if lives_as(pid, id)
                 && let Ok(process) = pidfd_open(pid)

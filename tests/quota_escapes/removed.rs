@@ -28,6 +28,14 @@ fn kept_by_daemon(mount: &Mount) -> u64 {
         .sum()
 }
 
+/// Opens `path` until the daemon has no descriptor left.
+fn take_descriptors(path: &Path, openers: &mut Vec<File>) {
+    while let Ok(file) = File::open(path) {
+        openers.push(file);
+        assert!(openers.len() < 1000, "no descriptor is taken");
+    }
+}
+
 /// A process that takes descriptors for itself must not make the daemon keep what
 /// others (or it itself) have removed.
 #[test]
@@ -48,13 +56,7 @@ fn files_when_the_daemon_has_no_descriptors() {
     wait_for("closes", || kept_by_daemon(&mount) == 0);
     run(Command::new("prlimit").args(["--pid", &mount.pid().to_string(), "--nofile=200:200"]));
     let mut openers = Vec::new();
-    let take = |openers: &mut Vec<File>| {
-        while let Ok(file) = File::open(v.join("opened")) {
-            openers.push(file);
-            assert!(openers.len() < 1000, "no descriptor is taken");
-        }
-    };
-    take(&mut openers);
+    take_descriptors(&v.join("opened"), &mut openers);
     for n in 0..FILES {
         // One after the other, so that all numbers of free ones occur.
         while let Err(error) = fs::remove_file(path(n)) {
@@ -96,10 +98,7 @@ fn open_files_when_the_daemon_has_no_descriptors() {
     let mut openers = Vec::new();
     let mut referred = Vec::new();
     for (refers, open) in held {
-        while let Ok(file) = File::open(v.join("opened")) {
-            openers.push(file);
-            assert!(openers.len() < 1000, "no descriptor is taken");
-        }
+        take_descriptors(&v.join("opened"), &mut openers);
         drop(open);
         referred.push(refers);
     }

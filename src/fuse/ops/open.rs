@@ -92,7 +92,9 @@ impl FileSystem {
         }
         let at = self.locate(node)?;
         let flags = self.with_noatime(flags);
-        if can_write(flags) {
+        // One without a name is charged again; the catalogue is not written with the
+        // inode locked.
+        if can_write(flags) || self.nodes.gone(at.node).is_some() {
             self.about_to_change(&at.volume)?;
         }
         let file = if self.passes_through(&at) {
@@ -127,13 +129,13 @@ impl FileSystem {
         }
         let _lock = self.size_locks.exclusive(at.node);
         let shape = node::shape(file.fd())?;
-        let opening = self.handles.opening(at.node);
-        let mode = opening.mode();
         // Its last name went while this was on its way, or since it was opened with
-        // O_PATH, and its charge with it.
-        let nameless = (shape.links == 0 && matches!(mode, InodeMode::Closed))
+        // O_PATH, and its charge with it. Nobody opens or closes it meanwhile.
+        let nameless = (shape.links == 0 && self.handles.inode(at.node).is_none())
             .then(|| self.charge_again(at, file.fd(), shape.size))
             .transpose()?;
+        let opening = self.handles.opening(at.node);
+        let mode = opening.mode();
         // Asked again with the inode locked: a limit may just have been set.
         // A write to a file with such a bit clears it or not by what the
         // caller may, which the kernel's own use of the file cannot tell.
