@@ -55,8 +55,9 @@ const FEW: usize = 2;
 /// The kernel counts in steps of 10 ms.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether the few are asleep, while there are requests: so
-/// long one may wait that comes when they are.
+/// How often it is looked whether the few are asleep, while there are requests: twice
+/// as long one may wait that comes when they are. One look is not enough: a thread
+/// that waits for another, or for the journal of the host, sleeps for a moment.
 const WATCH: Duration = Duration::from_millis(2);
 
 /// After one that rested was called nobody rests for so many of these looks: what
@@ -218,10 +219,11 @@ impl Readers {
             // What was before says nothing of now.
             last = Look::now().or(last);
             while quiet < QUIET && self.sleep() {
-                let came = self.came.swap(false, SeqCst) || self.waiting.load(SeqCst) == 0;
-                quiet = if came { 0 } else { quiet + 1 };
+                let came = self.came.swap(false, SeqCst);
+                let nobody_waits = self.waiting.load(SeqCst) == 0;
+                quiet = if came || nobody_waits { 0 } else { quiet + 1 };
                 self.look(&mut last);
-                hold = self.call_if_asleep(hold);
+                hold = self.call_if_asleep(nobody_waits && !came, hold);
             }
         }
     }
@@ -264,10 +266,11 @@ impl Readers {
         }
     }
 
-    /// Calls one that rests if none waits and all the others sleep; `hold` is for how
-    /// many looks nobody is to rest, and so is what is returned.
-    fn call_if_asleep(&self, hold: u32) -> u32 {
-        if self.waiting.load(SeqCst) > 0 || self.any_runs() || self.rest.lock().resting == 0 {
+    /// Calls one that rests if the few are `stuck`: none waits, none has begun a
+    /// request since the last look, and all of them sleep. `hold` is for how many
+    /// looks nobody is to rest, and so is what is returned.
+    fn call_if_asleep(&self, stuck: bool, hold: u32) -> u32 {
+        if !stuck || self.any_runs() || self.rest.lock().resting == 0 {
             let hold = hold.saturating_sub(1);
             self.hold.store(hold > 0, Relaxed);
             return hold;
@@ -438,12 +441,12 @@ mod tests {
         *requests.lock() = vec![Duration::from_secs(1); ALL - 1];
         let mut hold = 0;
         wait_until("others are called", || {
-            hold = readers.call_if_asleep(hold);
+            hold = readers.call_if_asleep(readers.waiting.load(SeqCst) == 0, hold);
             none_left()
         });
         assert!(readers.hold.load(Relaxed), "they would rest at once");
         wait_until("they stay for a while, and rest again", || {
-            hold = readers.call_if_asleep(hold);
+            hold = readers.call_if_asleep(readers.waiting.load(SeqCst) == 0, hold);
             if hold == 0 && none_left() {
                 short();
             }
