@@ -194,3 +194,28 @@ fn disk_volumes_of_a_user_are_served_by_fuse2fs() {
     as_user(ALICE, || fs::write(dir.join("new"), "text")).unwrap();
     mount.stop();
 }
+
+#[test]
+fn only_root_has_suid() {
+    let _device = OpenDevice::new();
+    let mut mount = Mount::builder().user(ALICE).start();
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let at = mount.path().to_str().unwrap();
+    let line = table.lines().find(|line| line.contains(at)).unwrap();
+    assert!(line.contains("nosuid,nodev"), "{line}");
+    mount.stop();
+    for option in ["suid", "dev"] {
+        let refused = output(
+            mount
+                .volfs()
+                .command(&["mount", "-o", option])
+                .arg(mount.path()),
+        );
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(
+            said.contains("only root may mount with suid or dev"),
+            "{said}"
+        );
+    }
+}

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
 use super::init;
-use super::mountinfo;
+use super::mountinfo::{self, MountInfo};
 use super::options::MountOptions;
 use super::session::MountError;
 use crate::sys::creds::{self, Capability};
@@ -101,6 +101,12 @@ pub(super) fn mount(
 ) -> Result<OwnedFd, MountError> {
     if creds::has(Capability::SysAdmin) {
         mount_directly(source, mountpoint, options)
+    } else if options.suid || options.dev {
+        // fusermount3 would mount without, in silence.
+        Err(MountError::Refused {
+            path: mountpoint.to_owned(),
+            why: "only root may mount with suid or dev; leave them out, or mount as root".into(),
+        })
     } else {
         mount_by_helper(source, mountpoint, options)
     }
@@ -172,6 +178,27 @@ fn mount_directly(
         },
     })?;
     Ok(device.into())
+}
+
+/// Makes a mount that an earlier process has made what `options` say: it was `suid`
+/// where nobody had asked for it, before that was the default no longer.
+pub(super) fn restrict(mounted: &MountInfo, options: &MountOptions) {
+    let nosuid = !options.suid && !mounted.has_flag("nosuid");
+    let nodev = !options.dev && !mounted.has_flag("nodev");
+    if !nosuid && !nodev {
+        return;
+    }
+    let path = &mounted.mountpoint;
+    match crate::sys::mount::restrict(path, nosuid, nodev) {
+        Ok(()) => log::warn!(
+            "{path:?} was mounted without nosuid,nodev and has them now, as nothing else was asked \
+             for; bind mounts that were made of it before keep what they have"
+        ),
+        Err(errno) => log::error!(
+            "{path:?} stays mounted without nosuid,nodev: {}; unmount it and mount it again",
+            errno.desc()
+        ),
+    }
 }
 
 /// Asks the set-user-id program `fusermount3`, which hands the device over a

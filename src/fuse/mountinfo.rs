@@ -17,6 +17,8 @@ pub struct MountInfo {
     pub root: PathBuf,
     /// Where.
     pub mountpoint: PathBuf,
+    /// Options of this mount alone, `rw,nosuid,…`.
+    pub flags: String,
     /// File system type, `fuse.volfs` for ours.
     pub fs_type: String,
     /// Source, for ours the store.
@@ -24,6 +26,14 @@ pub struct MountInfo {
     /// Options of the file system itself, separated by commas; one in a value
     /// is escaped, for [`unescape`].
     pub options: OsString,
+}
+
+impl MountInfo {
+    /// Whether this mount has an option like `nosuid`.
+    #[must_use]
+    pub fn has_flag(&self, flag: &str) -> bool {
+        self.flags.split(',').any(|set| set == flag)
+    }
 }
 
 /// The mounts in a mountinfo file, in its order: a later one on the same
@@ -47,6 +57,7 @@ fn parse(line: &[u8]) -> Option<MountInfo> {
     let (major, minor) = device.split_once(':')?;
     let root = unescape(fields.next()?);
     let mountpoint = unescape(fields.next()?);
+    let flags = String::from_utf8_lossy(fields.next()?).into_owned();
     let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
     Some(MountInfo {
         id,
@@ -54,6 +65,7 @@ fn parse(line: &[u8]) -> Option<MountInfo> {
         device: libc::makedev(major.parse().ok()?, minor.parse().ok()?),
         root: root.into(),
         mountpoint: mountpoint.into(),
+        flags,
         fs_type: String::from_utf8_lossy(rest.next()?).into_owned(),
         source: unescape(rest.next()?).into(),
         options: OsString::from_vec(rest.next().unwrap_or_default().to_vec()),
@@ -98,6 +110,7 @@ mod tests {
         let mount = parse(line).unwrap();
         assert_eq!(mount.device, libc::makedev(0, 45));
         assert_eq!((mount.id, mount.parent), (36, 35));
+        assert!(mount.has_flag("noatime") && !mount.has_flag("time"));
         assert_eq!(mount.root, Path::new("/cache/sub"));
         assert_eq!(mount.mountpoint, Path::new("/mnt/a b\\c"));
         assert_eq!(mount.fs_type, "fuse.volfs");

@@ -25,7 +25,9 @@ pub struct MountOptions {
     pub default_limits: Limits,
     /// Allow device nodes to work (`dev`); the default is `nodev`.
     pub dev: bool,
-    /// Honour set-user-id bits (`suid`); the default is `suid` for root.
+    /// Honour set-user-id and set-group-id bits and file capabilities when programs
+    /// are executed (`suid`); the default is `nosuid`, as volumes hold what guests
+    /// have written, root in a sandbox among them.
     pub suid: bool,
     /// Allow programs to be executed.
     pub exec: bool,
@@ -58,7 +60,7 @@ impl Default for MountOptions {
             root_mode: 0o755,
             default_limits: Limits::default(),
             dev: false,
-            suid: true,
+            suid: false,
             exec: true,
             noatime: false,
             allow_other: nix::unistd::geteuid().is_root(),

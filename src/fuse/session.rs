@@ -235,7 +235,8 @@ impl Mounted {
         )));
         fs.store()
             .observe(Arc::new(MountObserver(Arc::downgrade(fs))));
-        if let Some(mounted) = mountinfo::mounted_on(mountpoint) {
+        let mounted = mountinfo::mounted_on(mountpoint);
+        if let Some(mounted) = &mounted {
             fs.mounted_as(mounted.device);
             mount::read_ahead_far(mounted.device);
         }
@@ -253,6 +254,9 @@ impl Mounted {
             .name("volfs-session".into())
             .spawn(move || session.run())?;
         let housekeeping = Housekeeping::start(fs)?;
+        if let (Some(_), Some(mounted)) = (&before, &mounted) {
+            mount::restrict(mounted, options);
+        }
         Ok(Self {
             mountpoint: mountpoint.to_owned(),
             fs: Arc::clone(fs),

@@ -58,7 +58,8 @@ fn mounted(place: &Place, output: &Output) {
     assert_eq!(place.volfs.names(), ["a"]);
 }
 
-fn options(place: &Place) -> String {
+/// The options of the mount.
+pub fn options(place: &Place) -> String {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = table
         .lines()
@@ -79,6 +80,12 @@ fn mount_8_in_all_its_ways() {
     // Without a helper of our own: mount.fuse3 starts `volfs STORE MNT -o …`.
     let output = mount_fuse3(&[&store, &at, "-t", "fuse.volfs", "-o", "rw"]);
     mounted(&place, &output);
+    // It adds dev and suid by itself.
+    assert!(options(&place).starts_with("rw,nosuid,nodev"));
+    place.umount();
+    let output = mount_fuse3(&[&store, &at, "-t", "fuse.volfs", "-o", "suid"]);
+    mounted(&place, &output);
+    assert!(options(&place).starts_with("rw,nodev"));
     place.umount();
     let source = format!("volfs#{store}");
     let output = mount_fuse3(&[&source, &at, "-o", "ro,nosuid,nodev"]);
@@ -95,7 +102,16 @@ fn mount_8_in_all_its_ways() {
         &place,
         &mount(&["-t", "fuse.volfs", "-o", "noexec,rmdir=trash", &store, &at]),
     );
-    assert!(options(&place).contains("noexec"));
+    assert!(options(&place).starts_with("rw,nosuid,nodev,noexec"));
+    support::run(Command::new("umount").arg(&at));
+    place.volfs.ok(&["ls"]);
+    // mount(8) keeps suid and dev for itself, and passes others on.
+    let asked = "allow_suid,allow_dev";
+    mounted(
+        &place,
+        &mount(&["-t", "fuse.volfs", "-o", asked, &store, &at]),
+    );
+    assert!(!options(&place).contains("no"), "{}", options(&place));
     support::run(Command::new("umount").arg(&at));
     place.volfs.ok(&["ls"]);
 
@@ -104,6 +120,7 @@ fn mount_8_in_all_its_ways() {
     let line = format!("{store} {at} fuse.volfs defaults,_netdev,nofail,x-systemd.automount 0 0\n");
     fs::write(&fstab, line).unwrap();
     mounted(&place, &mount(&["-a", "--fstab", fstab.to_str().unwrap()]));
+    assert!(options(&place).starts_with("rw,nosuid,nodev"));
     let again = mount(&["-t", "fuse.volfs", &store, &at]);
     assert_eq!(again.status.code(), Some(32), "mount(8): mount failure");
     let said = String::from_utf8_lossy(&again.stderr).into_owned();

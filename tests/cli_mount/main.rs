@@ -6,6 +6,7 @@ mod helper;
 mod refused;
 mod same;
 mod signals;
+mod suid;
 #[path = "../support/mod.rs"]
 mod support;
 mod unmount;

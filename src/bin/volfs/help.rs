@@ -31,8 +31,11 @@ In /etc/fstab:
 
 Options of -o:
   ro, rw                            refuse every change, or not
-  dev, nodev, suid, nosuid, exec, noexec, atime, noatime
-                                    as for every mount; dev is off, and suid without root
+  exec, noexec, atime, noatime      as for every mount
+  nosuid, suid, nodev, dev          set-user-id programs, file capabilities and devices
+                                    of volumes do not work unless root asks for it;
+                                    mount(8) does not pass suid and dev on: with it
+                                    and in fstab write allow_suid and allow_dev
   allow_other                       let other users in, when mounted without root
   rmdir=empty|trash, root_mode=OCTAL, default_quota=SIZE|none,
   default_quota_inodes=N|none, default_kind=directory|disk, default_size=SIZE,

@@ -408,6 +408,7 @@ mod tests {
             device,
             root: root.into(),
             mountpoint: mountpoint.into(),
+            flags: "rw".into(),
             fs_type: fs_type.into(),
             source: "s".into(),
             options: options.into(),

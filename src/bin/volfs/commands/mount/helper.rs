@@ -22,7 +22,11 @@ const MOUNT_FAILURE: u8 = 32;
 
 /// A call by mount(8), not yet understood: what follows the program's name.
 #[derive(Clone, Debug)]
-pub struct HelperCall(Vec<OsString>);
+pub struct HelperCall {
+    arguments: Vec<OsString>,
+    /// Called by mount.fuse3(8), and not by mount(8) itself.
+    by_mount_fuse: bool,
+}
 
 /// What such a call asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,16 +46,31 @@ struct Asked {
 pub fn recognise(argv: &[OsString]) -> Option<HelperCall> {
     let program = Path::new(argv.first()?).file_name()?.as_bytes();
     let first = argv.get(1).map(|first| first.as_bytes());
+    let call = |from: usize, by_mount_fuse: bool| HelperCall {
+        arguments: argv[from..].to_vec(),
+        by_mount_fuse,
+    };
     if matches!(program, b"mount.fuse.volfs" | b"mount.volfs") {
-        return Some(HelperCall(argv[1..].to_vec()));
+        return Some(call(1, false));
     }
     match first? {
-        b"mount-helper" => Some(HelperCall(argv[2..].to_vec())),
-        path if !path.starts_with(b"-") && path.contains(&b'/') => {
-            Some(HelperCall(argv[1..].to_vec()))
-        }
+        b"mount-helper" => Some(call(2, false)),
+        path if !path.starts_with(b"-") && path.contains(&b'/') => Some(call(1, true)),
         _ => None,
     }
+}
+
+/// The options that mount.fuse3(8) was given. It passes them all, and adds `dev`
+/// where they have no `nodev`, then `suid` where they have no `nosuid`: what nobody
+/// has asked for.
+fn given_to_mount_fuse(options: &str) -> String {
+    let mut options: Vec<&str> = options.split(',').collect();
+    for (added, unless) in [("suid", "nosuid"), ("dev", "nodev")] {
+        if options.last() == Some(&added) && !options.contains(&unless) {
+            options.pop();
+        }
+    }
+    options.join(",")
 }
 
 /// Mounts as asked, and returns mount(8)'s exit code.
@@ -106,7 +125,7 @@ fn enter(namespace: &Path) -> Outcome {
         .map_err(|error| Failure::io("enter the mount namespace", namespace, &error.into()))
 }
 
-fn parse(HelperCall(arguments): HelperCall) -> Outcome<Asked> {
+fn parse(call: HelperCall) -> Outcome<Asked> {
     let mut places = Vec::new();
     let mut asked = Asked {
         source: OsString::new(),
@@ -117,7 +136,7 @@ fn parse(HelperCall(arguments): HelperCall) -> Outcome<Asked> {
         verbose: false,
         namespace: None,
     };
-    let mut rest = arguments.into_iter();
+    let mut rest = call.arguments.into_iter();
     while let Some(argument) = rest.next() {
         let bytes = argument.as_bytes();
         if bytes.len() < 2 || bytes[0] != b'-' {
@@ -149,6 +168,11 @@ fn parse(HelperCall(arguments): HelperCall) -> Outcome<Asked> {
         .map_err(|places| wrong(&format!("it takes two paths, not {}", places.len())))?;
     asked.source = source;
     asked.mountpoint = mountpoint.into();
+    if call.by_mount_fuse {
+        for list in &mut asked.options {
+            *list = given_to_mount_fuse(list);
+        }
+    }
     Ok(asked)
 }
 
@@ -221,6 +245,27 @@ mod tests {
         assert_eq!(short.options, ["ro"]);
         assert_eq!(short.source, "/s");
         assert_eq!(short.mountpoint, Path::new("/m"));
+    }
+
+    #[test]
+    fn what_mount_fuse3_adds_is_not_asked_for() {
+        // As version 3.14 passes them on for what is in the second place.
+        for (passed, given) in [
+            ("rw,dev,suid", "rw"),
+            ("suid,dev,suid", "suid"),
+            ("dev,dev,suid", "dev"),
+            ("nosuid,nodev", "nosuid,nodev"),
+            ("nosuid,suid,dev", "nosuid,suid"),
+            ("nodev,suid", "nodev"),
+            ("nodev,dev,suid", "nodev,dev"),
+            ("exec,suid,dev,dev,suid", "exec,suid,dev"),
+            ("dev,suid", ""),
+        ] {
+            let by_fuse = asked(&format!("volfs /s /m -o {passed}")).unwrap();
+            assert_eq!(by_fuse.options, [given], "{passed}");
+            let by_mount = asked(&format!("mount.fuse.volfs /s /m -o {passed}")).unwrap();
+            assert_eq!(by_mount.options, [passed]);
+        }
     }
 
     #[test]

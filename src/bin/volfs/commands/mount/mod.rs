@@ -79,7 +79,7 @@ pub struct MountArgs {
     /// systemd's journal [default: file]
     #[arg(long, value_name = "file|journal", value_parser = options::log_to)]
     log: Option<LogTo>,
-    /// Options as mount(8) takes them: ro, nosuid, dev, noexec, noatime,
+    /// Options as mount(8) takes them: ro, suid, dev, noexec, noatime,
     /// allow_other, rmdir=…, root_mode=…, …
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,

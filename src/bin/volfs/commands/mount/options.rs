@@ -37,7 +37,7 @@ pub enum LogTo {
 }
 
 /// The options that this command understands, for the error text.
-const KNOWN: &str = "ro, rw, dev, nodev, suid, nosuid, exec, noexec, atime, noatime, relatime, \
+const KNOWN: &str = "ro, rw, dev, allow_dev, nodev, suid, allow_suid, nosuid, exec, noexec, atime, noatime, relatime, \
     allow_other, default_permissions, passthrough, nopassthrough, low_latency, supervisor, nosupervisor, rmdir=empty|trash, \
     root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, default_kind=directory|disk, \
     default_size=SIZE, trash_retention=AGE|none, trust_guest_images, threads=N, log=file|journal, store=DIR";
@@ -119,9 +119,9 @@ impl MountPlan {
         match (key, value) {
             ("ro", None) => options.read_only = true,
             ("rw", None) => options.read_only = false,
-            ("dev", None) => options.dev = true,
+            ("dev" | "allow_dev", None) => options.dev = true,
             ("nodev", None) => options.dev = false,
-            ("suid", None) => options.suid = true,
+            ("suid" | "allow_suid", None) => options.suid = true,
             ("nosuid", None) => options.suid = false,
             ("exec", None) => options.exec = true,
             ("noexec", None) => options.exec = false,

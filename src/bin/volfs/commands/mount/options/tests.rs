@@ -23,6 +23,19 @@ fn the_last_of_contradicting_options_counts() {
 }
 
 #[test]
+fn suid_and_dev_are_for_who_asks() {
+    let mut plan = plan();
+    plan.apply("defaults,rw", false).unwrap();
+    assert!(!plan.options.suid && !plan.options.dev);
+    plan.apply("suid,dev", false).unwrap();
+    assert!(plan.options.suid && plan.options.dev);
+    plan.apply("nosuid,nodev", false).unwrap();
+    assert!(!plan.options.suid && !plan.options.dev);
+    plan.apply("allow_suid,allow_dev", false).unwrap();
+    assert!(plan.options.suid && plan.options.dev);
+}
+
+#[test]
 fn values() {
     let mut plan = plan();
     plan.apply(
