@@ -87,6 +87,10 @@ impl Filesystem for Adapter {
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let unique = RequestId::from(req);
         let adapter = self;
+        if let Some(announced) = self.fs.kernel.announced_by(req.pid()) {
+            self.reply_announced(unique, parent, name, &announced, reply);
+            return;
+        }
         if self.fs.may_search(node(parent), name) {
             let (waiting, name) = (self.clone(), name.to_owned());
             elsewhere(move || waiting.reply_found(unique, parent, &name, reply));

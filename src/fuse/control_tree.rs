@@ -45,7 +45,7 @@ const NOBODY: Caller = Caller {
 
 pub(super) fn entry(fs: &FileSystem, node: NodeId) -> Entry {
     Entry {
-        attr: made_attr(fs, node, Timestamp::from_nanos(0)),
+        attr: made_attr(fs, node, fs.store.last_change()),
         generation: Generation::FIXED,
         keep_attr: false,
     }

@@ -85,6 +85,12 @@ impl FormerNames {
         all.iter().any(|former| former.serial == volume.serial)
     }
 
+    /// All names that volumes had before.
+    pub(super) fn names(&self) -> Vec<VolumeName> {
+        let all = self.all.lock();
+        all.iter().map(|former| former.name.clone()).collect()
+    }
+
     /// Whether what was called `name` when it was mounted may be of `volume`;
     /// `before` is the id of a mount that was made after that, if one is known.
     pub(super) fn called(

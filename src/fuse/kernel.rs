@@ -1,7 +1,8 @@
 //! Telling the kernel that something changed behind its back.
 //!
 //! Entries are invalidated by a thread of their own: the kernel takes the
-//! directory's lock for it, which a request that waits for us may hold.
+//! directory's lock for it, which a request that waits for us may hold. The same
+//! thread announces changes of the root.
 
 use std::ffi::OsString;
 use std::sync::OnceLock;
@@ -9,10 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use parking_lot::Mutex;
 
+use super::announce::{Announcer, RootChange};
 use super::node::NodeId;
 use super::passthrough::{Backing, BackingFiles};
+use crate::model::VolumeName;
 
 /// What a transport can tell the kernel.
 pub trait Notify: Send + Sync + 'static {
@@ -30,6 +34,9 @@ enum Message {
     Entry(NodeId, OsString),
     Expired(NodeId, OsString),
     Attr(NodeId),
+    Listing(NodeId),
+    /// What has changed in the root, and what is mounted in the volume stays.
+    Root(RootChange, bool),
     /// Answered when all before it have been told.
     Barrier(Sender<()>),
 }
@@ -41,6 +48,7 @@ pub struct Kernel {
     queue: OnceLock<Mutex<Sender<Message>>>,
     passthrough: AtomicBool,
     files: OnceLock<std::sync::Arc<dyn BackingFiles>>,
+    announcer: std::sync::Arc<OnceLock<Announcer>>,
 }
 
 impl Kernel {
@@ -51,9 +59,14 @@ impl Kernel {
             return;
         }
         let _ = self.queue.set(Mutex::new(sender));
+        let announcer = std::sync::Arc::clone(&self.announcer);
         let run = move || {
             for message in receiver {
                 match message {
+                    Message::Root(change, stays) => {
+                        root_changed(&*notify, announcer.get(), &change, stays);
+                    }
+                    Message::Listing(dir) => notify.data_changed(dir),
                     Message::Entry(parent, name) => notify.entry_changed(parent, &name),
                     Message::Expired(parent, name) => notify.entry_expired(parent, &name),
                     Message::Attr(node) => notify.attr_changed(node),
@@ -66,6 +79,34 @@ impl Kernel {
             .spawn(run)
         {
             log::error!("changes made by commands show late in the mount: {error}");
+        }
+    }
+
+    /// Announces changes of the root on the mount at `mountpoint` from now on.
+    pub fn announce_on(&self, mountpoint: &std::path::Path, device: u64) {
+        if let Some(announcer) = Announcer::new(mountpoint, device) {
+            let _ = self.announcer.set(announcer);
+        }
+    }
+
+    /// What the process `pid` announces, if it does.
+    #[must_use]
+    pub fn announced_by(&self, pid: u32) -> Option<RootChange> {
+        self.announcer.get()?.by(pid)
+    }
+
+    /// A command has changed the root. What is mounted in the volume stays with
+    /// `mounts_stay`. Returns at once.
+    pub fn root_changed(&self, change: RootChange, mounts_stay: bool) {
+        if let Some(queue) = self.queue.get() {
+            let _ = queue.lock().send(Message::Root(change, mounts_stay));
+        }
+    }
+
+    /// The kernel is to list `dir` again. Returns at once.
+    pub fn listing_changed(&self, dir: NodeId) {
+        if let Some(queue) = self.queue.get() {
+            let _ = queue.lock().send(Message::Listing(dir));
         }
     }
 
@@ -143,4 +184,45 @@ impl Kernel {
             let _ = receiver.recv_timeout(Duration::from_secs(1));
         }
     }
+}
+
+/// How often a change is announced when others keep looking at the name.
+const ATTEMPTS: usize = 3;
+
+/// Announces a change of the root, or has the kernel ask again what it knows of it:
+/// the names, the listing and the attributes.
+fn root_changed(
+    notify: &dyn Notify,
+    announcer: Option<&Announcer>,
+    change: &RootChange,
+    mounts_stay: bool,
+) {
+    let forget = |name: &VolumeName| {
+        let name = OsString::from(name.as_str());
+        if mounts_stay {
+            notify.entry_expired(NodeId::ROOT, &name);
+        } else {
+            notify.entry_changed(NodeId::ROOT, &name);
+        }
+    };
+    for _ in 0..ATTEMPTS {
+        let announced = announcer.map_or(Err(Errno::ENOTCONN), |it| it.announce(change));
+        let Err(errno) = announced else {
+            break;
+        };
+        log::debug!("{change:?} is not announced: {errno}");
+        match change {
+            RootChange::Made(name) | RootChange::Removed(name, _) => forget(name),
+            RootChange::Renamed(from, to, _) => {
+                forget(from);
+                forget(to);
+            }
+        }
+        // Somebody has found what was made before it was announced.
+        if !matches!(change, RootChange::Made(_)) || errno != Errno::EEXIST {
+            break;
+        }
+    }
+    // Also a listing that is under way.
+    notify.data_changed(NodeId::ROOT);
 }

@@ -5,6 +5,7 @@
 //! the project's own types.
 
 mod adapter;
+mod announce;
 mod awake;
 mod by_handle;
 mod charge;

@@ -11,7 +11,7 @@ use super::ops::{Listed, ListedPlus};
 use super::options::RmdirPolicy;
 use super::resting::root_generation;
 use super::types::{Attr, Caller, Entry, Found, Time};
-use super::{control_tree, observer};
+use super::{announce, control_tree, image_file, observer};
 use crate::model::{Kind, Owner, Serial, Timestamp, VolumeName, VolumeSpec};
 use crate::volume::{Error as VolumeError, Removal, Volume, Volumes};
 
@@ -146,6 +146,9 @@ fn is_made_already(fs: &FileSystem, name: &VolumeName) -> bool {
 }
 
 pub(super) fn mkdir(fs: &FileSystem, caller: Caller, name: &OsStr, mode: u32) -> OpResult<Entry> {
+    if let Some(announced) = fs.kernel.announced_by(caller.pid) {
+        return announce::mkdir(fs, &announced, name);
+    }
     change(fs, caller, || {
         if name == control_tree::NAME {
             return Err(OpError::Host(nix::errno::Errno::EEXIST));
@@ -174,6 +177,9 @@ pub(super) fn mkdir(fs: &FileSystem, caller: Caller, name: &OsStr, mode: u32) ->
 }
 
 pub(super) fn rmdir(fs: &FileSystem, caller: Caller, name: &OsStr) -> OpResult<()> {
+    if let Some(announced) = fs.kernel.announced_by(caller.pid) {
+        return announce::rmdir(fs, &announced, name);
+    }
     change(fs, caller, || {
         if name == control_tree::NAME {
             return Err(OpError::ControlTree);
@@ -200,6 +206,9 @@ pub(super) fn rename(
     new_name: &OsStr,
     flags: u32,
 ) -> OpResult<()> {
+    if let Some(announced) = fs.kernel.announced_by(caller.pid) {
+        return announce::rename(fs, &announced, (name, new_name));
+    }
     change(fs, caller, || {
         if name == control_tree::NAME || new_name == control_tree::NAME {
             return Err(OpError::ControlTree);
@@ -219,6 +228,23 @@ pub(super) fn rename(
         }
         Ok(())
     })
+}
+
+/// Has the kernel ask again for all names that there are and were, and list the root
+/// again. What is mounted in volumes stays.
+pub(super) fn ask_again(fs: &FileSystem) {
+    let live = fs.store.volumes_after(None, usize::MAX);
+    let names = live.into_iter().map(|(name, _)| name);
+    let gone = fs.store.removed_names().into_iter();
+    for name in names.chain(gone).chain(fs.former_names.names()) {
+        let image = image_file::name_of(&name);
+        fs.kernel.entry_expired(image_file::DIR, OsStr::new(&image));
+        fs.kernel
+            .entry_expired(NodeId::ROOT, OsStr::new(name.as_str()));
+    }
+    for dir in [NodeId::ROOT, image_file::DIR] {
+        fs.kernel.listing_changed(dir);
+    }
 }
 
 fn dot(cookie: u64) -> Listed<'static> {

@@ -19,7 +19,7 @@ use super::live::{Live, Past, Terms};
 use super::observer::MountObserver;
 use super::options::MountOptions;
 use super::successor::Inherited;
-use super::{handshake, holders, host, mount, mountinfo};
+use super::{handshake, holders, host, mount, mountinfo, root};
 use crate::model::Bytes;
 use crate::sys::{cpu_latency, process};
 use crate::volume::{Holder, Store, Volumes};
@@ -233,11 +233,11 @@ impl Mounted {
             session.notifier(),
             device.try_clone()?,
         )));
-        fs.store()
-            .observe(Arc::new(MountObserver(Arc::downgrade(fs))));
+        fs.store().observe(Arc::new(MountObserver::new(fs)));
         let mounted = mountinfo::mounted_on(mountpoint);
         if let Some(mounted) = &mounted {
             fs.mounted_as(mounted.device);
+            fs.kernel.announce_on(mountpoint, mounted.device);
             mount::read_ahead_far(mounted.device);
         }
         fs.live.serves(
@@ -254,8 +254,12 @@ impl Mounted {
             .name("volfs-session".into())
             .spawn(move || session.run())?;
         let housekeeping = Housekeeping::start(fs)?;
-        if let (Some(_), Some(mounted)) = (&before, &mounted) {
-            mount::restrict(mounted, options);
+        if before.is_some() {
+            // What the process before has changed, and not told the kernel of.
+            root::ask_again(fs);
+            if let Some(mounted) = &mounted {
+                mount::restrict(mounted, options);
+            }
         }
         Ok(Self {
             mountpoint: mountpoint.to_owned(),

@@ -3,7 +3,7 @@
 use super::catalogue::Catalogue;
 use super::error::{Error, Result};
 use super::row::{self, VolumeRow};
-use crate::model::Serial;
+use crate::model::{Serial, Timestamp};
 
 impl Catalogue {
     /// All volumes in order of creation. Reads and checks the whole file.
@@ -71,6 +71,17 @@ impl Catalogue {
                 .collect()
         };
         read().map_err(|e| self.error(&e))
+    }
+
+    /// When a live volume last came, got another name or went.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn names_changed(&self) -> Result<Timestamp> {
+        self.connection
+            .query_row("SELECT changed FROM names", [], |row| row.get(0))
+            .map(Timestamp::from_nanos)
+            .map_err(|e| self.error(&e))
     }
 
     fn damaged(&self, why: String) -> Error {

@@ -65,6 +65,24 @@ CREATE TABLE setting (
     "
 UPDATE volume SET usage_clean = 0 WHERE kind = 'directory';
 ",
+    // When the names of live volumes last changed, in nanoseconds since the epoch:
+    // the time of the mount's root. Kept by the database, so that programs before this
+    // keep it as well.
+    "
+CREATE TABLE names (
+    one     INTEGER PRIMARY KEY CHECK (one = 1),
+    changed INTEGER NOT NULL
+) STRICT;
+INSERT INTO names
+    SELECT 1, coalesce(max(updated), CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000000)
+    FROM volume;
+CREATE TRIGGER name_came AFTER INSERT ON volume WHEN new.state = 'live'
+BEGIN UPDATE names SET changed = new.updated; END;
+CREATE TRIGGER name_changed AFTER UPDATE OF name, state ON volume
+WHEN (old.state = 'live') <> (new.state = 'live')
+    OR new.state = 'live' AND old.name <> new.name
+BEGIN UPDATE names SET changed = new.updated; END;
+",
 ];
 
 /// The first version whose programs can use a catalogue of the last: it has all

@@ -25,6 +25,8 @@ pub(super) struct Index {
     last_serial: i64,
     // When a name last came, changed or went.
     changed: Timestamp,
+    // Names of volumes whose removal a start has finished.
+    finished: Vec<VolumeName>,
 }
 
 impl Index {
@@ -145,6 +147,21 @@ impl Index {
         self.changed
     }
 
+    /// When a name came, changed or went before this process.
+    pub(super) fn set_changed(&mut self, changed: Timestamp) {
+        self.changed = changed;
+    }
+
+    /// Names that led to volumes which have been removed.
+    pub(super) fn removed_names(&self) -> Vec<VolumeName> {
+        let trash = self.trash.values().map(|volume| volume.name());
+        trash.chain(self.finished.iter().cloned()).collect()
+    }
+
+    pub(super) fn set_finished(&mut self, names: Vec<VolumeName>) {
+        self.finished = names;
+    }
+
     /// How many live volumes there are.
     pub(super) fn len(&self) -> usize {
         self.live.len()
@@ -152,7 +169,7 @@ impl Index {
 
     /// The name leads to the volume from now on.
     pub(super) fn appear(&mut self, name: &VolumeName, volume: &Arc<Volume>) {
-        self.changed = Timestamp::now();
+        self.changed = volume.row().updated;
         self.trash.remove(&volume.serial);
         self.names.insert(name.clone(), Arc::clone(volume));
         self.slots.insert(volume.slot, Arc::clone(volume));
@@ -162,7 +179,7 @@ impl Index {
 
     /// The volume has another name from now on.
     pub(super) fn rename(&mut self, volume: &Arc<Volume>, to: &VolumeName) {
-        self.changed = Timestamp::now();
+        self.changed = volume.row().updated;
         if let Some((old, _)) = self
             .live
             .insert(volume.serial, (to.clone(), Arc::clone(volume)))
@@ -176,7 +193,7 @@ impl Index {
 
     /// No name leads to the volume any more.
     pub(super) fn vanish(&mut self, volume: &Volume) {
-        self.changed = Timestamp::now();
+        self.changed = volume.row().updated;
         if let Some((name, _)) = self.live.remove(&volume.serial) {
             self.names.remove(&name);
         }

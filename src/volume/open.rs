@@ -61,7 +61,8 @@ fn open_with(layout: Layout, lock: StoreLock) -> Result<Store> {
     let path = layout.catalogue();
     let mut catalogue = Catalogue::open(&path)?;
     let settings = settings::load(&catalogue)?;
-    let (index, doomed) = reconcile(&layout, &mut catalogue)?;
+    let (mut index, doomed) = reconcile(&layout, &mut catalogue)?;
+    index.set_changed(catalogue.names_changed()?);
     let store = Store::assemble(layout, Some(catalogue), index, Some(lock), settings);
     store.purger.push(doomed);
     Ok(store)
@@ -186,7 +187,8 @@ fn open_read_only(layout: Layout) -> Result<Store> {
         _ => {}
     }
     let catalogue = Catalogue::open_copy(&copy, &path)?;
-    let index = look_only(&layout, &catalogue)?;
+    let mut index = look_only(&layout, &catalogue)?;
+    index.set_changed(catalogue.names_changed()?);
     let settings = settings::load(&catalogue)?;
     Ok(Store::assemble(layout, None, index, lock, settings))
 }

@@ -102,6 +102,7 @@ pub(super) fn reconcile(
         index.load(Volume::new(row));
     }
     finish_removals(&mut sweep, catalogue, &mut index, &cut)?;
+    index.set_finished(cut.iter().map(|row| row.name.clone()).collect());
     renew_manifests(layout, catalogue, &stale);
     adopt_orphans(layout, catalogue, &found, &known, &mut index)?;
     Ok((index, sweep.left))

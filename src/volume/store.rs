@@ -162,11 +162,17 @@ impl Store {
         self.catalogue.is_none()
     }
 
-    /// When a volume was last made, renamed or removed; at the latest when the
-    /// store was opened.
+    /// When a volume was last made, renamed, removed or restored, also before the
+    /// store was opened; when the store was made, if that never happened.
     #[must_use]
     pub fn last_change(&self) -> Timestamp {
         self.index.read().changed()
+    }
+
+    /// Names that led to volumes which have been removed: of those in the trash, and
+    /// of those whose removal was finished when the store was opened.
+    pub(crate) fn removed_names(&self) -> Vec<VolumeName> {
+        self.index.read().removed_names()
     }
 
     /// How many volumes there are.

@@ -8,7 +8,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::killing::{StopOnPanic, killing, kills};
-use crate::support::{Mount, output};
+use crate::support::{Mount, TestDir, output, wait_for};
 
 fn said(mount: &Mount, arguments: &[&str]) -> Output {
     output(&mut mount.volfs().command(arguments))
@@ -86,4 +86,56 @@ fn commands_under_way() {
     mount.volfs().ok(&["verify"]);
     assert_eq!(fs::read(dir.join("f")).unwrap(), [7; 5000]);
     assert_eq!(mount.daemon_complaints().matches("panicked").count(), 0);
+}
+
+/// The kernel has what was there before when the process that made a change dies
+/// before it has told of it.
+#[test]
+fn what_was_not_told_is_asked_for_again() {
+    let armed = TestDir::new();
+    let arm = armed.join("armed");
+    let mount = Mount::builder()
+        .supervised()
+        .env("VOLFS_FAILPOINT_FILE", arm.to_str().unwrap())
+        .start();
+    let names = || {
+        let entries = fs::read_dir(mount.path()).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    mount.volfs().ok(&["create", "kept"]);
+    let steps: [(&str, &[&str], &str, &str); 5] = [
+        ("create.committed", &["create", "a"], "", "a"),
+        ("rename.committed", &["mv", "a", "b"], "a", "b"),
+        ("remove.committed", &["rm", "b"], "b", ""),
+        ("restore.committed", &["trash", "restore", "b"], "", "b"),
+        ("remove.committed", &["rm", "--purge", "b"], "b", ""),
+    ];
+    let is_there = |name: &str| fs::metadata(mount.join(name)).is_ok();
+    for (step, command, before, after) in steps {
+        // The kernel knows what is there and what is not.
+        for name in ["a", "b"] {
+            assert_eq!(is_there(name), name == before, "{name} before {command:?}");
+        }
+        names();
+        names();
+        fs::write(&arm, step).unwrap();
+        let serving = mount.serving_pid();
+        said(&mount, command);
+        wait_for("another process", || {
+            mount.serving_pid().is_some_and(|pid| Some(pid) != serving)
+        });
+        wait_for(step, || {
+            names().contains(&after.to_owned()) || after.is_empty()
+        });
+        wait_for(step, || !names().contains(&before.to_owned()));
+        for name in ["a", "b"] {
+            wait_for(step, || is_there(name) == (name == after));
+        }
+        assert!(!arm.exists(), "{step}");
+    }
+    assert_eq!(names(), ["kept"]);
 }

@@ -13,6 +13,7 @@ use nix::fcntl::OFlag;
 use super::backing::{ByReply, backing_of};
 use super::{Adapter, node};
 use crate::failpoint;
+use crate::fuse::announce::{self, RootChange};
 use crate::fuse::convert::file_attr;
 use crate::fuse::error::OpResult;
 use crate::fuse::explain;
@@ -114,6 +115,25 @@ impl Adapter {
     ) {
         let found = self.run(Op::Lookup, unique, parent, |fs| {
             fs.lookup(node(parent), name)
+        });
+        let entry = found.map(|found| match found {
+            Found::Entry(entry) => entry,
+            Found::Nothing => no_entry(),
+        });
+        Self::reply_entry(reply, entry);
+    }
+
+    /// Looks up `name` for the process that announces a change.
+    pub(super) fn reply_announced(
+        &self,
+        unique: RequestId,
+        parent: INodeNo,
+        name: &OsStr,
+        announced: &RootChange,
+        reply: ReplyEntry,
+    ) {
+        let found = self.run(Op::Lookup, unique, parent, |fs| {
+            announce::lookup(fs, announced, name)
         });
         let entry = found.map(|found| match found {
             Found::Entry(entry) => entry,
