@@ -4,11 +4,12 @@
 mod support;
 
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use support::user::{ALICE, BOB, as_user};
 use support::{Mount, poll, proc, wait_for};
@@ -18,6 +19,7 @@ use support::{Mount, poll, proc, wait_for};
 const LIMIT: u32 = 600;
 const FILES: usize = 300;
 const SHARE: usize = FILES / 2;
+const WAIT: Duration = Duration::from_secs(20);
 
 /// A volume whose files go through the daemon, with one that anybody may open.
 fn limited(mount: &Mount, name: &str) -> PathBuf {
@@ -40,6 +42,21 @@ impl ForAll for fs::Metadata {
         fs::Permissions::from_mode(
             self.permissions().mode() | 0o666 | if self.is_dir() { 0o111 } else { 0 },
         )
+    }
+}
+
+/// A file of its own for each open: opens of one share a descriptor.
+fn one_of(file: &Path, n: usize) -> PathBuf {
+    file.with_file_name(format!("f{n}"))
+}
+
+/// As many files beside `file` as a volume may have open, and one more.
+fn make_more(file: &Path) {
+    for n in 0..=SHARE {
+        let file = one_of(file, n);
+        fs::write(&file, "text").unwrap();
+        let mode = fs::metadata(&file).unwrap().mode_for_all();
+        fs::set_permissions(&file, mode).unwrap();
     }
 }
 
@@ -70,9 +87,11 @@ fn a_volume_leaves_descriptors_to_all_others() {
     let mount = Mount::builder().descriptors(LIMIT).start();
     let greedy = limited(&mount, "greedy");
     let other = limited(&mount, "other");
+    make_more(&greedy);
+    make_more(&other);
     let before = used(&mount, "greedy");
     as_user(ALICE, || {
-        let (mut files, error) = open_all(|_| File::open(&greedy));
+        let (mut files, error) = open_all(|n| File::open(one_of(&greedy, n)));
         assert_eq!(error.raw_os_error(), Some(libc::ENFILE), "{error}");
         assert_eq!(files.len(), SHARE);
         let said = fs::read_to_string(mount.join(".volfs/last_error")).unwrap();
@@ -89,11 +108,14 @@ fn a_volume_leaves_descriptors_to_all_others() {
         files.pop();
         files.push(File::create_new(&new).unwrap());
         fs::remove_file(&new).unwrap();
-        assert!(File::open(&greedy).is_err());
+        assert!(File::open(one_of(&greedy, SHARE)).is_err());
         // Others are not kept out.
         assert_eq!(fs::read_to_string(&other).unwrap(), "text");
-        assert_eq!(fs::read_dir(mount.join("other")).unwrap().count(), 1);
-        let (others, _) = open_all(|_| File::create(mount.join("other/g")));
+        assert_eq!(
+            fs::read_dir(mount.join("other")).unwrap().count(),
+            SHARE + 2
+        );
+        let (others, _) = open_all(|n| File::create(one_of(&other, n)));
         assert_eq!(others.len(), SHARE / 2);
         drop(files);
     });
@@ -103,16 +125,66 @@ fn a_volume_leaves_descriptors_to_all_others() {
     assert!(mount.daemon_log().contains("an open is refused"));
     // All of it again: none has been lost.
     wait_for("all are closed", || {
-        open_all(|_| File::open(&greedy)).0.len() == SHARE
+        open_all(|n| File::open(one_of(&greedy, n))).0.len() == SHARE
     });
     wait_for("usage is as before", || used(&mount, "greedy") == before);
     verified(&mount);
 }
 
 #[test]
+fn opens_of_one_file_share_a_descriptor() {
+    const OPENS: usize = 2 * SHARE;
+    let mount = Mount::builder().descriptors(LIMIT).supervised().start();
+    let file = limited(&mount, "v");
+    let text: String = (0..OPENS + 10).map(|n| format!("{:x}", n % 16)).collect();
+    fs::write(&file, &text).unwrap();
+    let descriptors = || {
+        let pid = poll(WAIT, || mount.serving_pid());
+        proc::descriptors(pid.expect("a process serves"))
+    };
+    let before = descriptors();
+    let flags = [0, libc::O_DSYNC, libc::O_APPEND, libc::O_DIRECT];
+    let open = |n: usize| {
+        let how = flags[n % flags.len()];
+        let mut options = File::options();
+        options.read(true).write(n.is_multiple_of(3));
+        options.custom_flags(how).open(&file)
+    };
+    let mut files: Vec<File> = (0..OPENS).map(|n| open(n).unwrap()).collect();
+    for (n, file) in files.iter_mut().enumerate() {
+        file.seek(SeekFrom::Start(n as u64)).unwrap();
+    }
+    for round in 0..3 {
+        // To read, and to read and write, each with and without O_DSYNC.
+        let more = descriptors().saturating_sub(before);
+        assert!(more < 16, "{more} more descriptors for {OPENS} open files");
+        for (n, file) in files.iter_mut().enumerate() {
+            // Each has an offset of its own, over deaths of the daemon.
+            let mut byte = [0];
+            file.read_exact(&mut byte).unwrap();
+            assert_eq!(byte[0], text.as_bytes()[n + round], "open file {n}");
+        }
+        mount.kill_serving();
+    }
+    let appending = files.iter().enumerate().filter(|(n, _)| n % 12 == 6);
+    let appended = appending.map(|(_, mut file)| file.write_all(b"more").unwrap());
+    let appended = 4 * appended.count();
+    assert_ne!(appended, 0);
+    assert_eq!(
+        files[0].metadata().unwrap().len(),
+        (text.len() + appended) as u64
+    );
+    files[0].sync_all().unwrap();
+    drop(files);
+    wait_for("all are closed", || descriptors() <= before + 8);
+    verified(&mount);
+}
+
+#[test]
 fn a_successor_goes_on_with_all_that_is_open() {
     let mount = Mount::builder().descriptors(LIMIT).supervised().start();
-    limited(&mount, "v");
+    let file = limited(&mount, "v");
+    make_more(&file);
     let before = used(&mount, "v");
     // Without names: the supervisor keeps each of them, too.
     let at = |n: usize| mount.join(format!("v/{n}"));
@@ -133,7 +205,7 @@ fn a_successor_goes_on_with_all_that_is_open() {
     }
     drop(files);
     wait_for("all are closed", || {
-        open_all(|_| File::open(mount.join("v/f"))).0.len() == SHARE
+        open_all(|n| File::open(one_of(&file, n))).0.len() == SHARE
     });
     wait_for("usage is as before", || used(&mount, "v") == before);
     verified(&mount);

@@ -306,7 +306,8 @@ impl FileSystem {
                     .any_of(at.node)
                     .ok_or(OpError::Host(Errno::ESTALE))?;
                 let file = open.file.as_ref().ok_or(OpError::Host(Errno::ESTALE))?;
-                file.try_clone().map_err(|_| OpError::Host(Errno::EMFILE))?
+                let own = file.as_fd().try_clone_to_owned();
+                own.map_err(|_| OpError::Host(Errno::EMFILE))?
             }
         };
         if flags.contains(OFlag::O_PATH) {

@@ -4,18 +4,20 @@
 //! A file that the kernel reads and writes by itself needs no descriptor here;
 //! calls that need one open it by its node.
 
+mod descriptor;
 mod inode;
 mod opening;
 mod share;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLock};
 
+pub(super) use self::descriptor::Descriptor;
+pub use self::descriptor::HandleFile;
 use self::inode::Last;
 pub use self::inode::{Mode, OpenInode};
 pub(super) use self::opening::NewHandle;
@@ -44,10 +46,7 @@ pub struct Handle {
     /// The flags that the caller opened it with.
     pub flags: OFlag,
     /// The host's file; `None` while the kernel uses that by itself.
-    pub file: Option<OwnedFd>,
-    /// The place of its descriptor among those of all open files. After `file`:
-    /// free when that is closed.
-    _share: Option<Share>,
+    pub file: Option<HandleFile>,
     /// What all handles of the inode share.
     pub inode: Arc<OpenInode>,
     /// Tells a successor. Gone before the inode's own.

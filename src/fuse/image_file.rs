@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use super::disks::{ImageUser, OpenImage};
 use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
-use super::handles::{Handle, Mode as InodeMode, NewHandle, can_write};
+use super::handles::{Descriptor, Handle, Mode as InodeMode, NewHandle, can_write};
 use super::live::PastHandle;
 use super::node::{Generation, NodeId};
 use super::ops::{Listed, ListedPlus};
@@ -262,8 +262,7 @@ fn try_open(
             volume: Arc::clone(volume),
             ground,
             flags,
-            file: own,
-            share: Some(share),
+            file: own.map(Descriptor::of_one),
             size,
             generation: None,
             process: user.process,
@@ -271,7 +270,7 @@ fn try_open(
         let fh = opening.commit(new, &path);
         let file = Arc::new(file);
         let mut open = fs.disks.open_images.lock();
-        open.insert(fh, OpenImage { user, file });
+        open.insert(fh, OpenImage::new(user, file, share));
         Ok(Opened { fh, path })
     });
     if opened.is_err() {
@@ -296,13 +295,12 @@ pub(super) fn restore(fs: &FileSystem, past: &PastHandle, path: &DataPath) -> Op
         DataPath::Passthrough(_) => None,
         _ => Some(file.try_clone().map_err(|_| Errno::EMFILE)?),
     };
-    let share = Some(fs.handles.shares().take_anyway(&volume));
+    let share = fs.handles.shares().take_anyway(&volume);
     let new = NewHandle {
         volume,
-        share,
         ground: Arc::clone(fs.store_ground()),
         flags: past.flags,
-        file: own,
+        file: own.map(Descriptor::of_one),
         size,
         generation: None,
         process: user.process,
@@ -310,7 +308,7 @@ pub(super) fn restore(fs: &FileSystem, past: &PastHandle, path: &DataPath) -> Op
     fs.handles.opening(past.node).commit_as(past.fh, new, path);
     let file = Arc::new(file);
     let mut open = fs.disks.open_images.lock();
-    open.insert(past.fh, OpenImage { user, file });
+    open.insert(past.fh, OpenImage::new(user, file, share));
     Ok(())
 }
 

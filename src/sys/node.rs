@@ -234,6 +234,10 @@ pub struct Shape {
     pub links: u32,
     /// Bytes.
     pub size: u64,
+    /// Nothing of it can be changed (`chattr +i`).
+    pub immutable: bool,
+    /// It can only be appended to (`chattr +a`).
+    pub append_only: bool,
 }
 
 /// Looks at an inode without asking for its times. Those that were asked for
@@ -257,10 +261,13 @@ pub fn shape(fd: impl AsFd) -> Result<Shape> {
             &raw mut buffer,
         )
     })?;
+    let has = |attribute: i32| buffer.stx_attributes & u64::from(attribute.unsigned_abs()) != 0;
     Ok(Shape {
         mode: u32::from(buffer.stx_mode),
         links: buffer.stx_nlink,
         size: buffer.stx_size,
+        immutable: has(libc::STATX_ATTR_IMMUTABLE),
+        append_only: has(libc::STATX_ATTR_APPEND),
     })
 }
 

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use super::ground::Ground;
+use super::handles::Share;
 use super::types::Fh;
 use super::view::View;
 use crate::diskimg::{Health, Ways, is_free};
@@ -116,6 +117,18 @@ pub(in crate::fuse) struct OpenImage {
     pub(in crate::fuse) user: ImageUser,
     /// For what is asked of us although the kernel reads and writes by itself.
     pub(in crate::fuse) file: Arc<OwnedFd>,
+    /// After `file`: free when that is closed.
+    _share: Share,
+}
+
+impl OpenImage {
+    pub(in crate::fuse) fn new(user: ImageUser, file: Arc<OwnedFd>, share: Share) -> Self {
+        Self {
+            user,
+            file,
+            _share: share,
+        }
+    }
 }
 
 impl ImageUser {

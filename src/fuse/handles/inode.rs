@@ -1,11 +1,13 @@
 //! An inode while it is open: what its open files share, and in which of the
 //! two ways the kernel has its contents.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::fcntl::OFlag;
 use parking_lot::Mutex;
 
+use super::descriptor::{Descriptor, Descriptors};
 use super::{NewHandle, can_map, can_write};
 use crate::fuse::live::{InodeRecord, Live, PastInode};
 use crate::fuse::node::NodeId;
@@ -27,6 +29,7 @@ pub struct OpenInode {
 #[derive(Default)]
 struct OpenState {
     opens: usize,
+    descriptors: Descriptors,
     backing: Option<Backing>,
     cached: bool,
     /// The size that the volume's account knows, while the kernel writes to
@@ -118,10 +121,18 @@ impl OpenInode {
         }
     }
 
+    /// The descriptor with these flags of the host that its handles share.
+    pub(in crate::fuse) fn descriptor(&self, flags: OFlag) -> Option<Arc<Descriptor>> {
+        self.state.lock().descriptors.get(flags)
+    }
+
     /// It is open once more.
     pub(super) fn open(&self, live: &Live, node: NodeId, new: &NewHandle, path: &DataPath) {
         let mut state = self.state.lock();
         state.opens += 1;
+        if let Some(file) = &new.file {
+            state.descriptors.add(file);
+        }
         match path {
             DataPath::Cached { .. } => state.cached = true,
             DataPath::Direct(None) => {}

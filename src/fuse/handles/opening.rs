@@ -1,13 +1,12 @@
 //! An open, from the question how the inode is open already to the handle.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use nix::fcntl::OFlag;
 use parking_lot::Mutex;
 
-use super::{ByNode, Handle, Handles, Mode, Share};
+use super::{ByNode, Descriptor, Handle, HandleFile, Handles, Mode};
 use crate::fuse::ground::Ground;
 use crate::fuse::live::{PastHandle, WayIn, journal};
 use crate::fuse::node::NodeId;
@@ -23,9 +22,7 @@ pub(in crate::fuse) struct NewHandle {
     /// The flags that the caller opened it with.
     pub(in crate::fuse) flags: OFlag,
     /// The host's file, unless the kernel uses that by itself.
-    pub(in crate::fuse) file: Option<OwnedFd>,
-    /// The place of its descriptor, where it has one.
-    pub(in crate::fuse) share: Option<Share>,
+    pub(in crate::fuse) file: Option<Arc<Descriptor>>,
     /// Its size now, with its size lock held.
     pub(in crate::fuse) size: u64,
     /// Its generation on the host, where a successor needs that to find it.
@@ -51,6 +48,11 @@ impl Opening<'_> {
             Some(inode) => inode.mode(),
             None => Mode::Closed,
         }
+    }
+
+    /// The descriptor with these flags of the host that handles of the inode share.
+    pub(in crate::fuse) fn descriptor(&self, flags: OFlag) -> Option<Arc<Descriptor>> {
+        self.shard.get(&self.node)?.descriptor(flags)
     }
 
     /// The inode is open once more, with this data path.
@@ -86,8 +88,7 @@ impl Opening<'_> {
             volume: new.volume,
             ground: new.ground,
             flags,
-            file: new.file,
-            _share: new.share,
+            file: new.file.map(HandleFile::new),
             inode,
             record: Mutex::new(record),
         });

@@ -20,7 +20,7 @@ use crate::diskimg::{Attached, MountedImage};
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::ground::Ground;
-use crate::fuse::handles::NewHandle;
+use crate::fuse::handles::{Descriptor, NewHandle};
 use crate::fuse::handshake::Negotiated;
 use crate::fuse::image_file;
 use crate::fuse::node::NodeId;
@@ -223,10 +223,7 @@ fn restore_handle(
     path: &DataPath,
 ) -> OpResult<()> {
     let passthrough = matches!(path, DataPath::Passthrough(_));
-    let new = |volume: Arc<Volume>, ground, file: Option<OwnedFd>, size| NewHandle {
-        share: file
-            .as_ref()
-            .map(|_| fs.handles.shares().take_anyway(&volume)),
+    let new = |volume: Arc<Volume>, ground, file: Option<Arc<Descriptor>>, size| NewHandle {
         volume,
         ground,
         flags: past.flags,
@@ -260,7 +257,15 @@ fn restore_handle(
     let file = if passthrough {
         None
     } else {
-        Some(node::reopen(found.as_fd(), host_flags(past.flags))?)
+        let flags = host_flags(past.flags);
+        let shared = fs.handles.inode(past.node);
+        let shared = shared.and_then(|inode| inode.descriptor(flags));
+        let open = || {
+            let file = node::reopen(found.as_fd(), flags)?;
+            let share = fs.handles.shares().take_anyway(&at.volume);
+            OpResult::Ok(Descriptor::shared(file, flags, share))
+        };
+        Some(shared.map_or_else(open, Ok)?)
     };
     let size = inode.charged.unwrap_or(stat.st_size.unsigned_abs());
     let handle = new(Arc::clone(&at.volume), Arc::clone(&at.ground), file, size);

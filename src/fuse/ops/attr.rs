@@ -1,7 +1,7 @@
 //! Reading and changing attributes: getattr, setattr.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -142,10 +142,10 @@ impl FileSystem {
             .filter(|h| h.writes())
             .and_then(|h| h.file.as_ref())
         {
-            Some(file) => self.truncate(caller, at, file, size)?,
+            Some(file) => self.truncate(caller, at, file.as_fd(), size)?,
             None => {
                 let file = self.open_located(at, OFlag::O_WRONLY)?;
-                self.truncate(caller, at, &file, size)?;
+                self.truncate(caller, at, file.as_fd(), size)?;
             }
         }
         if size == 0 {
@@ -159,7 +159,7 @@ impl FileSystem {
         &self,
         caller: Caller,
         at: &Located,
-        file: &OwnedFd,
+        file: BorrowedFd<'_>,
         size: i64,
     ) -> OpResult<()> {
         let sizing = self.sizing(at, file)?;

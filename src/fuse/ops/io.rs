@@ -107,7 +107,12 @@ impl FileSystem {
         let mut written = 0;
         while written < data.len() {
             let at = i64::try_from(offset + written as u64).map_err(|_| Errno::EFBIG)?;
-            match nix::sys::uio::pwrite(file, &data[written..], at) {
+            let mut result = nix::sys::uio::pwrite(file, &data[written..], at);
+            let may_be_late = matches!(result, Ok(_) | Err(Errno::EIO));
+            if may_be_late && file.writes_through() {
+                result = file.report(result);
+            }
+            match result {
                 Ok(0) => break,
                 Ok(more) => written += more,
                 Err(Errno::EINTR) => {}
@@ -136,11 +141,11 @@ impl FileSystem {
             self.settle_passthrough(&self.locate(node)?, &file)?;
         }
         let synced = if data_only {
-            nix::unistd::fdatasync(file)
+            nix::unistd::fdatasync(&file)
         } else {
-            nix::unistd::fsync(file)
+            nix::unistd::fsync(&file)
         };
-        Ok(synced?)
+        Ok(file.report(synced)?)
     }
 
     /// Makes the entries of a directory durable.

@@ -12,7 +12,7 @@ use crate::failpoint;
 use crate::fuse::control_tree;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located, component};
-use crate::fuse::handles::{Handle, Mode as InodeMode, NewHandle, Share, can_map, can_write};
+use crate::fuse::handles::{Descriptor, Handle, Mode as InodeMode, NewHandle, can_map, can_write};
 use crate::fuse::image_file;
 use crate::fuse::live::journal::{self, Item};
 use crate::fuse::naming::Grows;
@@ -28,6 +28,27 @@ use crate::sys::node;
 pub(super) enum HostFile {
     Shared(Arc<Handle>),
     Own(OwnedFd),
+}
+
+impl HostFile {
+    /// What the caller is told of a call that writes back what was written.
+    pub(super) fn report<T>(&self, result: nix::Result<T>) -> nix::Result<T> {
+        match self {
+            Self::Own(_) => result,
+            Self::Shared(handle) => match &handle.file {
+                Some(file) => file.report(result),
+                None => result,
+            },
+        }
+    }
+
+    /// Whether each write is written back before it returns.
+    pub(super) fn writes_through(&self) -> bool {
+        match self {
+            Self::Own(_) => false,
+            Self::Shared(handle) => handle.flags.intersects(OFlag::O_SYNC | OFlag::O_DSYNC),
+        }
+    }
 }
 
 impl AsFd for HostFile {
@@ -46,14 +67,15 @@ impl AsFd for HostFile {
 enum HostOpen {
     /// The inode alone: enough for the kernel to use the file by itself.
     Path(OwnedFd),
-    /// Opened for reading or writing, and its place among open files.
-    File(OwnedFd, Share),
+    /// Opened for reading or writing.
+    File(Arc<Descriptor>),
 }
 
 impl HostOpen {
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Path(fd) | Self::File(fd, _) => fd.as_fd(),
+            Self::Path(fd) => fd.as_fd(),
+            Self::File(file) => file.as_fd(),
         }
     }
 }
@@ -104,8 +126,7 @@ impl FileSystem {
                 // Also where the volume has its share by now.
                 return Ok(opened);
             }
-            let share = self.handles.shares().take(&at.volume)?;
-            HostOpen::File(self.open_located(&at, host_flags(flags))?, share)
+            HostOpen::File(self.descriptor(&at, host_flags(flags))?)
         };
         let opened = self.finish_open(&at, flags, file, register)?;
         if can_map(flags) && matches!(opened.path, DataPath::Passthrough(_)) {
@@ -114,6 +135,22 @@ impl FileSystem {
             self.kernel.attr_changed(at.node);
         }
         Ok(opened)
+    }
+
+    /// A descriptor of the host's file: that of handles which are open in the same way
+    /// already, or a new one.
+    fn descriptor(&self, at: &Located, flags: OFlag) -> OpResult<Arc<Descriptor>> {
+        let inode = self.handles.inode(at.node);
+        if let Some(open) = inode.and_then(|inode| inode.descriptor(flags)) {
+            let shape = node::shape(&*open)?;
+            // Otherwise the host decides anew.
+            if !shape.immutable && !shape.append_only {
+                return Ok(open);
+            }
+        }
+        let share = self.handles.shares().take(&at.volume)?;
+        let file = self.open_located(at, flags)?;
+        Ok(Descriptor::shared(file, flags, share))
     }
 
     /// Decides the data path of an open, and makes the handle.
@@ -154,13 +191,17 @@ impl FileSystem {
                 .map_or(cached, DataPath::Passthrough),
             InodeMode::Closed => cached,
         };
-        let (file, share) = match (&path, file) {
-            (DataPath::Passthrough(_), _) => (None, None),
-            (_, HostOpen::File(file, share)) => (Some(file), Some(share)),
+        let file = match (&path, file) {
+            (DataPath::Passthrough(_), _) => None,
+            (_, HostOpen::File(file)) => Some(file),
             (_, HostOpen::Path(path)) => {
-                let share = self.handles.shares().take(&at.volume)?;
-                let file = node::reopen(path, host_flags(flags))?;
-                (Some(file), Some(share))
+                let flags = host_flags(flags);
+                let open = || {
+                    let share = self.handles.shares().take(&at.volume)?;
+                    let file = node::reopen(path, flags)?;
+                    OpResult::Ok(Descriptor::shared(file, flags, share))
+                };
+                Some(opening.descriptor(flags).map_or_else(open, Ok)?)
             }
         };
         let volume = Arc::clone(&at.volume);
@@ -171,7 +212,6 @@ impl FileSystem {
             ground,
             flags,
             file,
-            share,
             size,
             generation: self.generation_of(at.node),
             process: None,
@@ -242,7 +282,8 @@ impl FileSystem {
             node: entry.attr.node,
             ground: dir.at.ground,
         };
-        let opened = self.finish_open(&at, flags, HostOpen::File(made, share), register);
+        let made = Descriptor::shared(made, host_flags(flags), share);
+        let opened = self.finish_open(&at, flags, HostOpen::File(made), register);
         failpoint::hit("live.create.opened");
         match &opened {
             Ok(opened) => {
@@ -302,10 +343,10 @@ impl FileSystem {
         failpoint::hit("live.release.closed");
         if closed.last_of_unlinked {
             let own = own.and_then(Result::ok);
-            let file = handle.file.as_ref().or(own.as_ref());
-            let file = file.and_then(|file| {
+            let file = handle.file.as_ref().map(AsFd::as_fd);
+            let file = file.or(own.as_ref().map(AsFd::as_fd)).and_then(|file| {
                 let inode = Inode::of(&node::stat(file).ok()?);
-                Some((file.as_fd(), inode))
+                Some((file, inode))
             });
             // It was unlinked before, and nothing takes that back.
             let charging = charging.unwrap_or_else(|| self.charging_closed(&at, &handle));

@@ -154,7 +154,6 @@ impl FileSystem {
             ground,
             flags,
             file: None,
-            share: None,
             size: seen.size,
             generation: None,
             process: None,
