@@ -49,6 +49,40 @@ fn many_files(volfs: &Volfs, name: &str, count: usize) {
 }
 
 #[test]
+fn what_nobody_may_change_is_purged() {
+    let mount = Mount::new();
+    let volfs = mount.volfs();
+    let v = mount.volume("v");
+    for dir in ["plain", "immutable/deep", "adding"] {
+        fs::create_dir_all(v.join(dir)).unwrap();
+        fs::write(v.join(dir).join("f"), "text").unwrap();
+        fs::write(v.join(dir).join("logged"), "text").unwrap();
+    }
+    let chattr = |change: &str, names: &[&str]| {
+        let mut command = std::process::Command::new("chattr");
+        let done = command.arg(change).args(names).current_dir(&v).status();
+        assert!(done.unwrap().success(), "chattr {change} {names:?}");
+    };
+    chattr(
+        "+i",
+        &["plain/f", "immutable/deep/f", "immutable/deep", "immutable"],
+    );
+    chattr("+a", &["plain/logged", "adding/logged", "adding"]);
+    chattr("+i", &["."]);
+    fs::remove_file(v.join("plain/f")).unwrap_err();
+    // It is moved to the trash and back, and read and copied.
+    volfs.ok(&["rm", "v"]);
+    volfs.ok(&["trash", "restore", "v"]);
+    volfs.ok(&["clone", "v", "copy"]);
+    volfs.ok(&["verify"]);
+    for name in ["v", "copy"] {
+        volfs.ok(&["rm", "--purge", "--wait", name]);
+    }
+    assert_eq!(directories(mount.store()), 0);
+    assert_eq!(mount.daemon_complaints(), "");
+}
+
+#[test]
 fn retention_is_honoured_over_a_restart() {
     let mut mount = Mount::new();
     let volfs = mount.volfs();

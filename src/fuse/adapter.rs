@@ -20,10 +20,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner,
-    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, IoctlFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use nix::fcntl::OFlag;
 
@@ -38,7 +38,7 @@ use super::fs::FileSystem;
 use super::handles::can_write;
 use super::init::{self, Offer};
 use super::node::NodeId;
-use super::ops::FileRange;
+use super::ops::{FileRange, Flags};
 use super::stats::Op;
 use super::types::{Caller, Fh, SetAttr};
 
@@ -601,6 +601,33 @@ impl Filesystem for Adapter {
                 fs.removexattr(caller, node(ino), name)
             });
             Adapter::reply_empty(reply, result);
+        });
+    }
+
+    fn ioctl(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        flags: IoctlFlags,
+        request: u32,
+        input: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        let unique = RequestId::from(req);
+        let adapter = self;
+        ask!(adapter, ino, [input], {
+            let is_dir = flags.contains(IoctlFlags::FUSE_IOCTL_DIR);
+            let result = adapter.run(Op::Ioctl, unique, ino, |fs| {
+                fs.ioctl(node(ino), Fh(fh.0), is_dir, request, input)
+            });
+            match result {
+                Ok(Flags::Plain(flags)) => reply.ioctl(0, &flags.to_ne_bytes()),
+                Ok(Flags::Extended(flags)) => reply.ioctl(0, &flags.encode()),
+                Ok(Flags::Set) => reply.ioctl(0, &[]),
+                Err(errno) => reply.error(errno),
+            }
         });
     }
 

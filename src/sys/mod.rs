@@ -11,6 +11,7 @@ pub mod creds;
 pub mod descent;
 pub mod dir;
 pub mod ext4;
+pub mod file_flags;
 pub mod filesystem;
 pub mod handle;
 pub mod idle;

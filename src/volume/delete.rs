@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::error::{Error, Result};
 use crate::failpoint;
+use crate::sys::file_flags;
 
 const OPEN_DIR: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
@@ -132,7 +133,13 @@ impl<'a> Flatten<'a> {
             return Err(STOPPED);
         }
         failpoint::hit("purge.step");
-        let removed = remove(dir, name)?;
+        let removed = match remove(dir, name) {
+            Err(Errno::EPERM) => {
+                unprotect(dir, name)?;
+                remove(dir, name)?
+            }
+            other => other?,
+        };
         if removed {
             self.steps.deleted.fetch_add(1, Ordering::Relaxed);
         }
@@ -200,6 +207,31 @@ impl<'a> Flatten<'a> {
     fn unlock(&self, dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
         fchmodat(dir, name, Mode::S_IRWXU, FchmodatFlags::NoFollowSymlink)
     }
+}
+
+/// Lets go what nobody may change: a directory and what `name` is in it (`chattr +i`,
+/// `chattr +a`). Without the right to that, or where there is nothing to let go, the
+/// next try fails as the first did.
+fn unprotect(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
+    let clear = |fd: BorrowedFd<'_>| {
+        let protects = file_flags::IMMUTABLE | file_flags::APPEND;
+        if let Ok(flags) = file_flags::get(fd)
+            && flags & protects != 0
+        {
+            let _ = file_flags::set(fd, flags & !protects);
+        }
+    };
+    clear(dir);
+    let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    // Opening anything else may do something.
+    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    if matches!(kind, SFlag::S_IFREG | SFlag::S_IFDIR) {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        if let Ok(file) = openat(dir, name, flags, Mode::empty()) {
+            clear(file.as_fd());
+        }
+    }
+    Ok(())
 }
 
 /// The first entries of a directory, at most `most`. Read before any of them is

@@ -41,6 +41,18 @@ pub const ALWAYS: &[Allowed] = &[
         on_volume: "RegularFile 6755 1000:1000 links 1 size 1",
         reason: "the kernel's FUSE client sends no request when no attribute is left to set",
     },
+    Allowed {
+        case: "flags that change how contents are kept",
+        label: "set 4",
+        on_volume: "EOPNOTSUPP",
+        reason: "compression is a matter of the store's file system, which all volumes share",
+    },
+    Allowed {
+        case: "flags that change how contents are kept",
+        label: "set 4000",
+        on_volume: "EOPNOTSUPP",
+        reason: "contents that go through the journal would keep all other volumes waiting",
+    },
 ];
 
 /// Without `-o dev`.

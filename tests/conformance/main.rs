@@ -6,6 +6,7 @@ mod allowed;
 mod attributes;
 mod creation;
 mod dir;
+mod flags;
 mod io;
 mod kinds;
 mod link_limit;
@@ -83,19 +84,19 @@ macro_rules! families {
 families! {
     defaults, DEFAULTS:
     link_limit lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
-    acl sync mapping locks names
+    acl sync mapping locks names flags
 }
 
 families! {
     through_daemon, THROUGH_DAEMON:
     lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
-    acl sync mapping locks names
+    acl sync mapping locks names flags
 }
 
 families! {
     with_quota, WITH_QUOTA:
     lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
-    acl sync mapping locks names
+    acl sync mapping locks names flags
 }
 
 families! {
@@ -106,5 +107,5 @@ families! {
 families! {
     disk, DISK:
     lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
-    acl sync mapping locks names
+    acl sync mapping locks names flags
 }

@@ -3,9 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::accounts;
@@ -261,7 +262,7 @@ fn restore_handle(
         let shared = fs.handles.inode(past.node);
         let shared = shared.and_then(|inode| inode.descriptor(flags));
         let open = || {
-            let file = node::reopen(found.as_fd(), flags)?;
+            let file = reopen(found.as_fd(), past.flags)?;
             let share = fs.handles.shares().take_anyway(&at.volume);
             OpResult::Ok(Descriptor::shared(file, flags, share))
         };
@@ -276,6 +277,22 @@ fn restore_handle(
         fs.handles.unlinked(past.node);
     }
     Ok(())
+}
+
+/// Opens a file as it was open. One that has become immutable, or such that it can only
+/// be appended to, is opened for what can still be done.
+fn reopen(found: BorrowedFd<'_>, flags: OFlag) -> nix::Result<OwnedFd> {
+    let host = host_flags(flags);
+    match node::reopen(found, host) {
+        Err(Errno::EPERM) if flags.contains(OFlag::O_APPEND) => {
+            node::reopen(found, host | OFlag::O_APPEND)
+        }
+        opened => opened,
+    }
+    .or_else(|errno| match errno {
+        Errno::EPERM => node::reopen(found, (host - OFlag::O_ACCMODE) | OFlag::O_RDONLY),
+        other => Err(other),
+    })
 }
 
 /// Whether the account of `node` in the state of a dead process is behind what

@@ -82,6 +82,11 @@ impl FileSystem {
         {
             let _lock = self.size_locks.shared(node);
             let shape = node::shape(&file)?;
+            // Through a mapping, or when fcntl(2) has taken O_APPEND away: the
+            // kernel does not know that the host would refuse both.
+            if shape.append_only && file.appends() && offset < shape.size {
+                return Err(Errno::EPERM.into());
+            }
             if end <= shape.size {
                 let _as = as_caller(shape.mode)?;
                 return self.write_all(at.volume.slot, &file, offset, data);

@@ -5,6 +5,7 @@
 
 mod again;
 mod attr;
+mod flags;
 mod io;
 mod link;
 mod list;
@@ -18,6 +19,7 @@ mod statfs;
 mod view;
 mod xattr;
 
+pub use flags::Flags;
 pub(in crate::fuse) use list::dots_entry;
 pub use list::{Listed, ListedPlus};
 pub(in crate::fuse) use lookup::no_entry;

@@ -21,7 +21,7 @@ use crate::fuse::passthrough::{Backing, Register};
 use crate::fuse::types::{Caller, DataPath, Entry, Fh, Opened};
 use crate::meta::{Inode, charge};
 use crate::sys::creds::Acting;
-use crate::sys::node;
+use crate::sys::node::{self, Shape};
 
 /// The host's file behind a handle: the handle's own, or one opened for the
 /// call because the kernel uses the host's file by itself.
@@ -42,12 +42,22 @@ impl HostFile {
         }
     }
 
+    /// The flags that the caller opened it with, as far as they are known.
+    fn flags(&self) -> OFlag {
+        match self {
+            Self::Own(_) => OFlag::empty(),
+            Self::Shared(handle) => handle.flags,
+        }
+    }
+
     /// Whether each write is written back before it returns.
     pub(super) fn writes_through(&self) -> bool {
-        match self {
-            Self::Own(_) => false,
-            Self::Shared(handle) => handle.flags.intersects(OFlag::O_SYNC | OFlag::O_DSYNC),
-        }
+        self.flags().intersects(OFlag::O_SYNC | OFlag::O_DSYNC)
+    }
+
+    /// Whether the kernel says where its end is, for each write.
+    pub(super) fn appends(&self) -> bool {
+        self.flags().contains(OFlag::O_APPEND)
     }
 }
 
@@ -92,6 +102,27 @@ pub(in crate::fuse) fn host_flags(flags: OFlag) -> OFlag {
     (flags & kept) | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
 }
 
+/// As [`host_flags`], of a file that may be one that can only be appended to: the host
+/// opens that with O_APPEND alone.
+fn host_flags_of(shape: &Shape, flags: OFlag) -> OFlag {
+    let append = if shape.append_only {
+        flags & OFlag::O_APPEND
+    } else {
+        OFlag::empty()
+    };
+    host_flags(flags) | append
+}
+
+/// Whether the host would open such a file, which it is not asked where the kernel uses
+/// the file by itself (`may_open`, fs/namei.c).
+fn may_open(shape: &Shape, flags: OFlag) -> nix::Result<()> {
+    let appends = flags.contains(OFlag::O_APPEND);
+    if can_write(flags) && (shape.immutable || shape.append_only && !appends) {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
+}
+
 impl FileSystem {
     /// Opens the regular file `node`. With O_TRUNC the kernel then sets its size
     /// (without FUSE_ATOMIC_O_TRUNC).
@@ -126,7 +157,7 @@ impl FileSystem {
                 // Also where the volume has its share by now.
                 return Ok(opened);
             }
-            HostOpen::File(self.descriptor(&at, host_flags(flags))?)
+            HostOpen::File(self.descriptor(&at, flags)?)
         };
         let opened = self.finish_open(&at, flags, file, register)?;
         if can_map(flags) && matches!(opened.path, DataPath::Passthrough(_)) {
@@ -140,6 +171,8 @@ impl FileSystem {
     /// A descriptor of the host's file: that of handles which are open in the same way
     /// already, or a new one.
     fn descriptor(&self, at: &Located, flags: OFlag) -> OpResult<Arc<Descriptor>> {
+        let appends = flags.contains(OFlag::O_APPEND);
+        let flags = host_flags(flags);
         let inode = self.handles.inode(at.node);
         if let Some(open) = inode.and_then(|inode| inode.descriptor(flags)) {
             let shape = node::shape(&*open)?;
@@ -149,7 +182,13 @@ impl FileSystem {
             }
         }
         let share = self.handles.shares().take(&at.volume)?;
-        let file = self.open_located(at, flags)?;
+        let file = match self.open_located(at, flags) {
+            // Maybe one that can only be appended to.
+            Err(OpError::Host(Errno::EPERM)) if appends => {
+                self.open_located(at, flags | OFlag::O_APPEND)?
+            }
+            opened => opened?,
+        };
         Ok(Descriptor::shared(file, flags, share))
     }
 
@@ -166,6 +205,7 @@ impl FileSystem {
         }
         let _lock = self.size_locks.exclusive(at.node);
         let shape = node::shape(file.fd())?;
+        may_open(&shape, flags)?;
         // Its last name went while this was on its way, or since it was opened with
         // O_PATH, and its charge with it. Nobody opens or closes it meanwhile.
         let nameless = (shape.links == 0 && self.handles.inode(at.node).is_none())
@@ -176,7 +216,9 @@ impl FileSystem {
         // Asked again with the inode locked: a limit may just have been set.
         // A write to a file with such a bit clears it or not by what the
         // caller may, which the kernel's own use of the file cannot tell.
-        let passes = self.passes_through(at) && !has_set_id(shape.mode);
+        // One that can only be appended to is, by our own descriptor: the kernel does
+        // not know that it is.
+        let passes = self.passes_through(at) && !has_set_id(shape.mode) && !shape.append_only;
         let cached = DataPath::Cached {
             keep: self.keeps_cache(at.volume.slot),
         };
@@ -195,7 +237,7 @@ impl FileSystem {
             (DataPath::Passthrough(_), _) => None,
             (_, HostOpen::File(file)) => Some(file),
             (_, HostOpen::Path(path)) => {
-                let flags = host_flags(flags);
+                let flags = host_flags_of(&shape, flags);
                 let open = || {
                     let share = self.handles.shares().take(&at.volume)?;
                     let file = node::reopen(path, flags)?;
@@ -428,7 +470,8 @@ impl FileSystem {
             None => (OFlag::O_RDWR, self.locate(node)?),
         };
         match self.open_located(&at, access) {
-            Err(OpError::Host(Errno::EROFS | Errno::ETXTBSY)) => {
+            // EPERM: it has become immutable since.
+            Err(OpError::Host(Errno::EROFS | Errno::ETXTBSY | Errno::EPERM)) => {
                 Ok(HostFile::Own(self.open_located(&at, OFlag::O_RDONLY)?))
             }
             opened => Ok(HostFile::Own(opened?)),
