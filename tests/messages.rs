@@ -40,7 +40,16 @@ fn of_volumes() {
         name: name(),
         holders: Vec::new(),
     };
+    let silent = volume::Error::Unresponsive {
+        socket: path(),
+        pid: Some(7),
+        why: "process 7 is stopped".into(),
+    };
     check(vec![
+        (
+            &silent,
+            "the daemon on \"/srv/x\" does not answer: process 7 is stopped",
+        ),
         (
             &volume::Error::Outside {
                 path: "../x".into(),

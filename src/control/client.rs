@@ -4,13 +4,14 @@
 //! neither an idle time-out nor a daemon that was started again meanwhile.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
+use super::answering::{self, NoAnswer};
 use super::protocol::{Call, Failure, Refusal, Reply, Request, Status};
 use super::{SOCKET_NAME, socket};
 use crate::model::{VolumeName, VolumeSpec};
@@ -43,6 +44,7 @@ impl Client {
         match socket::connect(&client.socket) {
             Ok(_) => Ok(Some(client)),
             Err(error) if nobody_there(&error) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(client.lost(&error)),
             Err(error) => Err(Error::io("connect to", &client.socket, &error)),
         }
     }
@@ -53,11 +55,16 @@ impl Client {
     /// # Errors
     /// [`Error::Daemon`] when it is gone.
     pub fn pid(&self) -> Result<Option<i32>> {
-        let (_, pid) = self
-            .open()
-            .and_then(|stream| socket::peer(&stream))
-            .map_err(|error| self.lost(&error))?;
-        Ok((pid > 0).then_some(pid))
+        let stream = self.open().map_err(|error| self.lost(&error))?;
+        Ok(process_at(&stream))
+    }
+
+    /// What keeps the daemon's process from running, and what to do; `None` when
+    /// nothing does that can be seen.
+    #[must_use]
+    pub fn why_it_does_not_run(&self) -> Option<String> {
+        let pid = self.pid().ok().flatten()?;
+        answering::why_it_does_not_run(pid)
     }
 
     /// What the daemon says of itself.
@@ -91,6 +98,9 @@ impl Client {
     }
 
     fn lost(&self, error: &io::Error) -> Error {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return self.accepts_nobody();
+        }
         if nobody_there(error) {
             return self.gone("it has ended; mount the store again with 'volfs mount'");
         }
@@ -105,6 +115,31 @@ impl Client {
                 "it runs, and closed the connection before it had read the request; its log may say why",
             ),
             _ => self.lost(error),
+        }
+    }
+
+    /// So many connections wait that no more can be made. Who listens is known
+    /// by a connection only; the store's lock says it too.
+    fn accepts_nobody(&self) -> Error {
+        let note = std::fs::read_to_string(self.store_dir().join("lock")).unwrap_or_default();
+        let pid = note
+            .strip_prefix("pid ")
+            .and_then(|rest| rest.split(' ').next()?.parse().ok());
+        let why = pid.and_then(answering::why_it_does_not_run);
+        self.unresponsive(
+            pid,
+            why.unwrap_or_else(|| {
+                "it accepts no connection, and many wait; its log is daemon.log in the store"
+                    .to_owned()
+            }),
+        )
+    }
+
+    fn unresponsive(&self, pid: Option<i32>, why: String) -> Error {
+        Error::Unresponsive {
+            socket: self.socket.clone(),
+            pid,
+            why,
         }
     }
 
@@ -193,30 +228,65 @@ impl Client {
         result
     }
 
-    /// There is no time-out on the reply: to delete a large volume takes its
-    /// time. A daemon that dies closes the connection.
+    /// A reply may take any time, as long as the daemon shows that it runs. One
+    /// that dies closes the connection.
     fn exchange_once(&self, request: &Request) -> Result<Vec<u8>> {
         let mut stream = self.open().map_err(|error| self.lost(&error))?;
+        let process = process_at(&stream);
+        if let Some(pid) = process {
+            // Nothing has been said yet, so nothing will be done.
+            let unchanged = said_of_changes(&request.call, "nothing was changed");
+            answering::wait_until_it_runs(pid)
+                .map_err(|why| self.unresponsive(process, why + &unchanged))?;
+        }
         let mut line = serde_json::to_vec(request)
             .map_err(|error| self.unusable(&format!("the request is not JSON: {error}")))?;
         line.push(b'\n');
         // A daemon that refuses at once may close before it has read all;
         // what it said is then still there to be read.
         let sent = stream.write_all(&line);
-        let mut reply = Vec::new();
-        let received = BufReader::new(stream).read_until(b'\n', &mut reply);
-        if reply.last() == Some(&b'\n') {
-            return Ok(reply);
-        }
+        let answers = || self.answers(process);
+        let received = answering::read_reply(&stream, process, answers);
         Err(match (sent, received) {
+            (_, Ok(reply)) if reply.last() == Some(&b'\n') => return Ok(reply),
             // A line without its end is not acted on.
             (Err(error), _) => self.hung_up(&error),
-            (_, Err(error)) if !nobody_there(&error) => self.lost(&error),
+            (_, Err(NoAnswer::Silent(why))) => {
+                let maybe = "the change may have been made, or be made when it goes on";
+                self.unresponsive(process, why + &said_of_changes(&request.call, maybe))
+            }
+            (_, Err(NoAnswer::Broken(error))) if !nobody_there(&error) => self.lost(&error),
             _ => self.unusable(
                 "it ended before it replied; whether the change was made shows 'volfs ls'",
             ),
         })
     }
+
+    /// Whether another call is answered, or refused: by a daemon that gives no
+    /// sign of life.
+    fn answers(&self, process: Option<i32>) -> bool {
+        let Ok(mut stream) = self.open() else {
+            return false;
+        };
+        let asked = serde_json::to_vec(&Request::new(Call::Status))
+            .is_ok_and(|line| stream.write_all(&[&line[..], b"\n"].concat()).is_ok());
+        let heard = answering::read_reply(&stream, process, || false);
+        asked && heard.is_ok_and(|reply| !reply.is_empty())
+    }
+}
+
+/// The rest of a sentence, where a call would change something.
+fn said_of_changes(call: &Call, what: &str) -> String {
+    if call.only_looks() {
+        return String::new();
+    }
+    format!("; {what}")
+}
+
+/// The process that listens at the other end, where it can be seen.
+fn process_at(stream: &UnixStream) -> Option<i32> {
+    let pid = socket::peer(stream).ok()?.pid;
+    (pid > 0).then_some(pid)
 }
 
 /// Errors of a socket whose daemon has ended, or never was.

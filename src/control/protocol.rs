@@ -174,6 +174,18 @@ pub struct Status {
     pub options: Vec<String>,
     /// What it found the kernel and the store's file system able to do.
     pub features: Vec<Feature>,
+    /// The last upgrade that was not made, of those since the last that was.
+    #[serde(default)]
+    pub no_upgrade: Option<NoUpgrade>,
+}
+
+/// An upgrade that was not made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoUpgrade {
+    /// How many were not, this one included.
+    pub count: u64,
+    /// Why.
+    pub why: String,
 }
 
 /// Something that is used where it can be had.

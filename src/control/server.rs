@@ -3,11 +3,11 @@
 //!
 //! Answers by asking [`Volumes`] and [`Daemon`]; knows nothing of how they work.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,13 +19,24 @@ use super::protocol::{Refusal, Status, UnmountRefused};
 use super::socket;
 use crate::volume::Volumes;
 
+use self::link::Link;
+
 mod connection;
+mod link;
 
 /// The most connections at once; further ones wait for their turn.
 pub const MAX_CONNECTIONS: usize = 32;
 
-/// How long a connection waits for its turn before it is refused.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most connections that wait for their turn; further ones are refused at
+/// once.
+const MAX_WAITING: usize = 256;
+
+/// How long a connection waits for its turn before it is refused: longer than one
+/// that says nothing may take.
+const TURN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often those who wait get a sign of life.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// How long the end of the server waits for calls that are under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,6 +62,7 @@ pub struct Server {
     socket: PathBuf,
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
+    beating: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -60,15 +72,21 @@ struct Shared {
     /// A leaf lock: nothing else is locked and nothing is waited for under it,
     /// except by `changed`.
     connections: Mutex<Connections>,
-    /// A connection has ended, or the server is stopping.
+    /// A connection has ended.
     changed: Condvar,
+    /// There is nobody left who could wait for a sign of life.
+    ended: Condvar,
 }
 
 #[derive(Default)]
 struct Connections {
     stopping: bool,
+    ended: bool,
     last_key: u64,
-    open: HashMap<u64, Arc<UnixStream>>,
+    /// Those that have a thread.
+    open: HashMap<u64, Arc<Link>>,
+    /// Those that wait for one, and until when.
+    waiting: VecDeque<(Instant, Link)>,
 }
 
 impl Server {
@@ -89,16 +107,21 @@ impl Server {
             daemon,
             connections: Mutex::default(),
             changed: Condvar::new(),
+            ended: Condvar::new(),
         });
-        let accepting = std::thread::Builder::new().name("control".into()).spawn({
-            let shared = Arc::clone(&shared);
-            move || accept(&shared)
-        })?;
-        Ok(Self {
+        let mut server = Self {
             socket: path.to_owned(),
-            shared,
-            accepting: Some(accepting),
-        })
+            shared: Arc::clone(&shared),
+            accepting: None,
+            beating: None,
+        };
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        server.beating = Some(thread("control-beat").spawn({
+            let shared = Arc::clone(&shared);
+            move || beat(&shared)
+        })?);
+        server.accepting = Some(thread("control").spawn(move || accept(&shared))?);
+        Ok(server)
     }
 }
 
@@ -108,12 +131,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         let mut connections = self.shared.connections.lock();
         connections.stopping = true;
-        for stream in connections.open.values() {
+        for link in connections.open.values() {
             // Fails only when the other end is gone already.
-            let _ = stream.shutdown(Shutdown::Read);
+            let _ = link.stream.shutdown(Shutdown::Read);
         }
-        self.shared.changed.notify_all();
+        let waiting = std::mem::take(&mut connections.waiting);
         drop(connections);
+        for (_, link) in waiting {
+            let _ = connection::refuse(&link, Refusal::Ending);
+        }
         // Wakes accept(2), which fails when no connection is left that was
         // made before; those are told that there is no more to be had.
         let _ = nix::sys::socket::shutdown(
@@ -141,6 +167,50 @@ impl Drop for Server {
                 );
                 break;
             }
+        }
+        connections.ended = true;
+        drop(connections);
+        self.shared.ended.notify_all();
+        if let Some(thread) = self.beating.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Gives those who wait for a reply or for their turn a sign of life, and
+/// refuses those who have waited for their turn too long.
+fn beat(shared: &Shared) {
+    loop {
+        let next = Instant::now() + BEAT;
+        let mut connections = shared.connections.lock();
+        while !connections.ended && Instant::now() < next {
+            shared.ended.wait_until(&mut connections, next);
+        }
+        if connections.ended {
+            return;
+        }
+        let open: Vec<_> = connections.open.values().cloned().collect();
+        let now = Instant::now();
+        let mut late = Vec::new();
+        while connections
+            .waiting
+            .front()
+            .is_some_and(|(until, _)| *until < now)
+        {
+            late.extend(connections.waiting.pop_front());
+        }
+        for (_, link) in &connections.waiting {
+            link.beat();
+        }
+        let refusal = Refusal::TooManyConnections {
+            connections: connections.open.len(),
+        };
+        drop(connections);
+        for (_, link) in late {
+            let _ = connection::refuse(&link, refusal.clone());
+        }
+        for link in open {
+            link.beat();
         }
     }
 }
@@ -178,45 +248,48 @@ fn accept(shared: &Arc<Shared>) {
     }
 }
 
-/// Waits for a free place and gives the connection a thread of its own.
-fn admit(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
-    let (uid, _) = socket::peer(&stream)?;
+/// Gives the connection a thread of its own, or a place among those that wait
+/// for one.
+fn admit(shared: &Arc<Shared>, stream: std::os::unix::net::UnixStream) -> io::Result<()> {
+    let link = Link::new(stream)?;
+    let uid = link.peer.uid;
     if !may_control(uid, nix::unistd::geteuid().as_raw()) {
         log::warn!("user id {uid} tried to use the control socket");
-        return connection::refuse(&stream, Refusal::Forbidden { uid });
+        return connection::refuse(&link, Refusal::Forbidden { uid });
     }
-    let stream = Arc::new(stream);
-    let deadline = Instant::now() + TURN_TIMEOUT;
     let mut connections = shared.connections.lock();
-    while connections.open.len() >= MAX_CONNECTIONS && !connections.stopping {
-        if shared
-            .changed
-            .wait_until(&mut connections, deadline)
-            .timed_out()
-        {
-            let refusal = Refusal::TooManyConnections {
-                connections: connections.open.len(),
-            };
-            drop(connections);
-            return connection::refuse(&stream, refusal);
+    let refusal = if connections.stopping {
+        Refusal::Ending
+    } else if connections.open.len() < MAX_CONNECTIONS {
+        return serve(shared, &mut connections, link);
+    } else if connections.waiting.len() < MAX_WAITING {
+        let until = Instant::now() + TURN_TIMEOUT;
+        connections.waiting.push_back((until, link));
+        return Ok(());
+    } else {
+        Refusal::TooManyConnections {
+            connections: connections.open.len(),
         }
-    }
-    if connections.stopping {
-        drop(connections);
-        return connection::refuse(&stream, Refusal::Ending);
-    }
+    };
+    drop(connections);
+    connection::refuse(&link, refusal)
+}
+
+/// Starts the thread of a connection.
+fn serve(shared: &Arc<Shared>, connections: &mut Connections, link: Link) -> io::Result<()> {
     connections.last_key += 1;
     let key = connections.last_key;
-    connections.open.insert(key, Arc::clone(&stream));
-    drop(connections);
-    let place = Place {
-        shared: Arc::clone(shared),
-        key,
-    };
-    std::thread::Builder::new()
+    let link = Arc::new(link);
+    connections.open.insert(key, Arc::clone(&link));
+    let shared = Arc::clone(shared);
+    let started = std::thread::Builder::new()
         .name(format!("control-{key}"))
-        .spawn(move || connection::serve(&place, &stream))
-        .map(|_| ())
+        // Made there: dropped here, it would wait for the lock that is held.
+        .spawn(move || connection::serve(&Place { shared, key }, &link));
+    if started.is_err() {
+        connections.open.remove(&key);
+    }
+    started.map(|_| ())
 }
 
 fn may_control(caller: u32, own: u32) -> bool {
@@ -236,8 +309,18 @@ impl Place {
 }
 
 impl Drop for Place {
+    /// The next that waits gets it.
     fn drop(&mut self) {
-        self.shared.connections.lock().open.remove(&self.key);
+        let mut connections = self.shared.connections.lock();
+        connections.open.remove(&self.key);
+        if !connections.stopping
+            && connections.open.len() < MAX_CONNECTIONS
+            && let Some((_, next)) = connections.waiting.pop_front()
+            && let Err(error) = serve(&self.shared, &mut connections, next)
+        {
+            log::warn!("a control connection could not be served: {error}");
+        }
+        drop(connections);
         self.shared.changed.notify_all();
     }
 }

@@ -5,9 +5,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod};
@@ -67,17 +68,62 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
-/// Connects to the socket at `path`.
+/// How long a connection may take to be made: where nobody accepts any more,
+/// `connect(2)` waits as soon as the backlog is full.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connects to the socket at `path`. The stream has a time-out for sending of
+/// [`CONNECT_TIMEOUT`], until it is given another.
 ///
 /// # Errors
-/// I/O, as `connect(2)` has it.
+/// I/O, as `connect(2)` has it; [`WouldBlock`](io::ErrorKind::WouldBlock) when
+/// nobody has accepted within [`CONNECT_TIMEOUT`].
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(short(path)?.path)
+    let short = short(path)?;
+    let socket: OwnedFd = socket::socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    let stream = UnixStream::from(socket);
+    stream.set_write_timeout(Some(CONNECT_TIMEOUT))?;
+    let address = UnixAddr::new(&short.path)?;
+    loop {
+        match socket::connect(stream.as_raw_fd(), &address) {
+            Ok(()) => return Ok(stream),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
-/// The user id and process id at the other end. The process id is 0 when it
-/// cannot be seen from this pid namespace.
-pub fn peer(stream: &UnixStream) -> io::Result<(u32, i32)> {
+/// Whether the other end of `stream` is closed, so that nobody reads what is
+/// said. One that has only nothing more to say is not.
+pub fn is_hung_up(stream: &UnixStream) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|events| events > 0)
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The effective user id.
+    pub uid: u32,
+    /// The process id; 0 when it cannot be seen from this pid namespace.
+    pub pid: i32,
+}
+
+/// Who is at the other end (SO_PEERCRED, unix(7)): the process that connected,
+/// or the one that listens.
+///
+/// # Errors
+/// As `getsockopt(2)`.
+pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let peer = socket::getsockopt(stream, socket::sockopt::PeerCredentials)?;
-    Ok((peer.uid(), peer.pid()))
+    Ok(Peer {
+        uid: peer.uid(),
+        pid: peer.pid(),
+    })
 }

@@ -232,6 +232,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         | VolumeError::Catalogue { .. }
         | VolumeError::Image { .. }
         | VolumeError::FilesMissing { .. }
+        | VolumeError::Unresponsive { .. }
         | VolumeError::Daemon { .. } => Errno::EIO,
         VolumeError::Io { errno, .. } => Errno::from_raw(*errno),
     }

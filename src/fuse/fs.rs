@@ -171,7 +171,7 @@ impl FileSystem {
     }
 
     /// The device number (`st_dev`) of files of the mount.
-    pub(super) fn device(&self) -> Option<u64> {
+    pub fn device(&self) -> Option<u64> {
         self.device.get().copied()
     }
 

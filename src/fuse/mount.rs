@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
@@ -86,11 +88,49 @@ fn canonical_without_entering(path: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-/// Whether the daemon behind a mount is gone. Asked by `statfs`: the kernel may
-/// remember the attributes of a root that nobody serves any more.
+/// How a mount answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// As it should.
+    Served,
+    /// The daemon behind it is gone.
+    Disconnected,
+    /// Not at all: whoever uses it waits.
+    Silent,
+}
+
+/// How long a mount may take to answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Asks a mount by `statfs`: the kernel may remember the attributes of a root
+/// that nobody serves any more, but never this. Waits for [`ANSWER_TIMEOUT`].
+///
+/// The kernel lets nobody go who waits for a request that is being served. So a
+/// thread asks, which is left behind where there is no answer.
+#[must_use]
+pub fn answer(mountpoint: &Path) -> Answer {
+    let (tell, told) = mpsc::channel();
+    let mountpoint = mountpoint.to_owned();
+    let asking = std::thread::Builder::new()
+        .name("statfs".into())
+        .spawn(move || {
+            // Nobody listens any more who has waited long enough.
+            let _ = tell.send(nix::sys::statfs::statfs(&mountpoint).map(drop));
+        });
+    if asking.is_err() {
+        return Answer::Silent;
+    }
+    match told.recv_timeout(ANSWER_TIMEOUT) {
+        Ok(Err(Errno::ENOTCONN)) => Answer::Disconnected,
+        Ok(_) => Answer::Served,
+        Err(_) => Answer::Silent,
+    }
+}
+
+/// Whether the daemon behind a mount is gone.
 #[must_use]
 pub fn is_disconnected(mountpoint: &Path) -> bool {
-    nix::sys::statfs::statfs(mountpoint).is_err_and(|errno| errno == nix::errno::Errno::ENOTCONN)
+    answer(mountpoint) == Answer::Disconnected
 }
 
 /// Mounts; returns the device that requests come from.

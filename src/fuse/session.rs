@@ -274,6 +274,13 @@ impl Mounted {
         &self.mountpoint
     }
 
+    /// Whether it is still mounted on its mountpoint, in this mount namespace.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        mountinfo::mounted_on(&self.mountpoint)
+            .is_some_and(|mount| Some(mount.device) == self.fs.device())
+    }
+
     /// The file system that is served.
     #[must_use]
     pub fn file_system(&self) -> &Arc<FileSystem> {
@@ -300,6 +307,13 @@ impl Mounted {
     #[must_use]
     pub fn has_successor(&self) -> bool {
         self.fs.live.has_successor()
+    }
+
+    /// How many upgrades the supervisor has refused since the last that was made,
+    /// and why the last of them.
+    #[must_use]
+    pub fn no_upgrade(&self) -> Option<(u64, String)> {
+        self.fs.live.no_upgrade()
     }
 
     /// Finishes what is under way and begins nothing more, for a successor that

@@ -52,6 +52,8 @@ pub struct Keeper {
     /// A leaf lock, not held while something is sent.
     places: Mutex<Places>,
     generation: u64,
+    /// What the supervisor has said since the start. A leaf lock.
+    heard: Mutex<Option<(u64, String)>>,
 }
 
 #[derive(Debug, Default)]
@@ -137,8 +139,24 @@ impl Keeper {
             socket,
             places: Mutex::new(Places { free, next }),
             generation,
+            heard: Mutex::default(),
         };
         Ok((keeper, kept))
+    }
+
+    /// How many upgrades have been refused since the last that was made, and why
+    /// the last of them was.
+    pub fn no_upgrade(&self) -> Option<(u64, String)> {
+        let mut heard = self.heard.lock();
+        let mut inbox = Inbox::new();
+        // A supervisor that is gone takes this process with it.
+        while let Ok(Some(received)) = inbox.receive(&self.socket, false) {
+            if received.message.verb == Verb::NoUpgrade {
+                let why = String::from_utf8_lossy(received.tail).into_owned();
+                *heard = Some((received.message.key, why));
+            }
+        }
+        heard.clone()
     }
 
     /// How many processes there were before this one.

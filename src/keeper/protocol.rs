@@ -78,6 +78,9 @@ pub(super) enum Verb {
     /// To the working process: that was all; the key says how many processes
     /// there were before.
     All = 5,
+    /// To the working process: an upgrade was refused, for the reason that
+    /// follows; the key says how many there have been.
+    NoUpgrade = 7,
 }
 
 impl Verb {
@@ -89,6 +92,7 @@ impl Verb {
             Self::Working,
             Self::Kept,
             Self::All,
+            Self::NoUpgrade,
         ]
         .into_iter()
         .find(|verb| *verb as u32 == raw)
@@ -145,6 +149,23 @@ impl Message {
         fd: Option<BorrowedFd<'_>>,
         tail: &[u8],
     ) -> io::Result<()> {
+        self.send_with(socket, fd, tail, MsgFlags::empty())
+    }
+
+    /// As [`send`](Self::send), but fails where that would wait: for the other end
+    /// to read what it was sent before.
+    pub(super) fn try_send(self, socket: impl AsFd, tail: &[u8]) -> io::Result<()> {
+        self.send_with(socket, None, tail, MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn send_with(
+        self,
+        socket: impl AsFd,
+        fd: Option<BorrowedFd<'_>>,
+        tail: &[u8],
+        flags: MsgFlags,
+    ) -> io::Result<()> {
+        let flags = flags | MsgFlags::MSG_NOSIGNAL;
         let head = self.encode();
         let parts = [IoSlice::new(&head), IoSlice::new(tail)];
         let fds: [RawFd; 1] = [fd.map_or(-1, |fd| fd.as_raw_fd())];
@@ -152,7 +173,7 @@ impl Message {
         let control: &[_] = if fd.is_some() { &control } else { &[] };
         let socket = socket.as_fd().as_raw_fd();
         loop {
-            match sendmsg::<()>(socket, &parts, control, MsgFlags::MSG_NOSIGNAL, None) {
+            match sendmsg::<()>(socket, &parts, control, flags, None) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),

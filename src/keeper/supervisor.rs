@@ -41,7 +41,7 @@ const SELF: &str = "/proc/self/exe";
 const FOLLOWED_BY: Duration = Duration::from_secs(2);
 
 /// What the supervisor is called, in `ps` and elsewhere.
-pub const NAME: &str = "volfs-keeper";
+pub use crate::control::SUPERVISOR as NAME;
 
 /// What is to be supervised.
 pub struct Supervised {
@@ -87,6 +87,11 @@ struct Supervisor {
     before: Option<OwnedFd>,
     /// Another program shall go on.
     upgrading: bool,
+    /// How many upgrades there have been that were not made, and why the last
+    /// was not.
+    refused: Option<(u64, String)>,
+    /// The working process is stopped, and that was said.
+    stopped: bool,
 }
 
 /// The working process of now.
@@ -153,6 +158,8 @@ pub fn run(supervised: Supervised) -> io::Result<i32> {
         program: std::env::current_exe()?,
         before: None,
         upgrading: false,
+        refused: None,
+        stopped: false,
     };
     supervisor.inherit();
     supervisor.start()?;
@@ -182,6 +189,7 @@ impl Supervisor {
             .process_group(0)
             .env_remove(manager::PASSED)
             .env_remove(PROGRAM)
+            .env_remove(another::NO_UPGRADE)
             .env_remove("LISTEN_PID")
             .stdin(Stdio::null())
             .spawn()?;
@@ -197,11 +205,13 @@ impl Supervisor {
         }
         working.socket = Some(ours);
         self.generation += 1;
+        self.stopped = false;
         if let Some(signal) = self.owed.take() {
             working.send(signal);
             self.passed = Some((signal, Instant::now()));
         }
         self.working = Some(working);
+        self.tell_refusal();
         Ok(())
     }
 
@@ -233,6 +243,7 @@ impl Supervisor {
                     self.pass_on(signal);
                 }
             }
+            self.look_whether_it_is_stopped();
             if let Some(status) = self.ended()? {
                 match self.after(status) {
                     Next::End(code) => return Ok(code),
@@ -280,7 +291,7 @@ impl Supervisor {
     fn pass_on(&mut self, signal: Signal) {
         if signal == Signal::SIGHUP {
             if let Err(why) = execute::check(&self.program) {
-                log::error!("no upgrade: {} is not volfs: {why}", self.program.display());
+                self.refuse_upgrade(format!("{} is not volfs: {why}", self.program.display()));
                 return;
             }
             self.upgrading = true;
@@ -288,9 +299,35 @@ impl Supervisor {
         match &self.working {
             Some(working) => {
                 working.send(signal);
+                if signal != Signal::SIGHUP {
+                    // One that is stopped shall come to its end too.
+                    working.send(Signal::SIGCONT);
+                }
                 self.passed = Some((signal, Instant::now()));
             }
             None => self.owed = Some(signal),
+        }
+    }
+
+    /// Tells of a working process that somebody has stopped or let go on.
+    fn look_whether_it_is_stopped(&mut self) {
+        use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+        let Some(working) = &self.working else {
+            return;
+        };
+        let pid = Pid::from_raw(working.child.id().cast_signed());
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG;
+        match waitid(Id::Pid(pid), flags) {
+            Ok(WaitStatus::Stopped(_, signal)) => {
+                self.stopped = true;
+                log::error!(
+                    "process {pid}, which serves the mount, was stopped by {signal}: whoever uses the mount waits; let it go on with 'kill -CONT {pid}'"
+                );
+            }
+            Ok(WaitStatus::Continued(_)) if std::mem::take(&mut self.stopped) => {
+                log::info!("process {pid} goes on");
+            }
+            _ => {}
         }
     }
 

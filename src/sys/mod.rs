@@ -13,6 +13,7 @@ pub mod dir;
 pub mod ext4;
 pub mod file_flags;
 pub mod filesystem;
+pub mod halted;
 pub mod handle;
 pub mod idle;
 pub mod loopdev;

@@ -178,6 +178,17 @@ pub enum Error {
     /// Somebody has stopped it.
     #[error("interrupted; nothing is left of it")]
     Interrupted,
+    /// The daemon is there and says nothing.
+    #[error("the daemon on {socket:?} does not answer: {why}")]
+    Unresponsive {
+        /// The control socket.
+        socket: PathBuf,
+        /// Its process id in this pid namespace, where that can be seen.
+        pid: Option<i32>,
+        /// What is known of it, what to do, and whether what was asked for may
+        /// still be done.
+        why: String,
+    },
     /// The daemon's answer could not be had or understood.
     #[error("no usable answer from the daemon on {socket:?}: {why}")]
     Daemon {

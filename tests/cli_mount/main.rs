@@ -10,6 +10,7 @@ mod suid;
 #[path = "../support/mod.rs"]
 mod support;
 mod unmount;
+mod waits;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

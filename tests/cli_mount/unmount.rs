@@ -1,7 +1,6 @@
 //! `volfs umount`, and other ways in which a mount ends.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use super::Place;
@@ -210,48 +209,4 @@ fn a_place_inside_or_beside_a_mount_is_none() {
     assert!(said.contains(bound.to_str().unwrap()), "{said}");
     place.volfs.ok(&["umount", bound.to_str().unwrap()]);
     place.umount();
-}
-
-/// A process with a mount namespace of its own has a copy of the mount, which
-/// goes on being served.
-#[test]
-fn who_has_the_mount_in_another_namespace_is_named() {
-    let place = Place::new();
-    place.mount(&[]);
-    fs::create_dir(place.mountpoint.join("a")).unwrap();
-    // Of this mount alone: other tests unmount theirs meanwhile.
-    let script = format!(
-        "awk '$3 == \"fuse.volfs\" && $2 != \"{0}\" {{ print $2 }}' /proc/self/mounts | xargs -r umount -l; exec sleep 1000",
-        place.at()
-    );
-    let child = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", &script])
-        .spawn()
-        .unwrap();
-    let guest = Guest(child);
-    let pid = guest.0.id();
-    let comm = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    wait_for("a process in a namespace of its own", || {
-        comm() == "sleep\n"
-    });
-    let mut command = place.volfs.command(&["umount", place.at()]);
-    let mut umount = command
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    BufReader::new(umount.stderr.take().unwrap())
-        .read_line(&mut said)
-        .unwrap();
-    let who = format!(
-        "{} is unmounted here; waiting for process {pid} (sleep), which has the mount in a mount namespace of its own",
-        place.at()
-    );
-    assert!(said.contains(&who), "{said}");
-    assert!(!place.is_mounted());
-    let seen_by_guest = format!("/proc/{pid}/root{}/a", place.at());
-    assert!(fs::metadata(&seen_by_guest).unwrap().is_dir());
-    drop(guest);
-    assert!(umount.wait().unwrap().success());
 }

@@ -488,3 +488,72 @@ fn a_path_that_json_cannot_hold_is_an_error_not_silence() {
     let fixture = Fixture::with(memory, Nothing::default());
     assert!(complaint(&fixture.client()).contains("cannot be written as JSON"));
 }
+
+/// A daemon whose unmount takes this long.
+fn slow(takes: Duration) -> Nothing {
+    Nothing {
+        unmount: Box::new(move |_| {
+            std::thread::sleep(takes);
+            Ok(())
+        }),
+    }
+}
+
+#[test]
+fn a_long_call_gives_signs_of_life_before_its_reply() {
+    let fixture = Fixture::with(Memory::default(), slow(Duration::from_millis(3500)));
+    let mut raw = fixture.raw();
+    raw.say("{\"protocol\":1,\"call\":{\"method\":\"unmount\",\"lazy\":false}}\n");
+    let start = Instant::now();
+    let mut line = String::new();
+    let mut first = [0];
+    std::io::Read::read_exact(&mut raw.0, &mut first).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(3), "{first:?}");
+    raw.0.read_line(&mut line).unwrap();
+    assert_eq!(first, *b" ");
+    let reply: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(reply, serde_json::json!({ "ok": null }));
+    assert!(line.starts_with(' '), "one each second: {line:?}");
+    // The next reply has none of the last.
+    raw.say("{\"protocol\":1,\"call\":{\"method\":\"list\"}}\n");
+    line.clear();
+    raw.0.read_line(&mut line).unwrap();
+    assert_eq!(line, "{\"ok\":[]}\n");
+    assert_eq!(fixture.client().unmount(false), Ok(()));
+}
+
+#[test]
+fn who_waits_for_a_turn_gets_signs_of_life() {
+    let fixture = Fixture::new();
+    let busy: Vec<Raw> = (0..MAX_CONNECTIONS).map(|_| fixture.raw()).collect();
+    let mut waiting = fixture.raw();
+    let mut sign = [0];
+    std::io::Read::read_exact(&mut waiting.0, &mut sign).unwrap();
+    assert_eq!(sign, *b" ");
+    // Others are turned away or answered, not kept waiting behind it.
+    drop(busy);
+    waiting.say("{\"protocol\":1,\"call\":{\"method\":\"list\"}}\n");
+    assert_eq!(waiting.code(), "ok");
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_done() {
+    let fixture = Fixture::new();
+    let busy: Vec<Raw> = (0..MAX_CONNECTIONS)
+        .map(|_| {
+            let mut raw = fixture.raw();
+            raw.say("{\"protocol\":1,\"call\":{\"method\":\"list\"}}\n");
+            assert_eq!(raw.code(), "ok");
+            raw
+        })
+        .collect();
+    let mut gone = fixture.raw();
+    let spec = serde_json::to_string(&directory("late")).unwrap();
+    gone.say(&format!(
+        "{{\"protocol\":1,\"call\":{{\"method\":\"create\",\"spec\":{spec}}}}}\n"
+    ));
+    drop(gone);
+    drop(busy);
+    // Behind it in the queue.
+    assert_eq!(fixture.client().list(), Ok(vec![]));
+}

@@ -285,6 +285,7 @@ impl Daemon for Nothing {
             since: Timestamp::from_nanos(0),
             options: vec!["rw".into()],
             features: vec![],
+            no_upgrade: None,
         }
     }
 

@@ -233,6 +233,48 @@ fn a_program_that_does_not_understand_leaves_it_to_the_one_before() {
     }
 }
 
+#[test]
+fn a_refused_upgrade_is_told_at_once() {
+    let installed = Installed::new();
+    let put = |text: &str| {
+        let new = installed.dir.join("new");
+        fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&new, installed.dir.join("volfs")).unwrap();
+    };
+    let upgrade = |bound: u64| {
+        let start = std::time::Instant::now();
+        let said = installed.volfs().fails(1, &["upgrade"]);
+        assert!(start.elapsed() < Duration::from_secs(bound), "{said}");
+        assert!(said.contains("the upgrade was not made: "), "{said}");
+        said
+    };
+    for nonsense in ["nonsense", "#!/bin/true\n"] {
+        put(nonsense);
+        // The same again is told again.
+        for _ in 0..2 {
+            let said = upgrade(10);
+            assert!(said.contains("is not volfs: "), "{said}");
+        }
+    }
+    put("#!/bin/sh\nexec sleep 1000\n");
+    let said = upgrade(20);
+    assert!(
+        said.contains("it has not said its version within 5 seconds"),
+        "{said}"
+    );
+    installed.install("9:9:0");
+    let said = upgrade(20);
+    assert!(
+        said.contains("the new program cannot go on with this mount, and the one before does"),
+        "{said}"
+    );
+    installed.install("4:3:8");
+    installed.upgrade();
+    put("nonsense");
+    upgrade(10);
+}
+
 /// A migration of the catalogue goes with the upgrade; the program before can go on
 /// with that, if the new one says so.
 #[test]

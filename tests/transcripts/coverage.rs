@@ -14,14 +14,18 @@ use super::support::{TestDir, Volfs};
 const WITHOUT_JSON: [&str; 1] = ["completions"];
 
 /// Messages that nothing brings about at will and in no time, and why.
-const UNTESTED: [(&str, &str); 4] = [
+const UNTESTED: [(&str, &str); 5] = [
     (
         "no other process has come within {} seconds; the log is daemon.log in the store",
         "a program that was installed and hangs when it is started",
     ),
     (
-        "{mountpoint} is unmounted, but its daemon has not ended within {} seconds; its log is daemon.log in the store",
+        "{} is unmounted, but its daemon has not ended within {} seconds; its log is daemon.log in the store, and --force ends it",
         "a daemon that hangs just then",
+    ),
+    (
+        "{} is detached, but the kernel does not end {}: it waits for a disk or for another file system; 'cat /proc/PID/stack' may show for which",
+        "a disk that does not answer",
     ),
     (
         "{why}; it is tried again when the store is next opened",

@@ -54,9 +54,13 @@ pub const UMOUNT: &str = "\
 Examples:
   volfs umount /mnt/vol
   volfs umount --lazy /mnt/vol      who uses it finishes undisturbed
+  volfs umount --force /mnt/vol     who uses it gets errors
 
 When the command returns the daemon has ended, and the store can be mounted
-again. A busy mount stays, and the error says who uses it.";
+again. A busy mount stays, and the error says who uses it. Where a process in
+another mount namespace has a copy of the mount, the command waits 5 seconds
+for it and then fails, naming it; --force ends the daemon nevertheless. --lazy
+and --force also work when the daemon is stopped or hangs.";
 
 /// `volfs upgrade --help`.
 pub const UPGRADE: &str = "\

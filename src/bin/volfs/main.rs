@@ -16,6 +16,7 @@ mod mounts;
 mod names;
 mod open;
 mod output;
+mod processes;
 mod progress;
 mod purging;
 mod select;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::mounts;
-use volfs::control::{Client, Status};
+use volfs::control::{Client, SOCKET_NAME, Status};
+use volfs::fuse::mount::{self, Answer};
 use volfs::volume::{Error, Result, Volumes};
 pub use volfs::{Access, PATIENCE};
 
@@ -32,11 +33,15 @@ pub fn daemon_of(store: &Path) -> Result<Option<(Client, Status)>> {
     let deadline = start + PATIENCE;
     loop {
         let Some(client) = Client::connect(store)? else {
-            if start.elapsed() < BETWEEN_PATIENCE && is_mounted(store) {
-                pause();
-                continue;
+            match mount_of(store) {
+                None => return Ok(None),
+                Some(Answer::Silent) if start.elapsed() >= BETWEEN_PATIENCE => {
+                    return Err(nobody_serves(store));
+                }
+                Some(_) if start.elapsed() >= BETWEEN_PATIENCE => return Ok(None),
+                Some(_) => pause(),
             }
-            return Ok(None);
+            continue;
         };
         match client.status() {
             Ok(status) => return Ok(Some((client, status))),
@@ -46,17 +51,34 @@ pub fn daemon_of(store: &Path) -> Result<Option<(Client, Status)>> {
     }
 }
 
-/// Whether a mount of the store is served, maybe by a process that is yet to come.
-fn is_mounted(store: &Path) -> bool {
-    let store = store.canonicalize();
+/// How the mount of the store answers, if there is one that is served, maybe by a
+/// process that is yet to come.
+fn mount_of(store: &Path) -> Option<Answer> {
+    let store = store.canonicalize().ok()?;
     let mounts = mounts::all().unwrap_or_default();
-    mounts.iter().any(|mount| {
-        mounts::is_volfs(mount)
-            && store
-                .as_ref()
-                .is_ok_and(|store| Path::new(&mount.source) == store)
-            && !mounts::is_stale(&mount.mountpoint)
-    })
+    let is_it = |mount: &&mounts::MountInfo| mounts::is_volfs(mount) && mount.source == store;
+    mounts
+        .iter()
+        .filter(is_it)
+        .map(|mount| mount::answer(&mount.mountpoint))
+        .find(|answer| *answer != Answer::Disconnected)
+}
+
+/// The store is mounted, whoever uses the mount waits, and nobody is there to
+/// serve it.
+fn nobody_serves(store: &Path) -> Error {
+    let stopped = mounts::stopped_supervisors();
+    let why = match stopped.first() {
+        Some(pid) => format!(
+            "the process that served it has ended, and the supervisor that is to start the next, process {pid}, is stopped; let it go on with 'kill -CONT {pid}', or unmount with 'volfs umount --force'"
+        ),
+        None => "the process that served it has ended, and no other has come; its log is daemon.log in the store, and 'volfs umount --force' takes the mount away".to_owned(),
+    };
+    Error::Unresponsive {
+        socket: store.join(SOCKET_NAME),
+        pid: stopped.first().copied(),
+        why,
+    }
 }
 
 /// Where the store is mounted, if it is.

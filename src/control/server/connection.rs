@@ -1,39 +1,44 @@
 //! One connection: read a line, call, write a line, until the client has no
 //! more, or takes too long.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::link::{Link, time_left};
 use super::{Place, Shared};
 use crate::control::protocol::{Call, Failure, MAX_REQUEST_BYTES, Refusal, Reply, Request};
+use crate::control::socket;
 
 /// How long the next request may take to arrive, from its first wait to its
 /// newline.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client may take to read a whole reply. The list of 100,000
-/// volumes is some 50 MB.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Serves the connection to its end.
-pub(super) fn serve(place: &Place, stream: &UnixStream) {
+pub(super) fn serve(place: &Place, link: &Link) {
     let mut lines = Lines {
-        stream,
+        stream: &link.stream,
         buffer: Vec::new(),
     };
     loop {
+        link.set_owes(false);
         let outcome = match lines.next() {
             Ok(Some(_)) if place.is_stopping() => {
-                let _ = refuse(stream, Refusal::Ending);
+                let _ = refuse(link, Refusal::Ending);
                 return;
             }
-            Ok(Some(line)) => send(stream, &answer(&place.shared, &line)),
+            // Whoever asked has given up, and been told so. What it wanted
+            // long ago may be wrong by now.
+            Ok(Some(_)) if socket::is_hung_up(&link.stream) => return,
+            Ok(Some(line)) => {
+                link.set_owes(true);
+                link.reply(&answer(&place.shared, &line))
+            }
             Ok(None) => return,
             Err(Stop::Refused(refusal)) => {
-                let _ = refuse(stream, refusal);
+                let _ = refuse(link, refusal);
                 return;
             }
             Err(Stop::Broken(error)) => Err(error),
@@ -46,8 +51,8 @@ pub(super) fn serve(place: &Place, stream: &UnixStream) {
 }
 
 /// Says why, and is done with the connection.
-pub(super) fn refuse(stream: &UnixStream, refusal: Refusal) -> io::Result<()> {
-    send(stream, &line_of(Err::<(), _>(refusal)))
+pub(super) fn refuse(link: &Link, refusal: Refusal) -> io::Result<()> {
+    link.reply(&line_of(Err::<(), _>(refusal)))
 }
 
 /// The reply line to a request line.
@@ -96,29 +101,6 @@ fn line_of<T: Serialize>(result: Result<T, impl Into<Failure>>) -> Vec<u8> {
     });
     line.push(b'\n');
     line
-}
-
-/// Writes all within [`WRITE_TIMEOUT`], however little the client takes at a time.
-fn send(mut stream: &UnixStream, mut rest: &[u8]) -> io::Result<()> {
-    let deadline = Instant::now() + WRITE_TIMEOUT;
-    while !rest.is_empty() {
-        stream.set_write_timeout(Some(time_left(deadline)?))?;
-        match stream.write(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => rest = &rest[written..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn time_left(deadline: Instant) -> io::Result<Duration> {
-    match deadline.checked_duration_since(Instant::now()) {
-        // A time-out of zero would mean none at all.
-        Some(left) if !left.is_zero() => Ok(left),
-        _ => Err(io::ErrorKind::TimedOut.into()),
-    }
 }
 
 enum Stop {

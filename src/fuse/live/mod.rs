@@ -157,6 +157,11 @@ impl Live {
         Ok(())
     }
 
+    /// What the supervisor has said of upgrades that it refused.
+    pub(super) fn no_upgrade(&self) -> Option<(u64, String)> {
+        self.shared.as_ref()?.keeper.no_upgrade()
+    }
+
     /// Lets what is under way come to its end, and nothing new begin: for the end
     /// of this process, which another follows. What does not end in time is
     /// served again.

@@ -6,7 +6,11 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use super::{KeptFd, PROGRAM, SELF, Supervisor, execute, manager};
-use crate::keeper::protocol::{Kind, MOST_KEPT};
+use crate::keeper::protocol::{Kind, MOST_KEPT, Message, PATH_BYTES, Verb};
+
+/// How many upgrades were not made and why the last was not, for the program
+/// that follows.
+pub(super) const NO_UPGRADE: &str = "VOLFS_NO_UPGRADE";
 
 impl Supervisor {
     /// Takes what was kept for it: by a service manager, or by another program
@@ -35,6 +39,34 @@ impl Supervisor {
         if let Some(program) = std::env::var_os(PROGRAM) {
             self.program = program.into();
         }
+        let refused = std::env::var(NO_UPGRADE).unwrap_or_default();
+        self.refused = refused
+            .split_once(' ')
+            .and_then(|(count, why)| Some((count.parse().ok()?, why.to_owned())));
+    }
+
+    /// An upgrade is not made: the log has it, and whoever asked for it is told
+    /// by the working process.
+    pub(super) fn refuse_upgrade(&mut self, why: String) {
+        log::error!("no upgrade: {why}");
+        let count = self.refused.as_ref().map_or(0, |(count, _)| *count);
+        self.refused = Some((count + 1, why));
+        self.tell_refusal();
+    }
+
+    /// Tells the working process of the last upgrade that was not made.
+    pub(super) fn tell_refusal(&self) {
+        let socket = self.working.as_ref().and_then(|it| it.socket.as_ref());
+        if let (Some((count, why)), Some(socket)) = (&self.refused, socket) {
+            let message = Message {
+                key: *count,
+                ..Message::new(Verb::NoUpgrade)
+            };
+            let why = &why.as_bytes()[..why.len().min(PATH_BYTES)];
+            if let Err(error) = message.try_send(socket, why) {
+                log::debug!("the working process does not hear it: {error}");
+            }
+        }
     }
 
     /// Goes on as the program that is now where this one was. Returns when that
@@ -48,23 +80,23 @@ impl Supervisor {
         ) {
             Ok(before) => self.before = Some(before),
             Err(errno) => {
-                log::error!(
-                    "no upgrade, as there would be no way back: {}",
-                    errno.desc()
-                );
+                self.refuse_upgrade(format!("there would be no way back: {}", errno.desc()));
                 return;
             }
         }
+        // Of another program nothing has been refused.
+        let refused = self.refused.take();
         let error = self.execute(&program);
-        log::error!("cannot execute {}: {error}", program.display());
         self.before = None;
+        self.refused = refused;
+        self.refuse_upgrade(format!("cannot execute {}: {error}", program.display()));
     }
 
     /// Goes on as the program before the upgrade.
     pub(super) fn go_back(&mut self) {
-        log::error!(
-            "the new program cannot go on with this mount; the one before does. Unmount and \
-             mount again for the new one"
+        self.refuse_upgrade(
+            "the new program cannot go on with this mount, and the one before does; daemon.log in the store says why. Unmount and mount again for the new one"
+                .to_owned(),
         );
         self.patience.reset();
         if let Some(before) = self.before.take() {
@@ -87,9 +119,16 @@ impl Supervisor {
         }
         let error = match manager::pass(&self.kept) {
             Ok((variable, value)) => {
-                let set = [(variable, value), (PROGRAM, self.program.clone().into())];
+                let refused = self.refused.as_ref();
+                let refused =
+                    refused.map_or(String::new(), |(count, why)| format!("{count} {why}"));
+                let set = [
+                    (variable, value),
+                    (PROGRAM, self.program.clone().into()),
+                    (NO_UPGRADE, refused.into()),
+                ];
                 let arguments = &self.supervised.command;
-                match execute::become_program(program, arguments, set) {
+                match execute::become_program(program, arguments, &set) {
                     Ok(never) => match never {},
                     Err(errno) => errno.into(),
                 }

@@ -2,23 +2,60 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// How long a program may take to say its version. The supervisor waits for it,
+/// and for nothing else meanwhile.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether the program is volfs at all: executed, it would have to go on.
 ///
 /// # Errors
 /// Why not.
 pub(super) fn check(program: &Path) -> Result<(), String> {
-    let output = Command::new(program)
+    let mut child = Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
         .map_err(|error| error.to_string())?;
-    if output.status.success() && output.stdout.starts_with(b"volfs ") {
+    let deadline = Instant::now() + VERSION_TIMEOUT;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            ended => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(match ended {
+                    Err(error) => error.to_string(),
+                    Ok(_) => format!(
+                        "it has not said its version within {} seconds",
+                        VERSION_TIMEOUT.as_secs()
+                    ),
+                });
+            }
+        }
+    };
+    let mut said = [0; 6];
+    // What it has started may have the pipe still: only what is there is read.
+    let read = |out: &mut ChildStdout| {
+        let mut fds = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+            && out.read_exact(&mut said).is_ok()
+    };
+    if status.success() && child.stdout.as_mut().is_some_and(read) && said == *b"volfs " {
         return Ok(());
     }
     Err("it does not say its version".to_owned())
@@ -33,7 +70,7 @@ pub(super) fn check(program: &Path) -> Result<(), String> {
 pub(super) fn become_program(
     program: &Path,
     arguments: &[OsString],
-    set: [(&str, OsString); 2],
+    set: &[(&str, OsString)],
 ) -> nix::Result<Infallible> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
     let path = text(program.as_os_str().as_bytes())?;
@@ -51,7 +88,7 @@ pub(super) fn become_program(
             environment.push(text(&pair(&name, &value))?);
         }
     }
-    for (name, value) in &set {
+    for (name, value) in set {
         environment.push(text(&pair(OsStr::new(name), value))?);
     }
     nix::unistd::execve(&path, &arguments, &environment)

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names::{self, LimitArgument};
 use crate::open::{Access, open_volumes};
+use crate::processes;
 use crate::progress::Progress;
 
 /// Arguments of `volfs clone`.
@@ -42,6 +43,7 @@ impl CloneArgs {
             names::volume_name(&self.to)?,
         );
         let volumes = open_volumes(&context.store, Access::Change)?;
+        processes::watch_daemon(&context.store);
         let info = volumes.get(&from)?;
         let mut options = CloneOptions {
             limits: None,

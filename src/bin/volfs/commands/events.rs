@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use volfs::control::Client;
-use volfs::volume::{Event, Volumes};
+use volfs::volume::{Error, Event, Volumes};
 
 use crate::context::Context;
 use crate::failure::Outcome;
@@ -44,6 +44,7 @@ impl EventsArgs {
 /// starts later change nothing; without a daemon there are none.
 fn follow(context: &Context, mut events: Vec<Event>) -> Outcome {
     let mut last: Option<Event> = None;
+    let mut silent = false;
     loop {
         for event in newer(&events, last.as_ref()) {
             tell(context, event)?;
@@ -53,10 +54,21 @@ fn follow(context: &Context, mut events: Vec<Event>) -> Outcome {
         }
         last = events.pop().or(last);
         std::thread::sleep(INTERVAL);
-        events = match Client::connect(&context.store)? {
+        let daemon = Client::connect(&context.store);
+        let asked = daemon.and_then(|daemon| daemon.map_or(Ok(Vec::new()), |it| it.events()));
+        events = match asked {
+            Err(error @ Error::Unresponsive { .. }) => {
+                if !std::mem::replace(&mut silent, true) {
+                    log::warn!("{error}");
+                }
+                Vec::new()
+            }
+            Err(error @ Error::Io { .. }) => return Err(error.into()),
             // One that is just ending tells the rest the next time.
-            Some(daemon) => daemon.events().unwrap_or_default(),
-            None => Vec::new(),
+            other => {
+                silent = false;
+                other.unwrap_or_default()
+            }
         };
     }
 }

@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 use crate::open::{Access, mountpoint_of, open_volumes};
+use crate::processes;
 use crate::progress::Progress;
 
 /// Arguments of `volfs export`.
@@ -56,6 +57,7 @@ impl ExportArgs {
             ));
         }
         let volumes = open_volumes(&context.store, Access::Read)?;
+        processes::watch_daemon(&context.store);
         let exported = if to_stdout {
             let stdout = io::stdout();
             let itself = [file_of(&stdout)];

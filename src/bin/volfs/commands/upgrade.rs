@@ -7,13 +7,15 @@ use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use volfs::keeper::supervisor::NAME;
+use volfs::volume::Error;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::open::{daemon_of, pause};
+use crate::processes::DaemonProcesses;
 
 /// How long the new process may take; the old one goes on when it cannot.
-const PATIENCE: Duration = Duration::from_secs(30);
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Arguments of `volfs upgrade`.
 #[derive(Debug, Args)]
@@ -24,7 +26,7 @@ impl UpgradeArgs {
     /// Has the daemon of the store hand over.
     pub fn run(self, context: &Context) -> Outcome {
         let store = &context.store;
-        let Some((_, before)) = daemon_of(store)? else {
+        let Some((daemon, before)) = daemon_of(store)? else {
             return Err(Failure::new(
                 "not-mounted",
                 format!(
@@ -44,18 +46,30 @@ impl UpgradeArgs {
                 ),
             ));
         }
+        let processes = DaemonProcesses::of(&daemon)?;
+        if let Some(why) = processes.why_halted() {
+            return Err(not_upgraded(&why));
+        }
         let start = Instant::now();
         kill(Pid::from_raw(supervisor), Signal::SIGHUP)
             .map_err(|errno| Failure::io("signal", "the supervisor", &errno.into()))?;
         let after = loop {
             match daemon_of(store) {
+                Ok(Some((_, status))) if status.no_upgrade != before.no_upgrade => {
+                    match status.no_upgrade {
+                        Some(refused) => return Err(not_upgraded(&refused.why)),
+                        // The new program has none to tell of.
+                        None => break status,
+                    }
+                }
                 Ok(Some((_, status))) if status.since != before.since => break status,
-                _ if start.elapsed() > PATIENCE => {
+                Err(error @ Error::Unresponsive { .. }) => return Err(error.into()),
+                _ if start.elapsed() > UPGRADE_TIMEOUT => {
                     return Err(Failure::new(
                         "no-upgrade",
                         format!(
                             "no other process has come within {} seconds; the log is daemon.log in the store",
-                            PATIENCE.as_secs()
+                            UPGRADE_TIMEOUT.as_secs()
                         ),
                     ));
                 }
@@ -87,4 +101,8 @@ impl UpgradeArgs {
         ));
         Ok(())
     }
+}
+
+fn not_upgraded(why: &str) -> Failure {
+    Failure::new("no-upgrade", format!("the upgrade was not made: {why}"))
 }

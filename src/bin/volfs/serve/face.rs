@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use volfs::control::{Daemon, Feature, PROTOCOL, Status, UnmountRefused};
+use volfs::control::{Daemon, Feature, NoUpgrade, PROTOCOL, Status, UnmountRefused};
 use volfs::fuse::{Mounted, UnmountError};
 use volfs::model::Timestamp;
 use volfs::sys::creds::{self, Capability};
@@ -30,6 +30,7 @@ impl Face {
                 since: Timestamp::now(),
                 options: plan.options_as_text(),
                 features: Vec::new(),
+                no_upgrade: None,
             },
             passthrough_wanted: plan.options.passthrough,
             mounted: Arc::clone(mounted),
@@ -97,6 +98,10 @@ impl Daemon for Face {
     fn status(&self) -> Status {
         Status {
             features: self.features(),
+            no_upgrade: self
+                .mounted
+                .no_upgrade()
+                .map(|(count, why)| NoUpgrade { count, why }),
             ..self.status.clone()
         }
     }

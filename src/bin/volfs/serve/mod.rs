@@ -16,6 +16,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use volfs::control::{Client, SOCKET_NAME, Server, Status};
+use volfs::fuse::mount::{self, Answer};
 use volfs::fuse::{Inherited, MountError, Mounted};
 use volfs::volume::{Error, Store, StoreOptions};
 
@@ -25,10 +26,12 @@ use self::ready::{MountedAs, Ready};
 use self::signals::Signals;
 pub use self::supervise::supervise;
 use crate::commands::mount::options::{LogTo, MountPlan};
+use crate::commands::umount;
 use crate::failure::{Failure, Outcome};
 use crate::mounts;
 use crate::open::{PATIENCE, pause};
 use crate::output::Output;
+use crate::processes::DaemonProcesses;
 
 /// What ends a daemon.
 #[derive(Debug)]
@@ -279,18 +282,29 @@ fn refuse_mounted(plan: &MountPlan) -> Outcome {
         return Ok(());
     };
     let store = Path::new(&there.source);
-    if mounts::is_stale(&plan.mountpoint) || !matches!(Client::connect(store), Ok(Some(_))) {
-        return Ok(());
+    let already = |what: String| {
+        Failure::with_detail(
+            "already-mounted",
+            serde_json::json!({ "store": store.to_string_lossy(), "mountpoint": plan.mountpoint }),
+            what,
+        )
+    };
+    let (shown, at) = (store.display(), plan.mountpoint.display());
+    if let Some(why) = mounts::why_silent(&there) {
+        return Err(already(format!(
+            "{shown} is already mounted on {at}, and its daemon does not answer: {why}"
+        )));
     }
-    Err(Failure::with_detail(
-        "already-mounted",
-        serde_json::json!({ "store": store.to_string_lossy(), "mountpoint": plan.mountpoint }),
-        format!(
-            "{} is already mounted on {}; unmount it first with 'volfs umount {1}'",
-            store.display(),
-            plan.mountpoint.display()
-        ),
-    ))
+    match mount::answer(&plan.mountpoint) {
+        Answer::Disconnected => Ok(()),
+        Answer::Served if matches!(Client::connect(store), Ok(Some(_))) => Err(already(format!(
+            "{shown} is already mounted on {at}; unmount it first with 'volfs umount {at}'"
+        ))),
+        Answer::Served => Ok(()),
+        Answer::Silent => Err(already(format!(
+            "{shown} is already mounted on {at}, and the mount does not answer; 'volfs umount --force {at}' takes it away"
+        ))),
+    }
 }
 
 /// Opens the store. One that a command changes just now, or whose daemon is
@@ -305,32 +319,42 @@ fn open_store(plan: &MountPlan, options: &StoreOptions) -> Outcome<Store> {
         if !matches!(error, Error::Locked { .. }) {
             return Err(error.into());
         }
-        let status = Client::connect(&plan.store)
-            .ok()
-            .flatten()
-            .and_then(|daemon| daemon.status().ok());
+        let daemon = Client::connect(&plan.store)?;
+        let status = match daemon.as_ref().map(Client::status).transpose() {
+            Err(error @ Error::Unresponsive { .. }) => return Err(error.into()),
+            status => status.ok().flatten(),
+        };
         let is_mounted = match &status {
             Some(status) => mounts::on(&status.mountpoint)?.is_some_and(|m| mounts::is_volfs(&m)),
             None => false,
         };
         if is_mounted || Instant::now() > deadline {
-            return Err(who_has_it(error, status));
+            return Err(match (daemon, status) {
+                (Some(daemon), Some(status)) => who_has_it(error, &daemon, &status, is_mounted),
+                _ => error.into(),
+            });
         }
         pause();
     }
 }
 
-/// Adds to "locked" where the daemon that has the store shows it.
-fn who_has_it(error: Error, status: Option<Status>) -> Failure {
-    match (Failure::from(error), status) {
-        (Failure::Told(mut report), Some(status)) => {
-            let mountpoint = status.mountpoint.display();
-            report.message += &format!(
-                " (it is mounted on {mountpoint} by process {}; 'volfs umount {mountpoint}' ends that)",
-                status.pid
-            );
-            Failure::Told(report)
+/// Adds to "locked" what the daemon that has the store shows.
+fn who_has_it(error: Error, daemon: &Client, status: &Status, is_mounted: bool) -> Failure {
+    let Failure::Told(mut report) = Failure::from(error) else {
+        return Failure::Reported;
+    };
+    let mountpoint = status.mountpoint.display();
+    let elsewhere = || mounts::elsewhere(&status.store, None);
+    report.message += &match is_mounted.then_some(None).unwrap_or_else(elsewhere) {
+        Some(who) => {
+            let processes =
+                DaemonProcesses::of(daemon).unwrap_or_else(|_| DaemonProcesses::serving(None));
+            format!(": {}", umount::kept_by(who, &processes, &status.mountpoint))
         }
-        (failure, _) => failure,
-    }
+        None => format!(
+            " (it is mounted on {mountpoint} by process {}; 'volfs umount {mountpoint}' ends that)",
+            status.pid
+        ),
+    };
+    Failure::Told(report)
 }

@@ -64,9 +64,13 @@ fn act(mut caught: Caught, mounted: &Mounted, tell: &mpsc::Sender<End>) {
         } else {
             "SIGTERM"
         };
-        if asked_before {
-            log::warn!("{name} again: detaching the mount");
-            if let Err(error) = mounted.unmount(true) {
+        // Also where somebody has asked by command: whoever still has the mount,
+        // in another mount namespace or since a lazy unmount, has had the time.
+        if asked_before || !mounted.is_attached() {
+            log::warn!("{name}: ending, whoever still uses the mount loses it");
+            if mounted.is_attached()
+                && let Err(error) = mounted.unmount(true)
+            {
                 log::error!("{error}");
             }
             // Fails only when the end has come already.
@@ -78,6 +82,24 @@ fn act(mut caught: Caught, mounted: &Mounted, tell: &mpsc::Sender<End>) {
         if let Err(error) = mounted.unmount(false) {
             super::notify::status(&format!("still mounted: {error}"));
             log::error!("still mounted: {error}; a second signal detaches the mount and ends");
+        } else {
+            tell_who_has_a_copy(mounted);
         }
+    }
+}
+
+/// Another mount namespace may have a copy of the mount, which keeps this process
+/// serving.
+fn tell_who_has_a_copy(mounted: &Mounted) {
+    let store = mounted.file_system().store().dir().to_owned();
+    let device = mounted.file_system().device();
+    // The end of those that were just asked to end is not waited for.
+    if let Some(who) = crate::mounts::elsewhere(&store, device) {
+        let said = format!(
+            "unmounted here, and serving on for {}, which has a copy of the mount in a mount namespace of its own",
+            crate::mounts::named(who)
+        );
+        super::notify::status(&said);
+        log::warn!("{said}; a second signal ends");
     }
 }

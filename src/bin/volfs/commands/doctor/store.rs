@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 use volfs::control::{Client, Status};
+use volfs::fuse::mount::{self, Answer};
 use volfs::model::Bytes;
 
 use super::Check;
@@ -266,24 +267,38 @@ fn daemon_checks(daemon: Result<Option<Status>, String>) -> Vec<Check> {
 
 fn stale_mounts() -> Vec<Check> {
     const NAME: &str = "stale mounts";
-    let stale: Vec<_> = mounts::all()
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|mount| mounts::is_volfs(mount) && mounts::is_stale(&mount.mountpoint))
+    let mounts = mounts::all().unwrap_or_default();
+    let checks: Vec<_> = mounts
+        .iter()
+        .filter(|mount| mounts::is_volfs(mount))
+        .filter_map(|mount| {
+            let at = String::from_utf8_lossy(mount.mountpoint.as_os_str().as_bytes()).into_owned();
+            if let Some(why) = mounts::why_silent(mount) {
+                return Some(silent(NAME, &at, &why));
+            }
+            match mount::answer(&mount.mountpoint) {
+                Answer::Served => None,
+                Answer::Silent => Some(silent(NAME, &at, "see daemon.log in its store")),
+                Answer::Disconnected => Some(Check::degraded(
+                    NAME,
+                    at.clone(),
+                    "its daemon has died; every use of it fails with ENOTCONN",
+                    format!("volfs umount {at}, or volfs mount on the same place"),
+                )),
+            }
+        })
         .collect();
-    if stale.is_empty() {
+    if checks.is_empty() {
         return vec![Check::ok(NAME, "none")];
     }
-    stale
-        .iter()
-        .map(|mount| {
-            let at = String::from_utf8_lossy(mount.mountpoint.as_os_str().as_bytes()).into_owned();
-            Check::degraded(
-                NAME,
-                at.clone(),
-                "its daemon has died; every use of it fails with ENOTCONN",
-                format!("volfs umount {at}, or volfs mount on the same place"),
-            )
-        })
-        .collect()
+    checks
+}
+
+fn silent(check: &str, at: &str, why: &str) -> Check {
+    Check::degraded(
+        check,
+        format!("{at} does not answer"),
+        format!("whoever uses it waits: {why}"),
+        format!("the above, or volfs umount --force {at}, after which those get errors"),
+    )
 }

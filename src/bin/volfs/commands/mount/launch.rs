@@ -2,14 +2,19 @@
 //! its word.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, PipeReader, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::options::MountPlan;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
+use crate::processes::DaemonProcesses;
 use crate::serve::log_file;
 use crate::serve::ready::{MARK, MountedAs, Word};
 
@@ -39,6 +44,7 @@ pub fn launch(plan: &MountPlan, argv: &[OsString]) -> Outcome<MountedAs> {
         .stdout(writer)
         .spawn()
         .map_err(|error| Failure::io("start", &program, &error))?;
+    wait_for_word(&reader, child.id().cast_signed())?;
     let mut line = String::new();
     let heard = BufReader::new(reader).read_line(&mut line);
     match heard.ok().and_then(|_| Word::parse(&line)) {
@@ -49,6 +55,44 @@ pub fn launch(plan: &MountPlan, argv: &[OsString]) -> Outcome<MountedAs> {
             Err(report.into())
         }
         None => Err(without_a_word(&mut child, &plan.store)),
+    }
+}
+
+/// Waits until the daemon says something, or ends. To open a store may take long,
+/// which is said; a process that is stopped says nothing.
+fn wait_for_word(reader: &PipeReader, daemon: i32) -> Outcome {
+    const HALTED_TIMEOUT: Duration = Duration::from_secs(5);
+    const WORD_AFTER: Duration = Duration::from_secs(10);
+    let look = PollTimeout::from(500_u16);
+    let start = Instant::now();
+    let (mut halted_since, mut told) = (None, false);
+    loop {
+        let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, look) != Ok(0) {
+            return Ok(());
+        }
+        let processes = DaemonProcesses::started_as(daemon);
+        match processes.why_halted() {
+            None => halted_since = None,
+            Some(why) => {
+                let since = *halted_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > HALTED_TIMEOUT {
+                    return Err(Failure::new(
+                        "daemon-stopped",
+                        format!(
+                            "the daemon has not mounted yet: {why}, or end it with 'kill -KILL {daemon}'"
+                        ),
+                    ));
+                }
+            }
+        }
+        if !told && start.elapsed() > WORD_AFTER {
+            told = true;
+            log::warn!(
+                "waiting for the daemon, {}, which opens the store; its log is daemon.log in the store",
+                processes.named()
+            );
+        }
     }
 }
 
@@ -103,6 +147,26 @@ impl MountedAs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_daemon_that_is_stopped_before_it_has_mounted_is_named() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let mut child = Command::new("sleep").arg("100").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGSTOP,
+        )
+        .unwrap();
+        let failure = wait_for_word(&reader, pid).unwrap_err();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let said = &failure.report().unwrap().message;
+        let wanted = format!(
+            "the daemon has not mounted yet: process {pid} is stopped; let it go on with 'kill -CONT {pid}', or end it with 'kill -KILL {pid}'"
+        );
+        assert_eq!(*said, wanted);
+    }
 
     #[test]
     fn a_daemon_that_dies_without_a_word_is_told_with_its_last_lines() {
