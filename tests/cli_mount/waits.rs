@@ -14,7 +14,7 @@ use super::support::mount::answers;
 use super::support::{proc, wait_for};
 
 /// No command may take longer, with a processor that others use too.
-const BOUND: Duration = Duration::from_secs(25);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// A process that is stopped, until this is dropped.
 struct Stopped(i32);

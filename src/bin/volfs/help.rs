@@ -58,7 +58,7 @@ Examples:
 
 When the command returns the daemon has ended, and the store can be mounted
 again. A busy mount stays, and the error says who uses it. Where a process in
-another mount namespace has a copy of the mount, the command waits 5 seconds
+another mount namespace has a copy of the mount, the command waits 10 seconds
 for it and then fails, naming it; --force ends the daemon nevertheless. --lazy
 and --force also work when the daemon is stopped or hangs.";
 

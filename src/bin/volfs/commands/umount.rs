@@ -20,7 +20,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long whoever has a copy of the mount may take to be gone, and a daemon to
 /// be let go on.
-const COPY_TIMEOUT: Duration = Duration::from_secs(5);
+const COPY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After so long it is said who keeps it.
 const WORD_AFTER: Duration = Duration::from_secs(1);

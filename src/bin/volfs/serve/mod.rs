@@ -344,8 +344,11 @@ fn who_has_it(error: Error, daemon: &Client, status: &Status, is_mounted: bool) 
         return Failure::Reported;
     };
     let mountpoint = status.mountpoint.display();
-    let elsewhere = || mounts::elsewhere(&status.store, None);
-    report.message += &match is_mounted.then_some(None).unwrap_or_else(elsewhere) {
+    let elsewhere = match is_mounted {
+        true => None,
+        false => mounts::elsewhere(&status.store, None),
+    };
+    report.message += &match elsewhere {
         Some(who) => {
             let processes =
                 DaemonProcesses::of(daemon).unwrap_or_else(|_| DaemonProcesses::serving(None));
