@@ -7,6 +7,7 @@ mod backing;
 mod buffers;
 mod notifier;
 mod reply;
+mod statx;
 mod waiting;
 
 pub(super) use backing::DeviceFiles;
@@ -117,6 +118,24 @@ impl Filesystem for Adapter {
                 reply,
                 adapter.run(Op::Getattr, unique, ino, |fs| fs.getattr(node(ino), fh)),
             );
+        });
+    }
+
+    fn unknown(&self, req: &Request, ino: INodeNo, opcode: u32, data: &[u8], reply: ReplyData) {
+        let unique = RequestId::from(req);
+        let fh = match statx::decode(data) {
+            Ok(fh) if opcode == statx::OPCODE => fh,
+            _ => return reply.error(fuser::Errno::ENOSYS),
+        };
+        let adapter = self;
+        ask!(adapter, ino, [], {
+            let result = adapter.run(Op::Statx, unique, ino, |fs| fs.statx(node(ino), fh));
+            match result {
+                Ok((attr, keep, born)) => {
+                    reply.data(&statx::encode(&attr, born, attr_ttl(keep, &attr)));
+                }
+                Err(errno) => reply.error(errno),
+            }
         });
     }
 

@@ -35,7 +35,7 @@ operations! {
     Setxattr => "setxattr", Getxattr => "getxattr", Listxattr => "listxattr",
     Removexattr => "removexattr", Access => "access", Create => "create",
     Fallocate => "fallocate", Lseek => "lseek", CopyFileRange => "copy_file_range",
-    Ioctl => "ioctl", Other => "other",
+    Ioctl => "ioctl", Statx => "statx", Other => "other",
 }
 
 /// Bucket `i` counts requests that took less than 2^i microseconds; the last

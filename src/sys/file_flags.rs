@@ -13,6 +13,9 @@ pub const GET: u32 = libc::FS_IOC_GETFLAGS as u32;
 /// `FS_IOC_SETFLAGS`: `_IOW('f', 2, long)`, of an int.
 pub const SET: u32 = libc::FS_IOC_SETFLAGS as u32;
 
+/// `FS_IOC_GETVERSION`: `_IOR('v', 1, long)`, of an int.
+pub const GET_GENERATION: u32 = libc::FS_IOC_GETVERSION as u32;
+
 /// Writes are synchronous.
 pub const SYNC: u32 = 0x8;
 /// Nothing can be changed.
@@ -115,6 +118,16 @@ pub fn get(fd: impl AsFd) -> Result<u32> {
     let mut flags: libc::c_int = 0;
     call(fd.as_fd(), GET, &raw mut flags)?;
     Ok(flags.cast_unsigned())
+}
+
+/// The generation of the inode: another for each file that has its number.
+///
+/// # Errors
+/// As [`get`].
+pub fn generation(fd: impl AsFd) -> Result<u32> {
+    let mut generation: libc::c_int = 0;
+    call(fd.as_fd(), GET_GENERATION, &raw mut generation)?;
+    Ok(generation.cast_unsigned())
 }
 
 /// Sets all flags.

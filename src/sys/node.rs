@@ -248,19 +248,8 @@ pub struct Shape {
 /// # Errors
 /// As `statx(2)`.
 pub fn shape(fd: impl AsFd) -> Result<Shape> {
-    // SAFETY: all-zero bytes are a valid `statx` buffer.
-    let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open, the path is a C string and the buffer is
-    // live.
-    check(unsafe {
-        libc::statx(
-            fd.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_NLINK | libc::STATX_SIZE,
-            &raw mut buffer,
-        )
-    })?;
+    let mask = libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_NLINK | libc::STATX_SIZE;
+    let buffer = statx(fd.as_fd(), mask)?;
     let has = |attribute: i32| buffer.stx_attributes & u64::from(attribute.unsigned_abs()) != 0;
     Ok(Shape {
         mode: u32::from(buffer.stx_mode),
@@ -269,6 +258,34 @@ pub fn shape(fd: impl AsFd) -> Result<Shape> {
         immutable: has(libc::STATX_ATTR_IMMUTABLE),
         append_only: has(libc::STATX_ATTR_APPEND),
     })
+}
+
+/// When the inode was made: seconds since the epoch, and nanoseconds; `None` where the
+/// file system does not keep that.
+///
+/// # Errors
+/// As `statx(2)`.
+pub fn born(fd: impl AsFd) -> Result<Option<(i64, u32)>> {
+    let found = statx(fd.as_fd(), libc::STATX_BTIME)?;
+    let has = found.stx_mask & libc::STATX_BTIME != 0;
+    Ok(has.then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec)))
+}
+
+fn statx(fd: BorrowedFd<'_>, mask: u32) -> Result<libc::statx> {
+    // SAFETY: all-zero bytes are a valid `statx` buffer.
+    let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, the path is a C string and the buffer is
+    // live.
+    check(unsafe {
+        libc::statx(
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            mask,
+            &raw mut buffer,
+        )
+    })?;
+    Ok(buffer)
 }
 
 /// What the kernel has cached of an inode, and of the mount that it is seen on.

@@ -3,13 +3,213 @@
 
 use crate::table::Allowed;
 
+const TMPFILE: &str = "files without a name are not offered; programs fall back to a named file";
+const KERNEL: &str = "the kernel's FUSE client answers itself, without asking the daemon";
+const WHOLE: &str = "for whole file systems, and a volume is none";
+const C_LIBRARY: &str =
+    "the C library goes by the type of the file system, and does not know FUSE's limits";
+
+/// A case that is seen so on the volume, for this reason.
+const fn refused(
+    case: &'static str,
+    label: &'static str,
+    on_volume: &'static str,
+    reason: &'static str,
+) -> Allowed {
+    Allowed {
+        case,
+        label,
+        on_volume,
+        reason,
+    }
+}
+
+/// What `probe.py` finds on every mount.
+pub const PROBED: &[Allowed] = &[
+    refused("statx", "f: attributes known", "False", KERNEL),
+    refused("statx", "d: attributes known", "False", KERNEL),
+    refused("statx", "l: attributes known", "False", KERNEL),
+    refused("statx", "p: attributes known", "False", KERNEL),
+    refused("statx", "f: alignment of direct I/O", "False", KERNEL),
+    refused(
+        "ioctl",
+        "FS_IOC_SETVERSION",
+        "ENOTTY",
+        "file handles stand on it",
+    ),
+    refused("ioctl", "FS_IOC_GETFSLABEL", "ENOTTY", WHOLE),
+    refused("ioctl", "FS_IOC_GETFSUUID", "ENOTTY", WHOLE),
+    refused("ioctl", "FS_IOC_GETFSSYSFSPATH", "ENOTTY", WHOLE),
+    refused("ioctl", "FS_IOC_GET_ENCRYPTION_POLICY", "ENOTTY", WHOLE),
+    refused("ioctl", "FS_IOC_ENABLE_VERITY", "ENOTTY", KERNEL),
+    refused("ioctl", "FS_IOC_MEASURE_VERITY", "ENOTTY", KERNEL),
+    refused("ioctl", "EXT4_IOC_MOVE_EXT", "ENOTTY", WHOLE),
+    refused("ioctl", "FS_IOC_FIEMAP", "EOPNOTSUPP", KERNEL),
+    refused(
+        "preadv2 and pwritev2",
+        "read RWF_NOWAIT",
+        "EOPNOTSUPP",
+        KERNEL,
+    ),
+    refused(
+        "preadv2 and pwritev2",
+        "read RWF_DONTCACHE",
+        "EOPNOTSUPP",
+        KERNEL,
+    ),
+    refused(
+        "preadv2 and pwritev2",
+        "write RWF_DONTCACHE",
+        "EOPNOTSUPP",
+        KERNEL,
+    ),
+    refused(
+        "preadv2 and pwritev2",
+        "read RWF_DONTCACHE with O_DIRECT",
+        "EOPNOTSUPP",
+        KERNEL,
+    ),
+    refused(
+        "preadv2 and pwritev2",
+        "write RWF_DONTCACHE with O_DIRECT",
+        "EOPNOTSUPP",
+        KERNEL,
+    ),
+    refused("modes of fallocate", "COLLAPSE_RANGE", "EOPNOTSUPP", KERNEL),
+    refused("modes of fallocate", "INSERT_RANGE", "EOPNOTSUPP", KERNEL),
+    refused("handles and watches", "fanotify: a mount", "ENODEV", WHOLE),
+    refused(
+        "handles and watches",
+        "fanotify: a file system",
+        "ENODEV",
+        WHOLE,
+    ),
+    refused(
+        "handles and watches",
+        "fanotify: names of a file system",
+        "ENODEV",
+        WHOLE,
+    ),
+    refused(
+        "handles and watches",
+        "fanotify with names: a mount",
+        "ENODEV",
+        WHOLE,
+    ),
+    refused(
+        "handles and watches",
+        "fanotify with names: a file system",
+        "ENODEV",
+        WHOLE,
+    ),
+    refused(
+        "handles and watches",
+        "fanotify with names: names of a file system",
+        "ENODEV",
+        WHOLE,
+    ),
+    refused("handles and watches", "epoll", "done", KERNEL),
+    refused(
+        "pathconf, quotactl and extremes",
+        "PC_FILESIZEBITS",
+        "32",
+        C_LIBRARY,
+    ),
+    refused(
+        "pathconf, quotactl and extremes",
+        "PC_LINK_MAX",
+        "127",
+        C_LIBRARY,
+    ),
+    refused(
+        "pathconf, quotactl and extremes",
+        "quotactl_fd Q_SYNC",
+        "ENOSYS",
+        WHOLE,
+    ),
+    refused(
+        "pathconf, quotactl and extremes",
+        "quotactl_fd Q_GETFMT",
+        "ENOSYS",
+        WHOLE,
+    ),
+    refused(
+        "pathconf, quotactl and extremes",
+        "quotactl_fd Q_GETINFO",
+        "ENOSYS",
+        WHOLE,
+    ),
+    refused(
+        "pathconf, quotactl and extremes",
+        "quotactl_fd Q_GETQUOTA",
+        "ENOSYS",
+        WHOLE,
+    ),
+    refused(
+        "pathconf, quotactl and extremes",
+        "lseek to 2^44",
+        "17592186044416",
+        KERNEL,
+    ),
+    refused(
+        "pathconf, quotactl and extremes",
+        "lseek to 2^62",
+        "4611686018427387904",
+        KERNEL,
+    ),
+];
+
+const UNALIGNED: &str = "the daemon reads and writes through the page cache of the host, which any address \
+                         and length will do for";
+
+/// Where direct I/O goes through the daemon.
+pub const DIRECT: &[Allowed] = &[
+    refused(
+        "preadv2 and pwritev2",
+        "direct read of 100 bytes",
+        "100",
+        UNALIGNED,
+    ),
+    refused(
+        "preadv2 and pwritev2",
+        "direct read at 10",
+        "4096",
+        UNALIGNED,
+    ),
+    refused(
+        "preadv2 and pwritev2",
+        "direct read at memory of any address",
+        "4096",
+        UNALIGNED,
+    ),
+    refused(
+        "preadv2 and pwritev2",
+        "direct write of 100 bytes",
+        "100",
+        UNALIGNED,
+    ),
+    refused(
+        "preadv2 and pwritev2",
+        "direct write at 10",
+        "4096",
+        UNALIGNED,
+    ),
+    refused(
+        "preadv2 and pwritev2",
+        "direct write at memory of any address",
+        "4096",
+        UNALIGNED,
+    ),
+];
+
 /// On every mount.
 pub const ALWAYS: &[Allowed] = &[
+    refused("open flags", "O_TMPFILE", "EOPNOTSUPP", TMPFILE),
     Allowed {
         case: "O_TMPFILE",
         label: "open",
         on_volume: "EOPNOTSUPP",
-        reason: "the FUSE library has no tmpfile request; programs fall back to a named file",
+        reason: TMPFILE,
     },
     Allowed {
         case: "COLLAPSE_RANGE and INSERT_RANGE",

@@ -6,6 +6,7 @@ mod allowed;
 mod attributes;
 mod creation;
 mod dir;
+mod documented;
 mod flags;
 mod io;
 mod kinds;
@@ -18,6 +19,7 @@ mod mapping;
 mod names;
 mod nodes;
 mod open;
+mod probe;
 mod rename;
 mod setid;
 mod space;
@@ -30,28 +32,28 @@ mod trace;
 mod unlink;
 mod xattrs;
 
-use allowed::{ALWAYS, NO_DEVICES, OWN_FIGURES, PASSTHROUGH, QUOTA};
+use allowed::{ALWAYS, DIRECT, NO_DEVICES, OWN_FIGURES, PASSTHROUGH, PROBED, QUOTA};
 use table::Row;
 
 /// As `volfs mount` does without options: data goes by kernel passthrough.
 const DEFAULTS: Row = Row {
     arguments: &[],
     quota: None,
-    allowed: &[ALWAYS, NO_DEVICES, PASSTHROUGH],
+    allowed: &[ALWAYS, PROBED, NO_DEVICES, PASSTHROUGH],
 };
 
 /// Data goes through the daemon.
 const THROUGH_DAEMON: Row = Row {
     arguments: &["--no-passthrough"],
     quota: None,
-    allowed: &[ALWAYS, NO_DEVICES],
+    allowed: &[ALWAYS, PROBED, DIRECT, NO_DEVICES],
 };
 
 /// Everything is charged to a limit that is never reached.
 const WITH_QUOTA: Row = Row {
     arguments: &[],
     quota: Some("7E"),
-    allowed: &[ALWAYS, NO_DEVICES, QUOTA],
+    allowed: &[ALWAYS, PROBED, DIRECT, NO_DEVICES, QUOTA],
 };
 
 /// Device nodes work.
@@ -65,7 +67,7 @@ const WITH_DEVICES: Row = Row {
 const DISK: Row = Row {
     arguments: &["-o", "default_kind=disk,default_size=2G"],
     quota: None,
-    allowed: &[ALWAYS, NO_DEVICES, PASSTHROUGH, OWN_FIGURES],
+    allowed: &[ALWAYS, PROBED, NO_DEVICES, PASSTHROUGH, OWN_FIGURES],
 };
 
 /// One test per family and row of the matrix, so that they run side by side
@@ -84,19 +86,19 @@ macro_rules! families {
 families! {
     defaults, DEFAULTS:
     link_limit lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
-    acl sync mapping locks names flags
+    acl sync mapping locks names flags probe
 }
 
 families! {
     through_daemon, THROUGH_DAEMON:
     lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
-    acl sync mapping locks names flags
+    acl sync mapping locks names flags probe
 }
 
 families! {
     with_quota, WITH_QUOTA:
     lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
-    acl sync mapping locks names flags
+    acl sync mapping locks names flags probe
 }
 
 families! {
@@ -107,5 +109,5 @@ families! {
 families! {
     disk, DISK:
     lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
-    acl sync mapping locks names flags
+    acl sync mapping locks names flags probe
 }

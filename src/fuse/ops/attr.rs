@@ -14,12 +14,41 @@ use crate::fuse::fs::{FileSystem, Located};
 use crate::fuse::live::journal;
 use crate::fuse::node::NodeId;
 use crate::fuse::ops::again::EMPTIED;
-use crate::fuse::types::{Attr, Caller, Fh, SetAttr, SetTime};
+use crate::fuse::types::{Attr, Caller, Fh, SetAttr, SetTime, Time};
 use crate::fuse::{control_tree, image_file, root};
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
 impl FileSystem {
+    /// As [`getattr`](Self::getattr), and when it was made, where that is known: not of
+    /// what the host has not, nor of a disk volume that would have to be attached for it.
+    ///
+    /// # Errors
+    /// As [`getattr`](Self::getattr).
+    pub fn statx(&self, node: NodeId, fh: Option<Fh>) -> OpResult<(Attr, bool, Option<Time>)> {
+        let (attr, keep) = self.getattr(node, fh)?;
+        let on_host = node.slot().is_some()
+            && !image_file::is_image(node)
+            && !root::is_missing(node)
+            && self.resting_attr(node).is_none()
+            && self.view_of(node)?.is_none();
+        let open = fh.and_then(|fh| self.handles.get(fh));
+        let born = match open.as_ref().and_then(|open| open.file.as_ref()) {
+            _ if !on_host => None,
+            Some(file) => node::born(file)?,
+            None => match self.open_node(node) {
+                Ok((_, fd)) => node::born(fd)?,
+                // Removed: only its attributes are left.
+                Err(_) => None,
+            },
+        };
+        let born = born.map(|(seconds, nanoseconds)| Time {
+            seconds,
+            nanoseconds,
+        });
+        Ok((attr, keep, born))
+    }
+
     /// The attributes of `node`, and whether the kernel may keep them.
     ///
     /// # Errors

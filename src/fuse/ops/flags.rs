@@ -41,7 +41,7 @@ const PROTECTING_EXTENDED: u32 = extended::IMMUTABLE | extended::APPEND;
 /// What an ioctl answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flags {
-    /// `FS_IOC_GETFLAGS`.
+    /// `FS_IOC_GETFLAGS`, or `FS_IOC_GETVERSION`.
     Plain(u32),
     /// `FS_IOC_FSGETXATTR`.
     Extended(Extended),
@@ -53,8 +53,8 @@ impl FileSystem {
     /// The ioctl `request` on a file or directory, with what the caller has given.
     ///
     /// # Errors
-    /// ENOTTY for all but those of flags; EOPNOTSUPP for a flag that cannot be set
-    /// here; EPERM for another project; what the host says.
+    /// ENOTTY for all but those of flags and the generation; EOPNOTSUPP for a flag, or
+    /// a project, that cannot be set here; what the host says.
     pub fn ioctl(
         &self,
         node: NodeId,
@@ -65,7 +65,11 @@ impl FileSystem {
     ) -> OpResult<Flags> {
         let is_known = matches!(
             request,
-            file_flags::GET | file_flags::SET | file_flags::GET_EXTENDED | file_flags::SET_EXTENDED
+            file_flags::GET_GENERATION
+                | file_flags::GET
+                | file_flags::SET
+                | file_flags::GET_EXTENDED
+                | file_flags::SET_EXTENDED
         );
         let has_flags = node.slot().is_some() && !image_file::is_image(node);
         if !is_known || !has_flags || self.view_of(node)?.is_some() {
@@ -85,6 +89,7 @@ impl FileSystem {
         let got = |result: nix::Result<_>| result.map_err(|errno| no_flags(errno).into());
         match request {
             file_flags::GET => got(file_flags::get(file).map(|it| Flags::Plain(shown(it)))),
+            file_flags::GET_GENERATION => got(file_flags::generation(file).map(Flags::Plain)),
             file_flags::GET_EXTENDED => {
                 let extended = file_flags::get_extended(file).map(shown_extended);
                 got(extended.map(Flags::Extended))
@@ -140,13 +145,11 @@ fn shown_extended(host: Extended) -> Extended {
 /// What the host gets for what a caller who saw [`shown_extended`] wants.
 fn changed_extended(host: Extended, wanted: Extended) -> Result<Extended, Errno> {
     let shown = shown_extended(host);
-    if wanted.projid != 0 {
-        return Err(Errno::EPERM);
-    }
     let hints = |of: Extended| (of.extsize, of.cowextsize);
     let changed = shown.xflags ^ wanted.xflags;
-    // Hints allocate what a file's size does not show.
-    if changed & !SETTABLE_EXTENDED != 0 || hints(shown) != hints(wanted) {
+    // Hints allocate what a file's size does not show, and limits may stand on projects.
+    let other_project = wanted.projid != shown.projid;
+    if changed & !SETTABLE_EXTENDED != 0 || hints(shown) != hints(wanted) || other_project {
         return Err(Errno::EOPNOTSUPP);
     }
     Ok(Extended {
@@ -192,7 +195,7 @@ mod tests {
         // What was read can be written again.
         assert_eq!(changed_extended(HOST, seen), Ok(HOST));
         let other = Extended { projid: 5, ..seen };
-        assert_eq!(changed_extended(HOST, other), Err(Errno::EPERM));
+        assert_eq!(changed_extended(HOST, other), Err(Errno::EOPNOTSUPP));
         let inherited = seen.xflags | extended::PROJINHERIT;
         let inherits = Extended {
             xflags: inherited,
