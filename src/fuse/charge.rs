@@ -86,10 +86,31 @@ pub(super) struct Removing<'a> {
     _lock: RwLockWriteGuard<'a, ()>,
 }
 
+/// Refuses changes of a volume that is read-only.
+///
+/// # Errors
+/// EROFS.
+pub(super) fn check_writable(volume: &Volume) -> OpResult<()> {
+    if volume.is_read_only() {
+        let name = volume.name();
+        return Err(crate::volume::Error::VolumeReadOnly { name }.into());
+    }
+    Ok(())
+}
+
 impl FileSystem {
     /// The volume's contents are about to change: the catalogue must know
     /// before, so that a crash is followed by a count.
+    ///
+    /// # Errors
+    /// EROFS when the volume is read-only.
     pub(super) fn about_to_change(&self, volume: &Volume) -> OpResult<()> {
+        check_writable(volume)?;
+        self.about_to_charge(volume)
+    }
+
+    /// What the volume is charged is about to change, or what is in it.
+    pub(super) fn about_to_charge(&self, volume: &Volume) -> OpResult<()> {
         // A disk volume's own file system keeps the account.
         if volume.kind == Kind::Disk {
             return Ok(());
@@ -281,7 +302,7 @@ impl FileSystem {
         if at.volume.is_limited() || !self.nodes.is_whole(at.node) {
             return Err(nix::errno::Errno::ESTALE.into());
         }
-        self.about_to_change(&at.volume)?;
+        self.about_to_charge(&at.volume)?;
         let charge = charge(Inode::File { size });
         let room = at.volume.account().reserve(charge.bytes, charge.inodes);
         let room = room.map_err(OpError::OverQuota)?;

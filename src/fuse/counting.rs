@@ -5,6 +5,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 
@@ -135,6 +136,11 @@ impl Counting {
         }
     }
 
+    /// Waits until all changes have ended that are under way, but not for ever.
+    pub fn settle(&self, slot: Slot) {
+        drop(self.shard(slot).try_write_for(Duration::from_secs(10)));
+    }
+
     fn insert(&self, state: &mut State, slot: Slot) -> bool {
         let new = state.held.insert(slot);
         self.len.store(state.held.len(), Ordering::SeqCst);
@@ -169,7 +175,6 @@ impl Drop for Held<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_count_begins_when_changes_have_ended_and_keeps_others_out() {

@@ -209,6 +209,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         | VolumeError::NotGrown { .. }
         | VolumeError::Unaccounted { .. }
         | VolumeError::Unsteady { .. }
+        | VolumeError::OpenForWriting { .. }
         | VolumeError::Locked { .. } => Errno::EBUSY,
         VolumeError::Pinned { .. } => Errno::EPERM,
         VolumeError::NotEmpty { .. } => Errno::ENOTEMPTY,
@@ -223,7 +224,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         )
         | VolumeError::InvalidSpec(_) => Errno::EINVAL,
         VolumeError::Unsupported { .. } => Errno::EOPNOTSUPP,
-        VolumeError::ReadOnly { .. } => Errno::EROFS,
+        VolumeError::ReadOnly { .. } | VolumeError::VolumeReadOnly { .. } => Errno::EROFS,
         VolumeError::NoSpace { .. } => Errno::ENOSPC,
         VolumeError::Outside { .. } => Errno::EXDEV,
         VolumeError::Archive { .. } => Errno::EINVAL,

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::charge::check_writable;
 use super::disks::{ImageUser, OpenImage};
 use super::error::{OpError, OpResult};
 use super::fs::FileSystem;
@@ -238,6 +239,9 @@ fn try_open(
     }
     if writes && fs.options.read_only {
         return Err(Errno::EROFS.into());
+    }
+    if writes {
+        check_writable(volume)?;
     }
     let access = flags & (OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC);
     let share = fs.handles.shares().take(volume)?;

@@ -51,7 +51,15 @@ impl Volumes for MountedVolumes {
     }
 
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
-        self.changed(self.fs.store().change(name, change))
+        let changed = self.fs.store().change(name, change);
+        if change.read_only == Some(true)
+            && changed.is_ok()
+            && let Some(volume) = self.fs.store().volume(name)
+        {
+            // What had begun before has ended when the command says that it is done.
+            self.fs.counting.settle(volume.slot);
+        }
+        self.changed(changed)
     }
 
     fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {

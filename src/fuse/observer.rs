@@ -101,6 +101,13 @@ impl Observer for MountObserver {
         writers
     }
 
+    fn writers(&self, volume: &Volume) -> Vec<Holder> {
+        self.fs
+            .upgrade()
+            .map(|fs| super::holders::writers(&fs, volume))
+            .unwrap_or_default()
+    }
+
     fn take_image(&self, volume: &Volume) -> Result<ImageGuard, Vec<Holder>> {
         match self.fs.upgrade() {
             Some(fs) => fs.take_image(volume),

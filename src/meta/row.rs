@@ -83,6 +83,8 @@ pub struct VolumeRow {
     pub labels: Labels,
     /// Never removed while set.
     pub pinned: bool,
+    /// Nobody changes its contents while set.
+    pub read_only: bool,
     /// Its directory was found without a row.
     pub orphan: bool,
     /// When it was made.
@@ -103,7 +105,8 @@ pub struct VolumeRow {
 /// The columns that [`read`] needs, in its order.
 pub(super) const COLUMNS: &str = "serial, id, slot, name, kind, state, quota_bytes, quota_inodes, \
      size_bytes, disk_format, disk_fstype, guest_written, pinned, orphan, created, updated, \
-     trashed, used_bytes, used_inodes, usage_clean, manifest_current";
+     trashed, used_bytes, used_inodes, usage_clean, manifest_current, \
+     read_only";
 
 /// Reads a row of `volume` without its labels.
 ///
@@ -139,6 +142,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<VolumeRow, String> {
         disk,
         labels: Labels::default(),
         pinned: flag("pinned")?,
+        read_only: flag("read_only")?,
         orphan: flag("orphan")?,
         created: Timestamp::from_nanos(get(row, &key, "created")?),
         updated: Timestamp::from_nanos(get(row, &key, "updated")?),

@@ -83,6 +83,10 @@ WHEN (old.state = 'live') <> (new.state = 'live')
     OR new.state = 'live' AND old.name <> new.name
 BEGIN UPDATE names SET changed = new.updated; END;
 ",
+    // Volumes whose contents nobody changes. Programs before this would let everybody.
+    "
+ALTER TABLE volume ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0 CHECK (read_only IN (0, 1));
+",
 ];
 
 /// The first version whose programs can use a catalogue of the last: it has all

@@ -123,13 +123,21 @@ impl Store {
         let before = volume.limits();
         // In force before it is looked who writes, so that nobody slips by.
         volume.account().set_limits(row.limits);
+        let was_read_only = volume.is_read_only();
+        volume.set_read_only(was_read_only || row.read_only);
         let saved = self
             .check_accounted(volume, before)
+            .and_then(|()| match row.read_only && !was_read_only {
+                true => self.check_nobody_writes(volume),
+                false => Ok(()),
+            })
             .and_then(|()| Ok(self.catalogue()?.save_settings(&row)?));
         if let Err(error) = saved {
             volume.account().set_limits(before);
+            volume.set_read_only(was_read_only);
             return Err(error);
         }
+        volume.set_read_only(row.read_only);
         volume.set_row(row);
         self.renew_manifest(volume);
         Ok(Arc::clone(volume))
@@ -179,6 +187,17 @@ impl Store {
         self.catalogue()?.save_settings(&row)?;
         volume.set_row(row);
         Ok(())
+    }
+
+    /// A volume is read-only from when nobody can write to it any more.
+    fn check_nobody_writes(&self, volume: &Volume) -> Result<()> {
+        let mut holders = Vec::new();
+        self.tell(|observer| holders = observer.writers(volume));
+        if holders.is_empty() {
+            return Ok(());
+        }
+        let name = volume.name();
+        Err(Error::OpenForWriting { name, holders })
     }
 
     /// A volume that had no limit `before` may get one only while nobody
@@ -234,6 +253,7 @@ fn changed(row: &VolumeRow, change: &Change) -> Result<VolumeRow> {
         row.labels.set(key, value);
     }
     row.pinned = change.pinned.unwrap_or(row.pinned);
+    row.read_only = change.read_only.unwrap_or(row.read_only);
     row.updated = Timestamp::now();
     Ok(row)
 }

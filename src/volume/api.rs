@@ -46,6 +46,9 @@ pub struct VolumeInfo {
     pub labels: Labels,
     /// A pinned volume is never removed.
     pub pinned: bool,
+    /// Nobody changes what is in a read-only volume.
+    #[serde(default)]
+    pub read_only: bool,
     /// When it was made.
     pub created: Timestamp,
     /// When its metadata last changed.
@@ -198,6 +201,9 @@ pub struct Change {
     pub unset_labels: Vec<String>,
     /// Pin or unpin.
     pub pinned: Option<bool>,
+    /// Let nobody change what is in it, or everybody again.
+    #[serde(default)]
+    pub read_only: Option<bool>,
     /// A larger capacity for a disk volume.
     #[serde(default)]
     pub size: Option<Bytes>,

@@ -63,6 +63,7 @@ impl Store {
         };
         let mut new = new_row(&spec, serial, slot);
         new.pinned = row.pinned;
+        new.read_only = row.read_only;
         let built = Build::new(&self.layout, &new, spec.owner).and_then(|mut build| {
             build.publish()?;
             let now = Timestamp::now();

@@ -67,6 +67,20 @@ pub enum Error {
         /// Who writes.
         holders: Vec<Holder>,
     },
+    /// What is open for writing goes on being written.
+    #[error("volume {name:?} cannot be made read-only while files in it are open for writing, or mapped, by {}; close them first", holders_text(.holders))]
+    OpenForWriting {
+        /// The volume.
+        name: VolumeName,
+        /// Who writes.
+        holders: Vec<Holder>,
+    },
+    /// Nobody changes what is in a read-only volume.
+    #[error("volume {name:?} is read-only; 'volfs set {name} --no-read-only' lets it be changed")]
+    VolumeReadOnly {
+        /// The volume.
+        name: VolumeName,
+    },
     /// A pinned volume is never removed.
     #[error("volume {name:?} is pinned; unpin it first with 'volfs unpin {name}'")]
     Pinned {

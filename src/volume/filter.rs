@@ -22,6 +22,7 @@ enum Test {
     Used(Order, Amount),
     InUse(bool),
     Pinned(bool),
+    ReadOnly(bool),
     /// Made at least so long before the point in time.
     Older(Age, Timestamp),
 }
@@ -46,7 +47,7 @@ enum Amount {
 pub enum InvalidFilter {
     /// None of the conditions that there are.
     #[error(
-        "{0:?} is not a filter; write label=KEY, label=KEY=VALUE, kind=directory, kind=disk, name=GLOB, used>90%, used<1G, in-use, unused, pinned or unpinned"
+        "{0:?} is not a filter; write label=KEY, label=KEY=VALUE, kind=directory, kind=disk, name=GLOB, used>90%, used<1G, in-use, unused, pinned, unpinned, read-only or writable"
     )]
     Unknown(String),
     /// A label without a key.
@@ -99,6 +100,7 @@ impl Filter {
                 .of(info)
                 .is_some_and(|(used, amount)| order.holds(used, amount)),
             Test::Pinned(pinned) => info.pinned == *pinned,
+            Test::ReadOnly(read_only) => info.read_only == *read_only,
             Test::Older(age, now) => age.has_passed(info.created, *now),
             Test::InUse(_) => return None,
         })
@@ -141,6 +143,8 @@ impl FromStr for Filter {
             "unused" => Test::InUse(false),
             "pinned" => Test::Pinned(true),
             "unpinned" => Test::Pinned(false),
+            "read-only" => Test::ReadOnly(true),
+            "writable" => Test::ReadOnly(false),
             _ => match text.split_once('=') {
                 Some(("label", label)) => {
                     let (key, value) = match label.split_once('=') {

@@ -35,6 +35,9 @@ pub struct Volume {
     dirty: AtomicBool,
     // Inodes that a count has found so far; NOT_COUNTING when there is none.
     progress: AtomicU64,
+    // Whether changes of its contents are refused: set before it is looked who makes
+    // any, and so before the row says it.
+    read_only: AtomicBool,
     // Who in this process uses it without a mount.
     pub(super) leases: Leases,
     // Locked over each change of its files that this process makes by itself,
@@ -80,6 +83,7 @@ impl Volume {
             counted: AtomicBool::new(row.usage_clean),
             dirty: AtomicBool::new(!row.usage_clean),
             progress: AtomicU64::new(NOT_COUNTING),
+            read_only: AtomicBool::new(row.read_only),
             leases: Leases::default(),
             changing: Mutex::new(()),
             attached: Mutex::new(Weak::new()),
@@ -109,6 +113,16 @@ impl Volume {
     #[must_use]
     pub fn is_limited(&self) -> bool {
         self.limits() != Limits::default()
+    }
+
+    /// Whether nobody may change what it holds.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::SeqCst);
     }
 
     /// What the volume holds.
@@ -203,6 +217,7 @@ impl Volume {
             }),
             labels: row.labels.clone(),
             pinned: row.pinned,
+            read_only: row.read_only,
             created: row.created,
             updated: row.updated,
         }

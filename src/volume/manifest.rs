@@ -36,6 +36,8 @@ pub(super) struct Manifest {
     pub disk: Option<Disk>,
     pub labels: Labels,
     pub pinned: bool,
+    #[serde(default)]
+    pub read_only: bool,
     pub created: Timestamp,
 }
 
@@ -64,6 +66,7 @@ impl Manifest {
             }),
             labels: row.labels.clone(),
             pinned: row.pinned,
+            read_only: row.read_only,
             created: row.created,
         }
     }
@@ -164,6 +167,7 @@ mod tests {
             disk: None,
             labels: Labels::default(),
             pinned: true,
+            read_only: true,
             created: Timestamp::from_nanos(1),
         }
     }

@@ -20,6 +20,9 @@ pub trait Observer: Send + Sync {
     /// Who can write to the volume without being counted as it happens. What
     /// is opened from now on is counted.
     fn unaccounted_writers(&self, volume: &Volume) -> Vec<Holder>;
+    /// Who can write to the volume by what is open or mapped already. What is opened
+    /// from now on cannot: the volume is read-only.
+    fn writers(&self, volume: &Volume) -> Vec<Holder>;
     /// Takes the image of a disk volume away from whoever shows what is in it,
     /// until the result is dropped.
     ///

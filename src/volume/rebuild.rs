@@ -186,6 +186,7 @@ impl Gathering {
                 .as_ref()
                 .map_or(Labels::default(), |it| it.labels.clone()),
             pinned: manifest.as_ref().is_some_and(|it| it.pinned),
+            read_only: manifest.as_ref().is_some_and(|it| it.read_only),
             orphan: false,
             created: manifest.as_ref().map_or(now, |it| it.created),
             updated: now,

@@ -367,6 +367,7 @@ fn orphan_row(
             .as_ref()
             .map_or(Labels::default(), |m| m.labels.clone()),
         pinned: false,
+        read_only: manifest.as_ref().is_some_and(|m| m.read_only),
         orphan: true,
         created: manifest.as_ref().map_or(now, |m| m.created),
         updated: now,

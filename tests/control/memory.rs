@@ -70,6 +70,7 @@ impl Volumes for Memory {
             disk: None,
             labels: spec.labels.clone(),
             pinned: false,
+            read_only: false,
             created: Timestamp::now(),
             updated: Timestamp::now(),
         };
@@ -133,6 +134,7 @@ impl Volumes for Memory {
             info.labels.unset(key);
         }
         info.pinned = change.pinned.unwrap_or(info.pinned);
+        info.read_only = change.read_only.unwrap_or(info.read_only);
         Ok(info.clone())
     }
 

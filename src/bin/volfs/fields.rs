@@ -39,7 +39,7 @@ fixed! {
     Name => "name", Id => "id", Kind => "kind", Used => "used", Limit => "limit",
     Percent => "percent", Inodes => "inodes", InodeLimit => "inode-limit",
     Created => "created", Updated => "updated", Pinned => "pinned", Labels => "labels",
-    Path => "path",
+    Path => "path", ReadOnly => "read-only",
 }
 
 impl Field {
@@ -82,6 +82,7 @@ impl Field {
                 | Fixed::Id
                 | Fixed::Kind
                 | Fixed::Pinned
+                | Fixed::ReadOnly
                 | Fixed::Labels
                 | Fixed::Path => field.text(a).cmp(&field.text(b)),
             },
@@ -115,6 +116,7 @@ impl Fixed {
             Self::Created => info.created.to_string(),
             Self::Updated => info.updated.to_string(),
             Self::Pinned => info.pinned.to_string(),
+            Self::ReadOnly => info.read_only.to_string(),
             Self::Labels => labels(info),
             Self::Path => info.path.display().to_string(),
         }

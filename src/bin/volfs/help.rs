@@ -122,6 +122,9 @@ Examples:
 A volume in use is not removed; the error says who uses it. A pinned volume is
 not removed either; 'volfs unpin NAME' first.
 
+'rm -rf' in the mount and file managers delete file by file, and for good: what they
+delete is not in the trash. 'volfs rm' is the way that leads back.
+
 --purge takes the volume out of sight at once; its files are deleted in the
 background, and a deletion that is cut goes on when the store is next used.
 'volfs trash progress' shows how far it is.
@@ -137,7 +140,10 @@ Examples:
   volfs pin cache db                neither rm nor rmdir removes them
   volfs unpin cache
 
-What is in a pinned volume can be changed and deleted as in any other.";
+A pin protects the volume and its name, not its contents: what is in a pinned volume
+can be changed and deleted as in any other, and 'rm -rf' of one leaves it there
+empty. 'volfs set NAME --read-only' protects the contents, from root as well, and not
+the name. Set both to keep a volume as it is.";
 
 /// `volfs clone --help`.
 pub const CLONE: &str = "\

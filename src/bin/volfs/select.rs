@@ -8,7 +8,7 @@ use volfs::volume::{Filter, Filters};
 pub struct FilterArgs {
     /// Only volumes for which this holds: label=KEY[=VALUE], kind=directory|disk,
     /// name=GLOB, used>90% (or >=, <, <=; of the limit, or a size: used>1G),
-    /// in-use, unused, pinned, unpinned; of several all must hold
+    /// in-use, unused, pinned, unpinned, read-only, writable; of several all must hold
     #[arg(short, long = "filter", value_name = "FILTER", value_parser = parse)]
     pub filters: Vec<Filter>,
 }

@@ -8,6 +8,7 @@ mod mounts;
 mod processes;
 mod survey;
 mod surveys;
+mod writers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use self::mounts::{Shown, Wanted};
 use self::survey::{Namespaces, Survey, holder};
 pub(super) use self::surveys::Surveys;
+pub(super) use self::writers::writers;
 use super::former_names::Called;
 use super::fs::FileSystem;
 use super::image_file;

@@ -147,7 +147,7 @@ impl Question {
 }
 
 /// Device and inode of a line of `/proc/PID/maps` (proc_pid_maps(5)).
-fn mapped_file(line: &str) -> Option<(u64, u64)> {
+pub(super) fn mapped_file(line: &str) -> Option<(u64, u64)> {
     let mut fields = line.split_ascii_whitespace().skip(3);
     let (major, minor) = fields.next()?.split_once(':')?;
     let hex = |text| u32::from_str_radix(text, 16).ok();

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::failpoint;
+use crate::fuse::charge::check_writable;
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::FileSystem;
 use crate::fuse::image_file;
@@ -74,6 +75,9 @@ impl FileSystem {
         let has_flags = node.slot().is_some() && !image_file::is_image(node);
         if !is_known || !has_flags || self.view_of(node)?.is_some() {
             return Err(Errno::ENOTTY.into());
+        }
+        if matches!(request, file_flags::SET | file_flags::SET_EXTENDED) {
+            check_writable(&self.locate(node)?.volume)?;
         }
         if is_dir {
             let at = self.locate(node)?;

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::failpoint;
+use crate::fuse::charge::check_writable;
 use crate::fuse::control_tree;
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::FileSystem;
@@ -71,6 +72,7 @@ impl FileSystem {
         }
         let file = self.file_of(node, fh)?;
         let at = self.locate(node)?;
+        check_writable(&at.volume)?;
         let end = offset.saturating_add(data.len() as u64);
         let as_caller = |mode| {
             if clears_bits || mode & (libc::S_ISUID | libc::S_ISGID) == 0 {

@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use crate::failpoint;
+use crate::fuse::charge::check_writable;
 use crate::fuse::control_tree;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located, component};
@@ -147,8 +148,10 @@ impl FileSystem {
         let flags = self.with_noatime(flags);
         // One without a name is charged again; the catalogue is not written with the
         // inode locked.
-        if can_write(flags) || self.nodes.gone(at.node).is_some() {
+        if can_write(flags) {
             self.about_to_change(&at.volume)?;
+        } else if self.nodes.gone(at.node).is_some() {
+            self.about_to_charge(&at.volume)?;
         }
         let file = if self.passes_through(&at) {
             HostOpen::Path(self.open_located(&at, OFlag::O_PATH)?)
@@ -160,6 +163,7 @@ impl FileSystem {
             HostOpen::File(self.descriptor(&at, flags)?)
         };
         let opened = self.finish_open(&at, flags, file, register)?;
+        self.still_writable(&at, flags, &opened)?;
         if can_map(flags) && matches!(opened.path, DataPath::Passthrough(_)) {
             // What the kernel has cached goes stale with the first write
             // through a mapping.
@@ -190,6 +194,15 @@ impl FileSystem {
             opened => opened?,
         };
         Ok(Descriptor::shared(file, flags, share))
+    }
+
+    /// Takes an open back whose volume has been made read-only meanwhile: whoever did
+    /// that has seen it, or is seen here.
+    fn still_writable(&self, at: &Located, flags: OFlag, opened: &Opened) -> OpResult<()> {
+        if !can_write(flags) {
+            return Ok(());
+        }
+        check_writable(&at.volume).inspect_err(|_| self.release(opened.fh))
     }
 
     /// Decides the data path of an open, and makes the handle.
@@ -325,7 +338,9 @@ impl FileSystem {
             ground: dir.at.ground,
         };
         let made = Descriptor::shared(made, host_flags(flags), share);
-        let opened = self.finish_open(&at, flags, HostOpen::File(made), register);
+        let opened = self
+            .finish_open(&at, flags, HostOpen::File(made), register)
+            .and_then(|opened| self.still_writable(&at, flags, &opened).map(|()| opened));
         failpoint::hit("live.create.opened");
         match &opened {
             Ok(opened) => {

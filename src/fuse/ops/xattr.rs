@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use nix::errno::Errno;
 
 use crate::failpoint;
+use crate::fuse::charge::check_writable;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::live::journal;
@@ -79,6 +80,7 @@ impl FileSystem {
             inode.set_lacks_capability(false);
         }
         let (at, fd) = self.open_node(node)?;
+        check_writable(&at.volume)?;
         if at.volume.limits().bytes.is_some() {
             check_size(&fd, name, value)?;
         }
@@ -142,7 +144,8 @@ impl FileSystem {
         if property::is_property(name) {
             return property::set(self, caller, node, name, None);
         }
-        let (_, fd) = self.open_node(node)?;
+        let (at, fd) = self.open_node(node)?;
+        check_writable(&at.volume)?;
         let _as = Acting::daemon();
         let is_there = xattr::get(&fd, name, &mut []).is_ok();
         if !is_there && self.found_attribute() == Some(true) {

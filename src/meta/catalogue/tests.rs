@@ -20,6 +20,7 @@ fn row(serial: i64, name: &str) -> VolumeRow {
         disk: None,
         labels: Labels::default(),
         pinned: false,
+        read_only: false,
         orphan: false,
         created: Timestamp::from_nanos(1),
         updated: Timestamp::from_nanos(2),

@@ -89,6 +89,10 @@ pub(super) fn begin(ledger: Option<&Ledger>) -> Result<Change<'_>> {
         });
     }
     let volume = &**ledger.lease.volume();
+    if volume.is_read_only() {
+        let name = volume.name();
+        return Err(Error::VolumeReadOnly { name });
+    }
     let account = (volume.kind == Kind::Directory).then(|| Open {
         volume,
         growth: ledger.growth,

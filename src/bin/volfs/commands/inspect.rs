@@ -115,6 +115,9 @@ fn text(inspected: &Inspected) -> String {
     };
     line("Inodes:", &inodes);
     line("Pinned:", &if info.pinned { "yes" } else { "no" });
+    if info.read_only {
+        line("Read-only:", &"yes");
+    }
     for (index, (key, value)) in info.labels.iter().enumerate() {
         let head = if index == 0 { "Labels:" } else { "" };
         line(head, &format!("{}={}", Plain(key), Plain(value)));

@@ -19,7 +19,7 @@ pub struct LsArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// Order by one of: name, id, kind, used, limit, percent, inodes,
-    /// inode-limit, created, updated, pinned, labels, path, label.KEY; with '-'
+    /// inode-limit, created, updated, pinned, labels, path, read-only, label.KEY; with '-'
     /// before it the largest first [default: -created]
     #[arg(short, long, value_name = "FIELD", allow_hyphen_values = true, value_parser = SortKey::parse)]
     sort: Option<SortKey>,
@@ -100,7 +100,7 @@ fn row(info: &VolumeInfo) -> Vec<Cell> {
     ]
 }
 
-/// The pin, what is wrong with a disk, and labels, in one column.
+/// The pin, that nobody changes it, what is wrong with a disk, and labels, in one column.
 fn labels(info: &VolumeInfo) -> String {
     let pin = info.pinned.then(|| "(pinned)".to_owned());
     let labels = info
@@ -113,7 +113,9 @@ fn labels(info: &VolumeInfo) -> String {
         state => Some(format!("({state})")),
     });
     let untrusted = disk.and_then(|disk| disk.guest_written.then(|| "(untrusted)".to_owned()));
+    let read_only = info.read_only.then(|| "(read-only)".to_owned());
     pin.into_iter()
+        .chain(read_only)
         .chain(state)
         .chain(untrusted)
         .chain(labels)

@@ -16,6 +16,7 @@ use crate::open::{Access, open_volumes};
 #[command(after_help = crate::help::SET, override_usage = "volfs set <NAME> <CHANGE>...")]
 #[command(group(ArgGroup::new("changes").required(true).multiple(true).args([
     "quota", "quota_inodes", "size", "labels", "unset_labels", "pin", "unpin",
+    "read_only", "no_read_only",
 ])))]
 pub struct SetArgs {
     /// The volume's name
@@ -35,12 +36,19 @@ pub struct SetArgs {
     /// A label to remove; may be given several times
     #[arg(long = "unset-label", value_name = "KEY", value_parser = names::label_key)]
     unset_labels: Vec<String>,
-    /// Protect the volume from removal
+    /// Protect the volume from removal; what is in it stays open to changes
     #[arg(long, conflicts_with = "unpin")]
     pin: bool,
     /// Let the volume be removed again
     #[arg(long)]
     unpin: bool,
+    /// Let nobody, not even root, change what is in the volume; refused while
+    /// somebody has a file in it open for writing
+    #[arg(long, conflicts_with = "no_read_only")]
+    read_only: bool,
+    /// Let it be changed again
+    #[arg(long)]
+    no_read_only: bool,
 }
 
 impl SetArgs {
@@ -53,11 +61,8 @@ impl SetArgs {
             set_labels: self.labels,
             unset_labels: self.unset_labels,
             size: self.size,
-            pinned: match (self.pin, self.unpin) {
-                (true, _) => Some(true),
-                (_, true) => Some(false),
-                _ => None,
-            },
+            pinned: either(self.pin, self.unpin),
+            read_only: either(self.read_only, self.no_read_only),
         };
         let info = open_volumes(&context.store, Access::Change)?.change(&name, &change)?;
         if context.output.is_json() {
@@ -65,5 +70,14 @@ impl SetArgs {
         }
         context.output.confirm(&info.name);
         Ok(())
+    }
+}
+
+/// What two options that exclude each other say.
+fn either(yes: bool, no: bool) -> Option<bool> {
+    match (yes, no) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
     }
 }
