@@ -112,7 +112,10 @@ fn refuses_all(volume: &Path) {
     assert_eq!(tree(volume), before);
     let flag = output(Command::new("chattr").arg("+d").arg(volume.join("f")));
     let said = String::from_utf8(flag.stderr).unwrap();
-    assert!(said.contains("Read-only file system") || said.contains("not supported"), "{said}");
+    assert!(
+        said.contains("Read-only file system") || said.contains("not supported"),
+        "{said}"
+    );
     assert_eq!(fs::read_to_string(volume.join("link")).unwrap(), "content");
     let mut text = String::new();
     File::open(volume.join("dir/g"))

@@ -92,8 +92,9 @@ ALTER TABLE volume ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0 CHECK (read_o
 /// The first version whose programs can use a catalogue of the last: it has all
 /// that they know, and nothing that they must say. A live upgrade to a program of
 /// the last one has a way back to these. To be raised by a step that adds more
-/// than tables, and columns with a default, or changes what the values mean.
-const USABLE_BY: u32 = 3;
+/// than tables, and columns with a default, or changes what the values mean. Programs
+/// before 5 would write to volumes that are read-only.
+const USABLE_BY: u32 = 5;
 
 /// In the file the version is the lower half of `user_version`, and by which it
 /// can be used the upper; 0 there is no other.
