@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use volfs::model::{VolumeName, VolumeSpec};
-use volfs::volume::{Error, Removal, Store, StoreOptions, Volumes};
+use volfs::model::{NameRule, VolumeName, VolumeSpec};
+use volfs::volume::{Error, Removal, Setting, Store, StoreOptions, Volumes};
 
 const MAKE: StoreOptions = StoreOptions {
     create: true,
@@ -236,6 +236,27 @@ fn a_rebuilt_catalogue_gives_every_volume_a_name() {
     assert!(store.get(&recovered).unwrap().path.is_dir());
     let next = store.create(&VolumeSpec::directory(name("next"))).unwrap();
     assert_eq!(store.list().unwrap()[0].id, next.id);
+}
+
+#[test]
+fn a_long_name_is_cut_between_two_characters() {
+    let scratch = Scratch::new();
+    let store = Store::open(&scratch.store, &USE).unwrap();
+    Volumes::set(&store, &Setting::Names(NameRule::Any)).unwrap();
+    let long = "ü".repeat(127);
+    store.create(&VolumeSpec::directory(name(&long))).unwrap();
+    let two = store.get(&name("two")).unwrap().path;
+    drop(store);
+    let manifest = two.parent().unwrap().join("volume.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("two", &long)).unwrap();
+    fs::remove_file(scratch.catalogue()).unwrap();
+
+    let rebuilt = Store::rebuild(&scratch.store).unwrap();
+    let cut = name(&format!("{}-2", "ü".repeat(126)));
+    assert_eq!(rebuilt.renamed, [(Some(name(&long)), cut)]);
+    let store = Store::open(&scratch.store, &USE).unwrap();
+    assert_eq!(store.settings().unwrap().names, NameRule::Any);
 }
 
 #[test]

@@ -149,7 +149,10 @@ fn settings_and_their_errors() {
     let offline = Volfs::new(&dir.join("store"));
     offline.ok(&["create", "v"]);
     for volfs in [mount.volfs(), offline] {
-        assert_eq!(volfs.ok(&["config"]), "trash.retention  none\n");
+        assert_eq!(
+            volfs.ok(&["config"]),
+            "trash.retention  none\nnames            portable\n"
+        );
         volfs.ok(&["config", "trash.retention", "2w"]);
         assert_eq!(
             json_of(&volfs, &["config", "trash.retention"])["trash.retention"],

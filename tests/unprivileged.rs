@@ -41,6 +41,21 @@ fn a_user_mounts_and_uses_volumes() {
 }
 
 #[test]
+fn a_users_store_takes_the_names_that_people_type() {
+    let _device = OpenDevice::new();
+    let mut mount = Mount::builder().user(ALICE).start();
+    let path = mount.path().to_owned();
+    as_user(ALICE, || fs::create_dir(path.join("New Folder")).unwrap());
+    assert_eq!(mount.volfs().ok(&["config", "names"]), "any\n");
+    mount.remount();
+    assert_eq!(mount.volfs().names(), ["New Folder"]);
+    mount.volfs().ok(&["config", "names", "portable"]);
+    mount.remount();
+    assert_eq!(mount.volfs().ok(&["config", "names"]), "portable\n");
+    mount.stop();
+}
+
+#[test]
 fn numbers_stay_the_same_there_too() {
     let _device = OpenDevice::new();
     let mut mount = Mount::builder().user(ALICE).start();

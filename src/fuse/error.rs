@@ -73,7 +73,9 @@ pub enum OpError {
     DiskTaken(VolumeName),
     /// A guest has written the image.
     #[error(
-        "a guest has written the image of volume {0:?}, so that it is read-only; 'volfs disk trust {0}' checks it and lets this machine's kernel mount it"
+        "a guest has written the image of volume {it:?}, so that it is read-only; 'volfs disk trust {word}' checks it and lets this machine's kernel mount it",
+        it = .0,
+        word = .0.as_shell_word()
     )]
     Untrusted(VolumeName),
     /// This machine cannot mount the image.
@@ -86,7 +88,7 @@ pub enum OpError {
     },
     /// The file system in a mounted image has found errors in itself.
     #[error(
-        "ext4 has found {count} errors in the image of volume {name:?}{}, which is not written any more; close its files and run 'volfs disk check --repair {name}'", last(.last_in)
+        "ext4 has found {count} errors in the image of volume {name:?}{}, which is not written any more; close its files and run 'volfs disk check --repair {}'", last(.last_in), .name.as_shell_word()
     )]
     ImageErrors {
         /// The volume.
@@ -98,12 +100,16 @@ pub enum OpError {
     },
     /// An image has errors that take a choice to mend.
     #[error(
-        "the image of volume {0:?} has errors that are not mended unasked, so that it is read-only; 'volfs disk check --repair {0}' mends what can be"
+        "the image of volume {it:?} has errors that are not mended unasked, so that it is read-only; 'volfs disk check --repair {word}' mends what can be",
+        it = .0,
+        word = .0.as_shell_word()
     )]
     DamagedImage(VolumeName),
     /// Something was written past the end of an image.
     #[error(
-        "what was written past the end of the image of volume {0:?} is cut off; 'volfs set {0} --size' makes it larger"
+        "what was written past the end of the image of volume {it:?} is cut off; 'volfs set {word} --size' makes it larger",
+        it = .0,
+        word = .0.as_shell_word()
     )]
     PastImage(VolumeName),
     /// The image of a disk volume could not be attached.
@@ -219,7 +225,9 @@ fn volume_errno(error: &VolumeError) -> Errno {
         VolumeError::InvalidName(
             InvalidName::Empty
             | InvalidName::Start { .. }
+            | InvalidName::OuterSpace { .. }
             | InvalidName::Character { .. }
+            | InvalidName::NotPortable { .. }
             | InvalidName::NotUtf8 { .. },
         )
         | VolumeError::InvalidSpec(_) => Errno::EINVAL,

@@ -73,8 +73,9 @@ impl FileSystem {
             of.push(format!("{} of {inodes} inodes", used.inodes));
         }
         Some(format!(
-            "volume {name:?} cannot hold that: it has {}; remove something, or let its operator raise the limit with 'volfs set {name} --quota'",
-            of.join(" and ")
+            "volume {name:?} cannot hold that: it has {}; remove something, or let its operator raise the limit with 'volfs set {} --quota'",
+            of.join(" and "),
+            name.as_shell_word()
         ))
     }
 }

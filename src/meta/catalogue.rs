@@ -32,6 +32,15 @@ impl Catalogue {
     /// # Errors
     /// [`Error`].
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_or_make(path, &[])
+    }
+
+    /// As [`open`](Self::open); when the catalogue is made it has these
+    /// settings, key and value, from the first.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn open_or_make(path: &Path, settings: &[(&str, String)]) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // SQLite would let everybody read it; its log takes after it.
         let made = OpenOptions::new()
@@ -55,7 +64,7 @@ impl Catalogue {
              PRAGMA journal_size_limit = 4194304;",
         )?;
         let found = schema::look(&catalogue.connection, path)?;
-        schema::migrate(&mut catalogue.connection, path, found)?;
+        schema::migrate(&mut catalogue.connection, path, found, settings)?;
         Ok(catalogue)
     }
 
@@ -71,7 +80,7 @@ impl Catalogue {
         original.clone_into(&mut catalogue.path);
         catalogue.settings("PRAGMA locking_mode = EXCLUSIVE;")?;
         let found = schema::look(&catalogue.connection, original)?;
-        schema::migrate(&mut catalogue.connection, original, found)?;
+        schema::migrate(&mut catalogue.connection, original, found, &[])?;
         Ok(catalogue)
     }
 

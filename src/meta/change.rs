@@ -6,6 +6,7 @@ use rusqlite::{Transaction, params};
 use super::catalogue::Catalogue;
 use super::error::Result;
 use super::row::{State, VolumeRow, sql};
+use super::schema;
 use crate::model::{Labels, Serial, Timestamp, Usage, VolumeName};
 
 /// The usage of a volume to be saved.
@@ -202,14 +203,19 @@ impl Catalogue {
     /// # Errors
     /// [`Error`](super::Error).
     pub fn set_setting(&mut self, key: &str, value: &str) -> Result<()> {
+        self.change(|transaction| set_setting(transaction, key, value))
+    }
+
+    /// As [`set_setting`](Self::set_setting), and keeps programs of earlier
+    /// versions from the catalogue from now on: it may come to hold what they
+    /// cannot read.
+    ///
+    /// # Errors
+    /// [`Error`](super::Error).
+    pub fn set_setting_of_this_version(&mut self, key: &str, value: &str) -> Result<()> {
         self.change(|transaction| {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO setting (key, value) VALUES (?1, ?2) \
-                     ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                )?
-                .execute(params![key, value])?;
-            Ok(())
+            schema::require_this_version(transaction)?;
+            set_setting(transaction, key, value)
         })
     }
 
@@ -276,6 +282,16 @@ fn insert_labels(
     for (position, (key, value)) in (0_i64..).zip(labels.iter()) {
         statement.execute(params![serial.0, position, key, value])?;
     }
+    Ok(())
+}
+
+fn set_setting(transaction: &Transaction<'_>, key: &str, value: &str) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO setting (key, value) VALUES (?1, ?2) \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        )?
+        .execute(params![key, value])?;
     Ok(())
 }
 

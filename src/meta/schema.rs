@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::error::{Error, Result};
 
@@ -178,8 +178,14 @@ fn word_of(version: u32, usable_by: Option<u32>) -> u32 {
     version | usable_by.unwrap_or(USABLE_BY) << VERSION_BITS
 }
 
-/// Takes the steps from `found` to the known version, all in one transaction.
-pub(super) fn migrate(connection: &mut Connection, path: &Path, found: Found) -> Result<()> {
+/// Takes the steps from `found` to the known version, all in one transaction. A
+/// catalogue that is new has these settings.
+pub(super) fn migrate(
+    connection: &mut Connection,
+    path: &Path,
+    found: Found,
+    settings: &[(&str, String)],
+) -> Result<()> {
     let from = match found {
         Found::Empty => 0,
         Found::Version(version) => version,
@@ -201,5 +207,24 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, found: Found) ->
     transaction
         .pragma_update(None, "user_version", word_of(known(), usable_by))
         .map_err(sqlite)?;
+    if found == Found::Empty {
+        for (key, value) in settings {
+            let text = "INSERT INTO setting (key, value) VALUES (?1, ?2)";
+            transaction
+                .execute(text, params![key, value])
+                .map_err(sqlite)?;
+        }
+        if !settings.is_empty() {
+            require_this_version(&transaction).map_err(sqlite)?;
+        }
+    }
     transaction.commit().map_err(sqlite)
+}
+
+/// Keeps programs that do not know this version from the catalogue.
+pub(super) fn require_this_version(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let word: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = word & ((1 << VERSION_BITS) - 1);
+    let usable_by = (word >> VERSION_BITS).max(known().min(version));
+    transaction.pragma_update(None, "user_version", word_of(version, Some(usable_by)))
 }

@@ -15,7 +15,7 @@ mod time;
 
 pub use age::{Age, InvalidAge};
 pub use id::{Serial, Slot, VolumeId};
-pub use name::{InvalidName, VolumeName};
+pub use name::{InvalidName, NameRule, ShellWord, VolumeName};
 pub use retention::Retention;
 pub(crate) use shown::shown;
 pub use size::{Bytes, IntoSize, InvalidSize, Mebibytes, SizeExt};

@@ -50,7 +50,7 @@ impl Store {
             return Err(Error::Image {
                 why: format!(
                     "a guest may have written it, so that this machine's kernel is not given it; 'volfs disk trust {}' checks it first",
-                    volume.name()
+                    volume.name().as_shell_word()
                 ),
                 path,
             });

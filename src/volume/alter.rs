@@ -25,6 +25,7 @@ impl Store {
         if from == to {
             return Ok(volume);
         }
+        self.check_name(to)?;
         let claim = self.claim_name(to)?;
         self.tell(|observer| observer.renaming(from, &volume));
         let now = Timestamp::now();

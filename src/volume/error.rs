@@ -82,14 +82,15 @@ pub enum Error {
         name: VolumeName,
     },
     /// A pinned volume is never removed.
-    #[error("volume {name:?} is pinned; unpin it first with 'volfs unpin {name}'")]
+    #[error("volume {name:?} is pinned; unpin it first with 'volfs unpin {}'", .name.as_shell_word())]
     Pinned {
         /// The volume.
         name: VolumeName,
     },
     /// `rmdir` removes empty volumes only.
     #[error(
-        "volume {name:?} is not empty; 'volfs rm {name}' moves it to the trash with all that it holds"
+        "volume {name:?} is not empty; 'volfs rm {}' moves it to the trash with all that it holds",
+        .name.as_shell_word()
     )]
     NotEmpty {
         /// The volume.
@@ -149,7 +150,8 @@ pub enum Error {
     },
     /// The volume's files are gone although the catalogue has it.
     #[error(
-        "the files of volume {name:?} are missing: {path:?} is not there; restore that directory, or give the volume up with 'volfs rm --purge {name}'"
+        "the files of volume {name:?} are missing: {path:?} is not there; restore that directory, or give the volume up with 'volfs rm --purge {}'",
+        .name.as_shell_word()
     )]
     FilesMissing {
         /// The volume.

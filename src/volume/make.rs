@@ -21,6 +21,7 @@ impl Store {
             image::check_size(size)?;
         }
         self.writable()?;
+        self.check_name(&spec.name)?;
         let claim = self.claim_name(&spec.name)?;
         let place = self.index.write().claim_place();
         let Some((serial, slot)) = place else {

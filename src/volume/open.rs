@@ -59,7 +59,7 @@ fn open_with(layout: Layout, lock: StoreLock) -> Result<Store> {
     check_has_catalogue(&layout)?;
     make_places(&layout)?;
     let path = layout.catalogue();
-    let mut catalogue = Catalogue::open(&path)?;
+    let mut catalogue = Catalogue::open_or_make(&path, &settings::of_new_store())?;
     let settings = settings::load(&catalogue)?;
     let (mut index, doomed) = reconcile(&layout, &mut catalogue)?;
     index.set_changed(catalogue.names_changed()?);

@@ -12,9 +12,12 @@ use super::layout::{Layout, Place, sync_dir};
 use super::lock::StoreLock;
 use super::manifest::Manifest;
 use super::open::make_places;
+use super::settings::{self, Setting};
 use super::store::Store;
 use crate::meta::{Catalogue, DiskRow, State, VolumeRow};
-use crate::model::{Kind, Labels, Limits, Serial, Slot, Timestamp, Usage, VolumeId, VolumeName};
+use crate::model::{
+    Kind, Labels, Limits, NameRule, Serial, Slot, Timestamp, Usage, VolumeId, VolumeName,
+};
 
 /// What [`Store::rebuild`] has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -222,9 +225,8 @@ impl Gathering {
         let mut number = 2_u64;
         while !self.names.insert(name.clone()) {
             let suffix = format!("-{number}");
-            // Names are ASCII, so that any byte is a place to cut.
             let most = VolumeName::MAX_BYTES - suffix.len();
-            let stem = &wished.as_str()[..wished.as_str().len().min(most)];
+            let stem = &wished.as_str()[..wished.as_str().floor_char_boundary(most)];
             name = format!("{stem}{suffix}").parse()?;
             number += 1;
         }
@@ -249,7 +251,15 @@ fn replace(layout: &Layout, rows: &[VolumeRow]) -> Result<Option<PathBuf>> {
             _ => {}
         }
     }
-    let mut catalogue = Catalogue::open(&next)?;
+    let mut catalogue = Catalogue::open_or_make(&next, &settings::of_new_store())?;
+    if rows
+        .iter()
+        .any(|row| NameRule::Portable.check(&row.name).is_err())
+    {
+        // The store had this setting when it gave these names.
+        let (key, value) = Setting::Names(NameRule::Any).as_text();
+        catalogue.set_setting_of_this_version(key, &value)?;
+    }
     catalogue.insert(rows)?;
     catalogue.close()?;
     let time = Timestamp::now().as_nanos() / 1_000_000_000;

@@ -68,6 +68,7 @@ impl Staging {
     pub fn begin(volumes: &dyn Volumes, spec: &VolumeSpec) -> Result<Self> {
         spec.check()?;
         // Looked at again when it is taken over; here it saves the work.
+        volumes.settings()?.names.check(&spec.name)?;
         if volumes.get(&spec.name).is_ok() {
             let name = spec.name.clone();
             return Err(Error::Exists { name });
@@ -195,6 +196,7 @@ impl Store {
         let spec = &staged.spec;
         spec.check()?;
         self.writable()?;
+        self.check_name(&spec.name)?;
         let home = self.layout.home(Place::Tmp, staged.id);
         check_contents(&contents(&home, spec.kind), spec)?;
         let claim = self.claim_name(&spec.name)?;

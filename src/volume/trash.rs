@@ -247,6 +247,9 @@ impl Store {
         self.writable()?;
         let _life = self.life.lock();
         let volume = self.index.read().find_in_trash(which)?;
+        if let Some(name) = new_name {
+            self.check_name(name)?;
+        }
         let name = new_name.cloned().unwrap_or_else(|| volume.name());
         let claim = self.claim_name(&name)?;
         // A move that failed may have left it in the other place.

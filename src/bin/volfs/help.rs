@@ -190,10 +190,17 @@ Examples:
   volfs config                              all settings
   volfs config trash.retention 30d          delete what was removed 30 days ago
   volfs config trash.retention none         keep it until the trash is emptied
+  volfs config names any                    volumes may be called 'New Folder'
 
 trash.retention: how long removed volumes stay in the trash, like 12h, 30d or
 2w. The daemon sees to it while the store is mounted; 'volfs mount -o
-trash_retention=7d' is for one mount and goes before it. The default is none.";
+trash_retention=7d' is for one mount and goes before it. The default is none.
+
+names: which names volumes get. 'portable' is letters, digits, '.', '_' and '-',
+with a letter or digit first. 'any' is what people type: spaces inside and every
+character of UTF-8 but '/' and controls, with neither '.' nor '-' first, in at
+most 255 bytes. It is the default of stores that are made without root;
+'portable' is that of root's. Volumes keep the names that they have.";
 
 /// `volfs mv --help`.
 pub const MV: &str = "\

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use volfs::model::{Bytes, Owner, VolumeName};
+use volfs::model::{Bytes, Owner, Plain, ShellWord, VolumeName};
 
 use crate::failure::Outcome;
 
@@ -33,6 +33,12 @@ pub fn volume_name(name: &OsStr) -> Outcome<VolumeName> {
         })
     });
     Ok(VolumeName::from_os(trimmed)?)
+}
+
+/// A path as a word of a command line.
+pub fn shell_path(path: &std::path::Path) -> String {
+    let text = path.to_string_lossy();
+    ShellWord(&Plain(&text).to_string()).to_string()
 }
 
 /// A limit to set, or `none` to lift it.

@@ -262,6 +262,27 @@ mod tests {
     }
 
     #[test]
+    fn names_of_wide_characters_fit_too() {
+        for width in 18_u16..=60 {
+            let mut listing = Listing::of_width(&["*NAME", ">USED"], Some(width));
+            for name in [
+                "New Folder",
+                "日本語の名前がとても長い",
+                "👩\u{200d}🔧 e\u{301}",
+                "b",
+            ] {
+                listing.row([name, "1.5 GiB"].map(Cell::new).into());
+            }
+            let text = listing.to_string();
+            let ends: Vec<usize> = text.lines().map(UnicodeWidthStr::width).collect();
+            assert!(ends[0] <= usize::from(width), "{width}:\n{text}");
+            // One below the other.
+            assert!(ends.iter().all(|&end| end == ends[0]), "{width}:\n{text}");
+            assert_eq!(ends.len(), 5);
+        }
+    }
+
+    #[test]
     fn a_cell_is_shown_and_not_obeyed() {
         let mut listing = Listing::of_width(&["NAME", "*LABELS"], None);
         listing.row(["v", "k=\u{1b}[2J\u{9b}m\n"].map(Cell::new).into());

@@ -45,12 +45,13 @@ impl ConfigArgs {
         if context.output.is_json() {
             return context.output.value(&json(&settings));
         }
-        if setting.is_some() {
-            context.output.confirm(line(&settings));
-        } else if self.key.is_some() {
-            context.output.text(settings.trash_retention);
+        if let Some(setting) = setting {
+            let (key, _) = setting.as_text();
+            context.output.confirm(lines(&settings, &[key]));
+        } else if let Some(key) = &self.key {
+            context.output.text(value(&settings, key));
         } else {
-            context.output.text(line(&settings));
+            context.output.text(lines(&settings, &Setting::KEYS));
         }
         Ok(())
     }
@@ -59,15 +60,29 @@ impl ConfigArgs {
 /// As people set it: one key, one value.
 fn json(settings: &Settings) -> serde_json::Value {
     serde_json::json!({
+        "names": settings.names,
         "trash.retention": settings.trash_retention,
         "mount": { "trash.retention": settings.trash_retention_of_mount },
     })
 }
 
-fn line(settings: &Settings) -> String {
-    let mut line = format!("trash.retention  {}", settings.trash_retention);
-    if let Some(mount) = settings.trash_retention_of_mount {
-        line += &format!("  (the running mount was told {mount})");
+fn value(settings: &Settings, key: &str) -> String {
+    match key {
+        "names" => settings.names.to_string(),
+        // No other key gets here.
+        _ => settings.trash_retention.to_string(),
     }
-    line
+}
+
+fn lines(settings: &Settings, keys: &[&str]) -> String {
+    let line = |key: &&str| {
+        let mut line = format!("{key:15}  {}", value(settings, key));
+        if let Some(mount) = settings.trash_retention_of_mount
+            && *key == "trash.retention"
+        {
+            line += &format!("  (the running mount was told {mount})");
+        }
+        line
+    };
+    keys.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 use volfs::diskimg::ImageSize;
-use volfs::model::{Bytes, Kind, Labels, Limits, VolumeSpec};
-use volfs::volume::Error;
+use volfs::model::{Bytes, Kind, Labels, Limits, NameRule, VolumeSpec};
+use volfs::volume::{Error, Settings};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -16,7 +16,8 @@ use crate::open::{Access, open_volumes};
 #[derive(Debug, Args)]
 #[command(after_help = crate::help::CREATE)]
 pub struct CreateArgs {
-    /// Names of the new volumes: letters, digits, '.', '_' and '-'
+    /// Names of the new volumes: letters, digits, '.', '_' and '-', or what
+    /// 'volfs config names' lets the store take
     #[arg(required = true, value_name = "NAME")]
     names: Vec<OsString>,
     /// The most bytes a directory volume may hold
@@ -74,7 +75,13 @@ impl CreateArgs {
                     .map_err(|error| Failure::usage(format!("--size: {error}")))?;
             }
         }
+        let check = |rule: NameRule| specs.iter().try_for_each(|spec| rule.check(&spec.name));
+        // Before a store is made, and before the first volume.
+        if let Some(rule) = Settings::names_of_new_store(&context.store) {
+            check(rule)?;
+        }
         let volumes = open_volumes(&context.store, Access::Create)?;
+        check(volumes.settings()?.names)?;
         let mut made = Vec::new();
         for spec in &specs {
             match volumes.create(spec) {

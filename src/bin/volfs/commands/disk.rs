@@ -56,11 +56,12 @@ impl DiskArgs {
             context.output.text(&found.said);
         }
         if !found.clean {
+            let word = name.as_shell_word();
             let advice = match how {
-                CheckHow::Look => format!("'volfs disk check --repair {name}' mends what can be"),
+                CheckHow::Look => format!("'volfs disk check --repair {word}' mends what can be"),
                 CheckHow::Mend => "what is left is beyond repair; copy what can be read".to_owned(),
                 CheckHow::Trust => {
-                    format!("it is not trusted; 'volfs disk check --repair {name}' first")
+                    format!("it is not trusted; 'volfs disk check --repair {word}' first")
                 }
             };
             return Err(Failure::with_detail(

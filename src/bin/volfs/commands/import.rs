@@ -81,7 +81,8 @@ impl ImportArgs {
         }
         if imported.info.kind == Kind::Disk {
             log::warn!(
-                "nobody knows who has written the image, so that this machine's kernel is not given it; 'volfs disk trust {name}' checks it first"
+                "nobody knows who has written the image, so that this machine's kernel is not given it; 'volfs disk trust {}' checks it first",
+                name.as_shell_word()
             );
         }
         if context.output.is_json() {

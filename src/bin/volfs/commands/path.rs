@@ -35,7 +35,8 @@ impl PathArgs {
                 return Err(Failure::new(
                     "not-mounted",
                     format!(
-                        "a disk volume has a directory only while the store is mounted; 'volfs path --disk {name}' prints its image"
+                        "a disk volume has a directory only while the store is mounted; 'volfs path --disk {}' prints its image",
+                        name.as_shell_word()
                     ),
                 ));
             }

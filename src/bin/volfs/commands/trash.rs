@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
+use volfs::model::ShellWord;
 use volfs::volume::Volumes;
 
 use crate::context::Context;
@@ -78,7 +79,8 @@ fn with_advice(failure: Failure, name: &str) -> Failure {
     match failure {
         Failure::Told(mut report) if report.code == "exists" => {
             report.message += &format!(
-                "; bring the old one back under another name with 'volfs trash restore {name} --as NEW'"
+                "; bring the old one back under another name with 'volfs trash restore {} --as NEW'",
+                ShellWord(name)
             );
             Failure::Told(report)
         }

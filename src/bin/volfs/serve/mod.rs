@@ -29,6 +29,7 @@ use crate::commands::mount::options::{LogTo, MountPlan};
 use crate::commands::umount;
 use crate::failure::{Failure, Outcome};
 use crate::mounts;
+use crate::names;
 use crate::open::{PATIENCE, pause};
 use crate::output::Output;
 use crate::processes::DaemonProcesses;
@@ -290,6 +291,7 @@ fn refuse_mounted(plan: &MountPlan) -> Outcome {
         )
     };
     let (shown, at) = (store.display(), plan.mountpoint.display());
+    let word = names::shell_path(&plan.mountpoint);
     if let Some(why) = mounts::why_silent(&there) {
         return Err(already(format!(
             "{shown} is already mounted on {at}, and its daemon does not answer: {why}"
@@ -298,11 +300,11 @@ fn refuse_mounted(plan: &MountPlan) -> Outcome {
     match mount::answer(&plan.mountpoint) {
         Answer::Disconnected => Ok(()),
         Answer::Served if matches!(Client::connect(store), Ok(Some(_))) => Err(already(format!(
-            "{shown} is already mounted on {at}; unmount it first with 'volfs umount {at}'"
+            "{shown} is already mounted on {at}; unmount it first with 'volfs umount {word}'"
         ))),
         Answer::Served => Ok(()),
         Answer::Silent => Err(already(format!(
-            "{shown} is already mounted on {at}, and the mount does not answer; 'volfs umount --force {at}' takes it away"
+            "{shown} is already mounted on {at}, and the mount does not answer; 'volfs umount --force {word}' takes it away"
         ))),
     }
 }
@@ -343,7 +345,6 @@ fn who_has_it(error: Error, daemon: &Client, status: &Status, is_mounted: bool) 
     let Failure::Told(mut report) = Failure::from(error) else {
         return Failure::Reported;
     };
-    let mountpoint = status.mountpoint.display();
     let elsewhere = match is_mounted {
         true => None,
         false => mounts::elsewhere(&status.store, None),
@@ -355,8 +356,10 @@ fn who_has_it(error: Error, daemon: &Client, status: &Status, is_mounted: bool) 
             format!(": {}", umount::kept_by(who, &processes, &status.mountpoint))
         }
         None => format!(
-            " (it is mounted on {mountpoint} by process {}; 'volfs umount {mountpoint}' ends that)",
-            status.pid
+            " (it is mounted on {} by process {}; 'volfs umount {}' ends that)",
+            status.mountpoint.display(),
+            status.pid,
+            names::shell_path(&status.mountpoint)
         ),
     };
     Failure::Told(report)

@@ -13,6 +13,7 @@ use volfs::model::Bytes;
 
 use super::Check;
 use crate::mounts;
+use crate::names;
 
 /// Below this share of free bytes or inodes a warning is due.
 const LOW_PER_CENT: u64 = 5;
@@ -245,7 +246,7 @@ fn daemon_checks(daemon: Result<Option<Status>, String>) -> Vec<Check> {
             "the daemon runs another version than this command",
             format!(
                 "volfs umount {} and mount it again",
-                status.mountpoint.display()
+                names::shell_path(&status.mountpoint)
             ),
         )
     }];
@@ -283,7 +284,10 @@ fn stale_mounts() -> Vec<Check> {
                     NAME,
                     at.clone(),
                     "its daemon has died; every use of it fails with ENOTCONN",
-                    format!("volfs umount {at}, or volfs mount on the same place"),
+                    format!(
+                        "volfs umount {}, or volfs mount on the same place",
+                        names::shell_path(&mount.mountpoint)
+                    ),
                 )),
             }
         })
@@ -299,6 +303,9 @@ fn silent(check: &str, at: &str, why: &str) -> Check {
         check,
         format!("{at} does not answer"),
         format!("whoever uses it waits: {why}"),
-        format!("the above, or volfs umount --force {at}, after which those get errors"),
+        format!(
+            "the above, or volfs umount --force {}, after which those get errors",
+            names::shell_path(Path::new(at))
+        ),
     )
 }
