@@ -226,7 +226,11 @@ impl Gathering {
         while !self.names.insert(name.clone()) {
             let suffix = format!("-{number}");
             let most = VolumeName::MAX_BYTES - suffix.len();
-            let stem = &wished.as_str()[..wished.as_str().floor_char_boundary(most)];
+            let wished = wished.as_str();
+            let starts = wished.char_indices().map(|(at, _)| at);
+            // Between two characters; the first is at 0.
+            let end = starts.chain([wished.len()]).filter(|&at| at <= most).last();
+            let stem = &wished[..end.unwrap_or(0)];
             name = format!("{stem}{suffix}").parse()?;
             number += 1;
         }
