@@ -229,7 +229,7 @@ impl Gathering {
             let wished = wished.as_str();
             let starts = wished.char_indices().map(|(at, _)| at);
             // Between two characters; the first is at 0.
-            let end = starts.chain([wished.len()]).filter(|&at| at <= most).last();
+            let end = starts.chain([wished.len()]).rfind(|&at| at <= most);
             let stem = &wished[..end.unwrap_or(0)];
             name = format!("{stem}{suffix}").parse()?;
             number += 1;
