@@ -226,6 +226,7 @@ impl Volumes for Memory {
         let mut state = self.state.lock();
         match setting {
             Setting::TrashRetention(retention) => state.settings.trash_retention = *retention,
+            Setting::Names(rule) => state.settings.names = *rule,
         }
         Ok(state.settings)
     }
