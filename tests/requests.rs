@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use support::{Mount, wait_for};
 
@@ -169,6 +170,23 @@ fn passthrough_writes_ask_for_nothing() {
         file.write_all(&block).unwrap();
     }
     assert_eq!(counts(&mount), before);
+}
+
+#[test]
+fn a_time_of_birth_is_asked_for_once() {
+    let mount = Mount::builder().args(&["--birth-time"]).start();
+    let volume = mount.volume("v");
+    for i in 0..100 {
+        write(&volume.join(format!("{i}")), "");
+    }
+    let list = || {
+        for entry in fs::read_dir(&volume).unwrap() {
+            let born = entry.unwrap().metadata().unwrap().created().unwrap();
+            assert!(born.elapsed().unwrap() < Duration::from_secs(600));
+        }
+    };
+    assert_eq!(requests_of(&mount, list)["statx"], 100);
+    assert_eq!(requests_of(&mount, list).get("statx"), None);
 }
 
 #[test]

@@ -124,7 +124,8 @@ impl Filesystem for Adapter {
     fn unknown(&self, req: &Request, ino: INodeNo, opcode: u32, data: &[u8], reply: ReplyData) {
         let unique = RequestId::from(req);
         let fh = match statx::decode(data) {
-            Ok(fh) if opcode == statx::OPCODE => fh,
+            Ok(fh) if opcode == statx::OPCODE && self.fs.options.birth_time => fh,
+            // The kernel asks for other attributes by GETATTR, then and from now on.
             _ => return reply.error(fuser::Errno::ENOSYS),
         };
         let adapter = self;

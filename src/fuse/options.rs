@@ -37,6 +37,9 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Use kernel passthrough where possible.
     pub passthrough: bool,
+    /// Tell when files were made; programs that ask for it cost a request more for each
+    /// file, also where they do not look at it.
+    pub birth_time: bool,
     /// Keep processors awake while many requests come; takes root.
     pub low_latency: bool,
     /// Kind of the volumes that `mkdir` makes.
@@ -65,6 +68,7 @@ impl Default for MountOptions {
             noatime: false,
             allow_other: nix::unistd::geteuid().is_root(),
             passthrough: true,
+            birth_time: false,
             low_latency: false,
             default_kind: Kind::Directory,
             default_size: None,

@@ -24,6 +24,20 @@ const fn refused(
     }
 }
 
+const BIRTH: &str = "a request for each file is its price: mount with --birth-time";
+
+/// Without `--birth-time`.
+pub const NO_BIRTH: &[Allowed] = &[
+    refused("statx", "f: fields", "7ff", BIRTH),
+    refused("statx", "f: born just now", "False", BIRTH),
+    refused("statx", "d: fields", "7ff", BIRTH),
+    refused("statx", "d: born just now", "False", BIRTH),
+    refused("statx", "l: fields", "7ff", BIRTH),
+    refused("statx", "l: born just now", "False", BIRTH),
+    refused("statx", "p: fields", "7ff", BIRTH),
+    refused("statx", "p: born just now", "False", BIRTH),
+];
+
 /// What `probe.py` finds on every mount.
 pub const PROBED: &[Allowed] = &[
     refused("statx", "f: attributes known", "False", KERNEL),

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use crate::allowed::{ALWAYS, DIRECT, NO_DEVICES, OWN_FIGURES, PASSTHROUGH, PROBED, QUOTA};
+use crate::allowed::{
+    ALWAYS, DIRECT, NO_BIRTH, NO_DEVICES, OWN_FIGURES, PASSTHROUGH, PROBED, QUOTA,
+};
 use crate::support::Mount;
 
 const LIST: &str = include_str!("../../docs/semantics.md");
@@ -23,6 +25,7 @@ fn every_difference_is_in_the_list() {
     let all = [
         ALWAYS,
         PROBED,
+        NO_BIRTH,
         DIRECT,
         NO_DEVICES,
         PASSTHROUGH,

@@ -32,28 +32,45 @@ mod trace;
 mod unlink;
 mod xattrs;
 
-use allowed::{ALWAYS, DIRECT, NO_DEVICES, OWN_FIGURES, PASSTHROUGH, PROBED, QUOTA};
+use allowed::{ALWAYS, DIRECT, NO_BIRTH, NO_DEVICES, OWN_FIGURES, PASSTHROUGH, PROBED, QUOTA};
 use table::Row;
 
 /// As `volfs mount` does without options: data goes by kernel passthrough.
 const DEFAULTS: Row = Row {
     arguments: &[],
     quota: None,
-    allowed: &[ALWAYS, PROBED, NO_DEVICES, PASSTHROUGH],
+    allowed: &[ALWAYS, PROBED, NO_BIRTH, NO_DEVICES, PASSTHROUGH],
 };
 
 /// Data goes through the daemon.
 const THROUGH_DAEMON: Row = Row {
     arguments: &["--no-passthrough"],
     quota: None,
-    allowed: &[ALWAYS, PROBED, DIRECT, NO_DEVICES],
+    allowed: &[ALWAYS, PROBED, NO_BIRTH, DIRECT, NO_DEVICES],
 };
 
 /// Everything is charged to a limit that is never reached.
 const WITH_QUOTA: Row = Row {
     arguments: &[],
     quota: Some("7E"),
-    allowed: &[ALWAYS, PROBED, DIRECT, NO_DEVICES, QUOTA],
+    allowed: &[ALWAYS, PROBED, NO_BIRTH, DIRECT, NO_DEVICES, QUOTA],
+};
+
+/// Times of birth are told.
+const WITH_BIRTH: Row = Row {
+    arguments: &["--birth-time"],
+    quota: None,
+    allowed: &[ALWAYS, PROBED, NO_DEVICES, PASSTHROUGH],
+};
+
+/// The same, through the daemon and in disk volumes.
+const DISK_WITH_BIRTH: Row = Row {
+    arguments: &[
+        "-o",
+        "birth_time,nopassthrough,default_kind=disk,default_size=2G",
+    ],
+    quota: None,
+    allowed: &[ALWAYS, PROBED, DIRECT, NO_DEVICES, OWN_FIGURES],
 };
 
 /// Device nodes work.
@@ -67,7 +84,14 @@ const WITH_DEVICES: Row = Row {
 const DISK: Row = Row {
     arguments: &["-o", "default_kind=disk,default_size=2G"],
     quota: None,
-    allowed: &[ALWAYS, PROBED, NO_DEVICES, PASSTHROUGH, OWN_FIGURES],
+    allowed: &[
+        ALWAYS,
+        PROBED,
+        NO_BIRTH,
+        NO_DEVICES,
+        PASSTHROUGH,
+        OWN_FIGURES,
+    ],
 };
 
 /// One test per family and row of the matrix, so that they run side by side
@@ -99,6 +123,16 @@ families! {
     with_quota, WITH_QUOTA:
     lookup open creation attributes setid times nodes unlink links rename io space listing xattrs
     acl sync mapping locks names flags probe
+}
+
+families! {
+    with_birth, WITH_BIRTH:
+    probe times
+}
+
+families! {
+    disk_with_birth, DISK_WITH_BIRTH:
+    probe times
 }
 
 families! {

@@ -40,7 +40,8 @@ Options of -o:
   rmdir=empty|trash, root_mode=OCTAL, default_quota=SIZE|none,
   default_quota_inodes=N|none, default_kind=directory|disk, default_size=SIZE,
   trash_retention=AGE|none, trust_guest_images, passthrough, nopassthrough,
-  low_latency, supervisor, nosupervisor, threads=N, log=file|journal
+  birth_time, low_latency, supervisor, nosupervisor, threads=N,
+  log=file|journal
                                     as the options above
   store=DIR                         as --store
   defaults, auto, noauto, nofail, _netdev, user, x-...

@@ -64,6 +64,10 @@ pub struct MountArgs {
     /// Send all data through the daemon, also where the kernel could pass it on
     #[arg(long)]
     no_passthrough: bool,
+    /// Tell when files were made (stat %w); programs written in Rust or for node
+    /// ask for that with each file, which makes them slower
+    #[arg(long)]
+    birth_time: bool,
     /// Keep processors from sleeping while many requests come, and for 2 ms
     /// after: in a virtual machine a request may take half as long, at the
     /// price of processors that poll
@@ -123,6 +127,7 @@ impl MountArgs {
         let options = &mut plan.options;
         options.read_only |= self.read_only;
         options.passthrough &= !self.no_passthrough;
+        options.birth_time |= self.birth_time;
         options.low_latency |= self.low_latency;
         match self.rmdir {
             Some(Rmdir::Empty) => options.rmdir = RmdirPolicy::Empty,

@@ -38,7 +38,7 @@ pub enum LogTo {
 
 /// The options that this command understands, for the error text.
 const KNOWN: &str = "ro, rw, dev, allow_dev, nodev, suid, allow_suid, nosuid, exec, noexec, atime, noatime, relatime, \
-    allow_other, default_permissions, passthrough, nopassthrough, low_latency, supervisor, nosupervisor, rmdir=empty|trash, \
+    allow_other, default_permissions, passthrough, nopassthrough, birth_time, low_latency, supervisor, nosupervisor, rmdir=empty|trash, \
     root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, default_kind=directory|disk, \
     default_size=SIZE, trash_retention=AGE|none, trust_guest_images, threads=N, log=file|journal, store=DIR";
 
@@ -132,6 +132,7 @@ impl MountPlan {
             ("nosupervisor", None) => self.supervised = false,
             ("passthrough", None) => options.passthrough = true,
             ("nopassthrough", None) => options.passthrough = false,
+            ("birth_time", None) => options.birth_time = true,
             ("low_latency", None) => options.low_latency = true,
             ("rmdir", Some("empty")) => options.rmdir = RmdirPolicy::Empty,
             ("rmdir", Some("trash")) => options.rmdir = RmdirPolicy::Trash,
@@ -232,6 +233,9 @@ impl MountPlan {
         }
         if let Some(retention) = options.trash_retention {
             texts.push(format!("trash_retention={retention}"));
+        }
+        if options.birth_time {
+            texts.push("birth_time".to_owned());
         }
         if options.low_latency {
             texts.push("low_latency".to_owned());

@@ -44,8 +44,12 @@ fn values() {
     )
     .unwrap();
     assert!(!plan.options.low_latency);
-    plan.apply("threads=3,low_latency,nopassthrough,store=/srv/x", false)
-        .unwrap();
+    assert!(!plan.options.birth_time);
+    plan.apply(
+        "threads=3,birth_time,low_latency,nopassthrough,store=/srv/x",
+        false,
+    )
+    .unwrap();
     assert_eq!(plan.options.rmdir, RmdirPolicy::Trash);
     assert_eq!(plan.options.root_mode, 0o1777);
     assert_eq!(plan.options.default_limits.bytes, Some(Bytes(1 << 30)));
@@ -53,6 +57,7 @@ fn values() {
     assert_eq!(plan.options.threads, Some(3));
     assert_eq!(plan.store, Path::new("/srv/x"));
     assert!(!plan.options.passthrough && plan.options.low_latency);
+    assert!(plan.options.birth_time);
 }
 
 #[test]
