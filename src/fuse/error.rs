@@ -217,6 +217,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         | VolumeError::Unsteady { .. }
         | VolumeError::OpenForWriting { .. }
         | VolumeError::Locked { .. } => Errno::EBUSY,
+        VolumeError::UserLimit(_) => Errno::EDQUOT,
         VolumeError::Pinned { .. } => Errno::EPERM,
         VolumeError::NotEmpty { .. } => Errno::ENOTEMPTY,
         VolumeError::InvalidName(InvalidName::TooLong { .. }) => Errno::ENAMETOOLONG,

@@ -43,6 +43,9 @@ impl FileSystem {
     fn sentence(&self, node: NodeId, error: &OpError) -> Option<String> {
         match error {
             OpError::Host(Errno::ENOSPC) => self.what_is_full(node),
+            OpError::OverQuota(over) if over.user.is_some() => {
+                Some(self.store.over_user_limit(*over).to_string())
+            }
             OpError::Host(Errno::ESTALE) => self.what_is_missing(node),
             // Programs ask for attributes that are not there all the time.
             OpError::Host(_) | OpError::NoProperty => None,
@@ -59,6 +62,9 @@ impl FileSystem {
     fn what_is_full(&self, node: NodeId) -> Option<String> {
         let volume = self.store.volume_in(node.slot()?)?;
         let name = volume.name();
+        if let Some(over) = volume.pool_of_contents().and_then(|pool| pool.reached()) {
+            return Some(self.store.over_user_limit(over).to_string());
+        }
         let (used, limits) = volume.account().snapshot();
         if limits.bytes.is_none() && limits.inodes.is_none() {
             return Some(format!(

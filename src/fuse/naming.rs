@@ -184,7 +184,7 @@ impl<'a> Naming<'a> {
 
     /// The most that the charges of the directories grow by.
     fn growth(&self, first: Grows<'_>, second: Grows<'_>) -> u64 {
-        if self.volume.limits().bytes.is_none() {
+        if !self.volume.is_limited_in_bytes() {
             return 0;
         }
         let growth = self.fs.store.dir_growth();

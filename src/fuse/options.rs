@@ -1,6 +1,6 @@
 //! What can be chosen of a mount.
 
-use crate::model::{Bytes, Kind, Limits, Retention};
+use crate::model::{Bytes, Kind, Limits, Retention, UserLimits};
 
 /// What `rmdir` of a volume does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct MountOptions {
     pub root_mode: u32,
     /// Limits of volumes that `mkdir` makes.
     pub default_limits: Limits,
+    /// What all volumes of each user may take together.
+    pub user_limits: UserLimits,
     /// Allow device nodes to work (`dev`); the default is `nodev`.
     pub dev: bool,
     /// Honour set-user-id and set-group-id bits and file capabilities when programs
@@ -62,6 +64,7 @@ impl Default for MountOptions {
             rmdir: RmdirPolicy::Empty,
             root_mode: 0o755,
             default_limits: Limits::default(),
+            user_limits: UserLimits::default(),
             dev: false,
             suid: false,
             exec: true,

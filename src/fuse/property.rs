@@ -32,6 +32,11 @@ fn volume_of_root(fs: &FileSystem, node: NodeId) -> OpResult<VolumeName> {
     Ok(volume.name())
 }
 
+/// Whether `node` is the root of a volume.
+pub(super) fn is_root_of_volume(fs: &FileSystem, node: NodeId) -> bool {
+    volume_of_root(fs, node).is_ok()
+}
+
 fn key(name: &OsStr) -> OpResult<&str> {
     name.to_str()
         .and_then(|name| name.strip_prefix(PREFIX))

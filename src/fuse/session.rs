@@ -150,6 +150,13 @@ impl Mounted {
             },
         )?;
         let fs = Arc::new(fs);
+        // Before anything in it changes.
+        fs.store()
+            .limit_users(options.user_limits)
+            .map_err(|error| MountError::Store {
+                path: source.clone(),
+                why: error.to_string(),
+            })?;
         if options.low_latency
             && let Err(error) = fs.stay_awake()
         {

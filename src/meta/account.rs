@@ -9,14 +9,16 @@ mod reservation;
 mod turns;
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
 
 pub use self::mirror::{Change, Mirror};
 pub use self::reservation::Reservation;
 use self::turns::Turns;
 use super::crossing::Crossing;
+use super::pool::{Member, Pool};
 use super::quota::BLOCK;
 use crate::model::{Bytes, Limits, Timestamp, Usage};
 
@@ -52,6 +54,8 @@ struct State {
     passing: Usage,
     turns: Turns,
     limits: Limits,
+    // Its part in what all volumes of its user take.
+    member: Option<Member>,
     trusted: bool,
     // How far the bytes and the inodes are, and what they have crossed that
     // nobody has been told yet.
@@ -79,16 +83,19 @@ pub struct Crossed {
 }
 
 /// What a limit is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Resource {
     /// Charged bytes.
     Bytes,
     /// Inodes.
     Inodes,
+    /// Volumes of a user.
+    Volumes,
 }
 
 /// Why a reservation was refused (ENOSPC for whoever asked).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverLimit {
     /// The limit that would have been exceeded, bytes before inodes.
     pub resource: Resource,
@@ -98,24 +105,31 @@ pub struct OverLimit {
     pub taken: u64,
     /// What was asked for on top.
     pub asked: u64,
+    /// Whose limit it is, if it is one on all volumes of a user.
+    pub user: Option<u32>,
 }
 
 impl fmt::Display for OverLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.resource {
-            Resource::Bytes => write!(
+        let amount = |number: u64| match self.resource {
+            Resource::Bytes => Bytes(number).to_string(),
+            Resource::Inodes => format!("{number} inodes"),
+            Resource::Volumes => format!("{number} volumes"),
+        };
+        match self.user {
+            None => write!(f, "the quota of {} is reached", amount(self.limit))?,
+            Some(user) => write!(
                 f,
-                "the quota of {} is reached: {} in use, {} more asked for",
-                Bytes(self.limit),
-                Bytes(self.taken),
-                Bytes(self.asked)
-            ),
-            Resource::Inodes => write!(
-                f,
-                "the quota of {} inodes is reached: {} in use, {} more asked for",
-                self.limit, self.taken, self.asked
-            ),
+                "the limit of {} on all volumes of user {user} is reached",
+                amount(self.limit)
+            )?,
         }
+        let plain = |number: u64| match self.resource {
+            Resource::Bytes => Bytes(number).to_string(),
+            Resource::Inodes | Resource::Volumes => number.to_string(),
+        };
+        let (taken, asked) = (plain(self.taken), plain(self.asked));
+        write!(f, ": {taken} in use, {asked} more asked for")
     }
 }
 
@@ -132,6 +146,7 @@ impl Account {
                 passing: Usage::default(),
                 turns: Turns::default(),
                 limits,
+                member: None,
                 trusted: true,
                 bytes: Crossing::at(used.bytes.0, limits.bytes.map(|bytes| bytes.0)),
                 inodes: Crossing::at(used.inodes, limits.inodes_in_force()),
@@ -191,6 +206,37 @@ impl Account {
         self.wake(&state);
     }
 
+    /// Is a part of what a user's volumes take together, from now on, and of
+    /// nothing else.
+    pub fn join(&self, member: Member) {
+        let mut state = self.state.lock();
+        state.member = Some(member);
+        state.follow();
+    }
+
+    /// Is no part of that any more; returns which it was.
+    pub fn leave(&self) -> Option<Member> {
+        self.state.lock().member.take()
+    }
+
+    /// What the volumes of its user take together, where that is limited.
+    #[must_use]
+    pub fn pool(&self) -> Option<Arc<Pool>> {
+        let state = self.state.lock();
+        state.member.as_ref().map(|it| Arc::clone(it.pool()))
+    }
+
+    /// As [`Member::set_own`], if it is part of a pool.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_own(&self, own: Usage) -> Result<(), OverLimit> {
+        match &mut self.state.lock().member {
+            Some(member) => member.set_own(own),
+            None => Ok(()),
+        }
+    }
+
     /// What has been crossed since the last call, oldest first.
     #[must_use]
     pub fn take_crossed(&self) -> Vec<Crossed> {
@@ -228,6 +274,11 @@ impl Account {
             let all = sum(state.used, state.reserved);
             match state.check(amount, all) {
                 Ok(()) => {
+                    if let Some(member) = &mut state.member
+                        && let Err(over) = member.take(amount)
+                    {
+                        return Some(Err(over));
+                    }
                     state.reserved = sum(state.reserved, amount);
                     if passing {
                         state.passing = sum(state.passing, amount);
@@ -259,6 +310,10 @@ impl Account {
                 return None;
             } else {
                 room - room % BLOCK
+            };
+            let granted = match &mut state.member {
+                Some(member) => member.take_up_to(granted),
+                None => granted,
             };
             let amount = Usage {
                 bytes: Bytes(granted),
@@ -316,6 +371,7 @@ impl Account {
             bytes: Bytes(less.unwrap_or(0)),
             inodes: fewer.unwrap_or(0),
         };
+        state.follow();
         state.see();
         let change = if state.trusted {
             Change::Moved
@@ -338,6 +394,7 @@ impl Account {
         let bytes = state.used.bytes.0.saturating_add(new.0).checked_sub(old.0);
         state.trusted &= bytes.is_some();
         state.used.bytes = Bytes(bytes.unwrap_or(0));
+        state.follow();
         state.see();
         let change = if bytes.is_some() {
             Change::Moved
@@ -353,6 +410,7 @@ impl Account {
         let mut state = self.state.lock();
         state.used = used;
         state.trusted = true;
+        state.follow();
         state.see();
         self.tell(&state, Change::Counted);
         self.wake(&state);
@@ -379,6 +437,7 @@ impl Account {
             state.see();
             self.tell(&state, Change::Moved);
         }
+        state.follow();
         self.wake(&state);
     }
 }
@@ -390,6 +449,14 @@ impl State {
         self.reserved = less(self.reserved, reserved);
         if passing {
             self.passing = less(self.passing, reserved);
+        }
+    }
+
+    /// Has what the user's volumes take together follow a change.
+    fn follow(&mut self) {
+        let holds = sum(self.used, self.reserved);
+        if let Some(member) = &mut self.member {
+            member.follow(holds);
         }
     }
 
@@ -410,7 +477,9 @@ impl State {
         };
         let (used, limit) = match resource {
             Resource::Bytes => (self.used.bytes.0, self.limits.bytes.map(|bytes| bytes.0)),
-            Resource::Inodes => (self.used.inodes, self.limits.inodes_in_force()),
+            Resource::Inodes | Resource::Volumes => {
+                (self.used.inodes, self.limits.inodes_in_force())
+            }
         };
         if self.crossed.len() == MOST_CROSSED {
             self.crossed.remove(0);
@@ -432,6 +501,7 @@ impl State {
                 limit,
                 taken,
                 asked,
+                user: None,
             }),
             _ => Ok(()),
         };

@@ -198,6 +198,21 @@ impl Catalogue {
         })
     }
 
+    /// Says whose a volume is.
+    ///
+    /// # Errors
+    /// [`Error`](super::Error).
+    pub fn set_owner(&mut self, serial: Serial, user: u32) -> Result<()> {
+        self.change(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE volume SET owner = ?2, manifest_current = 0 WHERE serial = ?1",
+                )?
+                .execute(params![serial.0, user])?;
+            Ok(())
+        })
+    }
+
     /// Saves a setting of the store.
     ///
     /// # Errors
@@ -240,9 +255,9 @@ fn insert(transaction: &Transaction<'_>, row: &VolumeRow) -> rusqlite::Result<()
     let mut statement = transaction.prepare_cached(
         "INSERT INTO volume (serial, id, slot, name, kind, state, quota_bytes, quota_inodes, \
          size_bytes, disk_format, disk_fstype, guest_written, pinned, orphan, created, updated, \
-         trashed, used_bytes, used_inodes, usage_clean, manifest_current, read_only) VALUES \
+         trashed, used_bytes, used_inodes, usage_clean, manifest_current, read_only, owner) VALUES \
          (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-         ?20, ?21, ?22)",
+         ?20, ?21, ?22, ?23)",
     )?;
     statement.execute(params![
         row.serial.0,
@@ -267,6 +282,7 @@ fn insert(transaction: &Transaction<'_>, row: &VolumeRow) -> rusqlite::Result<()
         row.usage_clean,
         row.manifest_current,
         row.read_only,
+        row.owner,
     ])?;
     insert_labels(transaction, row.serial, &row.labels)
 }

@@ -10,6 +10,7 @@ mod crossing;
 mod dir_growth;
 mod error;
 mod load;
+mod pool;
 mod quota;
 mod row;
 mod schema;
@@ -21,6 +22,7 @@ pub use catalogue::Catalogue;
 pub use change::UsageRow;
 pub use dir_growth::DirGrowth;
 pub use error::{Error, Result};
+pub use pool::{Member, Pool, Taken};
 pub use quota::{
     ATTRIBUTES_MOST, BLOCK, Inode, charge, directory_bytes, grow, root_bytes, round_up,
 };

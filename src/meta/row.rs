@@ -97,6 +97,9 @@ pub struct VolumeRow {
     pub used: Usage,
     /// Whether `used` was exact when saved, and nothing has changed since.
     pub usage_clean: bool,
+    /// The user id that it counts against; `None` if an earlier version has made
+    /// it and nobody has looked since.
+    pub owner: Option<u32>,
     /// Whether the copy of this row beside the volume's files is known to be
     /// up to date on disk.
     pub manifest_current: bool,
@@ -106,7 +109,7 @@ pub struct VolumeRow {
 pub(super) const COLUMNS: &str = "serial, id, slot, name, kind, state, quota_bytes, quota_inodes, \
      size_bytes, disk_format, disk_fstype, guest_written, pinned, orphan, created, updated, \
      trashed, used_bytes, used_inodes, usage_clean, manifest_current, \
-     read_only";
+     read_only, owner";
 
 /// Reads a row of `volume` without its labels.
 ///
@@ -153,6 +156,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<VolumeRow, String> {
         },
         usage_clean: flag("usage_clean")?,
         manifest_current: flag("manifest_current")?,
+        owner: get(row, &key, "owner")?,
     })
 }
 

@@ -87,6 +87,10 @@ BEGIN UPDATE names SET changed = new.updated; END;
     "
 ALTER TABLE volume ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0 CHECK (read_only IN (0, 1));
 ",
+    // The user id that a volume counts against; unknown for those that are there.
+    "
+ALTER TABLE volume ADD COLUMN owner INTEGER CHECK (owner BETWEEN 0 AND 4294967295);
+",
 ];
 
 /// The first version whose programs can use a catalogue of the last: it has all

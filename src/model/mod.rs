@@ -12,6 +12,7 @@ mod size;
 mod spec;
 mod text;
 mod time;
+mod user;
 
 pub use age::{Age, InvalidAge};
 pub use id::{Serial, Slot, VolumeId};
@@ -24,3 +25,4 @@ pub use spec::{
 };
 pub use text::{Plain, is_plain};
 pub use time::Timestamp;
+pub use user::UserLimits;

@@ -93,9 +93,16 @@ impl Store {
         let lease = self.lease(name, Use::Alone)?;
         let volume = lease.volume();
         if volume.kind == Kind::Disk {
-            changed(&volume.row(), change)?;
-            self.grow(&lease, size)?;
-            return self.save_change(&self.life.lock(), volume, change);
+            let (before, after) = (volume.row(), changed(&volume.row(), change)?);
+            self.resize_own(volume, &after)?;
+            let grown = self
+                .grow(&lease, size)
+                .and_then(|()| self.save_change(&self.life.lock(), volume, change));
+            if grown.is_err() {
+                // It is no more than it was.
+                self.resize_own(volume, &before)?;
+            }
+            return grown;
         }
         let size_alone = Change {
             size: change.size,
@@ -203,7 +210,7 @@ impl Store {
 
     /// A volume that had no limit `before` may get one only while nobody
     /// writes to it uncounted.
-    fn check_accounted(&self, volume: &Volume, before: Limits) -> Result<()> {
+    pub(super) fn check_accounted(&self, volume: &Volume, before: Limits) -> Result<()> {
         if before != Limits::default() || !volume.is_limited() {
             return Ok(());
         }

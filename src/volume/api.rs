@@ -49,6 +49,9 @@ pub struct VolumeInfo {
     /// Nobody changes what is in a read-only volume.
     #[serde(default)]
     pub read_only: bool,
+    /// The user id that it counts against, where users are limited.
+    #[serde(default)]
+    pub owner: Option<u32>,
     /// When it was made.
     pub created: Timestamp,
     /// When its metadata last changed.

@@ -16,7 +16,7 @@ use super::store::Store;
 use super::trash::{Emptied, rmdir_contents};
 use crate::failpoint;
 use crate::meta::State;
-use crate::model::{Bytes, InvalidSpec, Kind, Owner, Slot, Timestamp, VolumeSpec};
+use crate::model::{Bytes, InvalidSpec, Kind, Limits, Owner, Slot, Timestamp, VolumeSpec};
 
 impl Store {
     /// Makes `old`, an empty directory volume, a disk volume of `size` bytes
@@ -33,7 +33,7 @@ impl Store {
     ) -> Result<Arc<Volume>> {
         image::check_size(size)?;
         let row = old.row();
-        if old.is_limited() {
+        if old.limits() != Limits::default() {
             return Err(InvalidSpec::DiskWithQuota.into());
         }
         if !self.is_empty(old)? {
@@ -64,6 +64,13 @@ impl Store {
         let mut new = new_row(&spec, serial, slot);
         new.pinned = row.pinned;
         new.read_only = row.read_only;
+        let member = match self.take_over(old, &new) {
+            Ok(member) => member,
+            Err(error) => {
+                self.index.write().give_up_slot(slot);
+                return Err(error);
+            }
+        };
         let built = Build::new(&self.layout, &new, spec.owner).and_then(|mut build| {
             build.publish()?;
             let now = Timestamp::now();
@@ -76,11 +83,15 @@ impl Store {
             Ok(now) => now,
             Err(error) => {
                 self.index.write().give_up_slot(slot);
+                self.hand_back(old, member);
                 return Err(error);
             }
         };
         failpoint::hit("convert.committed");
         let volume = Arc::new(Volume::new(new));
+        if let Some(member) = member {
+            volume.account().join(member);
+        }
         self.set_state_in_memory(old, State::Rmdir, now);
         {
             let mut index = self.index.write();
@@ -114,6 +125,7 @@ impl Store {
                 self.catalogue()?
                     .set_state(&[old.serial], State::Trash, None, now)?;
                 self.set_state_in_memory(old, State::Trash, now);
+                self.count_again(old);
                 self.index.write().put_in_trash(old);
                 Ok(())
             }

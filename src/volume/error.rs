@@ -3,13 +3,15 @@
 //! The same values cross the control socket, so that a command says the same
 //! with a daemon and without one.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::holder::{Holder, advice, holders_text};
-use crate::model::{InvalidName, InvalidSpec, VolumeName, shown};
+use crate::meta::{OverLimit, Resource};
+use crate::model::{Bytes, InvalidName, InvalidSpec, Usage, VolumeName, shown};
 
 /// Why something that was asked of a volume or the store was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -76,7 +78,7 @@ pub enum Error {
         holders: Vec<Holder>,
     },
     /// Nobody changes what is in a read-only volume.
-    #[error("volume {name:?} is read-only; 'volfs set {name} --no-read-only' lets it be changed")]
+    #[error("volume {name:?} is read-only; 'volfs set {} --no-read-only' lets it be changed", .name.as_shell_word())]
     VolumeReadOnly {
         /// The volume.
         name: VolumeName,
@@ -96,6 +98,9 @@ pub enum Error {
         /// The volume.
         name: VolumeName,
     },
+    /// A user has as much as its volumes may take together.
+    #[error("{0}")]
+    UserLimit(Box<UserLimitReached>),
     /// Not a volume name.
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
@@ -216,6 +221,51 @@ pub enum Error {
         /// that the same can be asked of the store itself.
         gone: bool,
     },
+}
+
+/// A limit on all volumes of a user is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserLimitReached {
+    /// Which, and by how much.
+    pub over: OverLimit,
+    /// The user's volumes outside the trash.
+    pub volumes: u64,
+    /// The user's volumes in the trash.
+    pub trashed: u64,
+    /// What those are charged.
+    pub trashed_usage: Usage,
+}
+
+impl fmt::Display for UserLimitReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let over = &self.over;
+        let user = over.user.unwrap_or_default();
+        let (volumes, trashed) = (self.volumes, self.trashed);
+        let (option, limit, taken, in_trash) = match over.resource {
+            Resource::Volumes => (
+                "volumes",
+                format!("{} volumes", over.limit),
+                over.taken.to_string(),
+                trashed.to_string(),
+            ),
+            Resource::Bytes => (
+                "bytes",
+                format!("{} in volumes", Bytes(over.limit)),
+                Bytes(over.taken).to_string(),
+                self.trashed_usage.bytes.to_string(),
+            ),
+            Resource::Inodes => (
+                "inodes",
+                format!("{} inodes in volumes", over.limit),
+                over.taken.to_string(),
+                self.trashed_usage.inodes.to_string(),
+            ),
+        };
+        write!(
+            f,
+            "user {user} may have {limit} and has {taken}, of which {in_trash} in the trash ({volumes} volumes, and {trashed} in the trash); remove something, have the trash emptied with 'volfs trash empty NAME', or have the store mounted with a higher --user-{option}"
+        )
+    }
 }
 
 /// The result of an operation on volumes.

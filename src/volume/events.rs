@@ -152,7 +152,7 @@ impl Store {
                     time,
                     event: match resource {
                         Resource::Bytes => EventKind::QuotaBytes,
-                        Resource::Inodes => EventKind::QuotaInodes,
+                        Resource::Inodes | Resource::Volumes => EventKind::QuotaInodes,
                     },
                     volume: name.clone(),
                     id: volume.id,

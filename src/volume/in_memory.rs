@@ -10,7 +10,7 @@ use super::image;
 use super::layout::{Layout, Place};
 use super::lease::Leases;
 use crate::diskimg::MountedImage;
-use crate::meta::{Account, State, VolumeRow};
+use crate::meta::{Account, Pool, State, VolumeRow};
 use crate::model::{Kind, Limits, Serial, Slot, Usage, VolumeId, VolumeName};
 
 /// A volume, as the running process knows it. One object for as long as the
@@ -112,7 +112,22 @@ impl Volume {
     /// Whether the volume has a byte or inode limit.
     #[must_use]
     pub fn is_limited(&self) -> bool {
-        self.limits() != Limits::default()
+        self.limits() != Limits::default() || self.pool_of_contents().is_some()
+    }
+
+    /// Whether a limit on bytes holds for what is in it, its own or its user's.
+    #[must_use]
+    pub fn is_limited_in_bytes(&self) -> bool {
+        let of_user = || self.pool_of_contents();
+        self.limits().bytes.is_some() || of_user().is_some_and(|pool| pool.limits().bytes.is_some())
+    }
+
+    /// What the volumes of its user take together, if that is limited in bytes
+    /// or inodes and it is a directory volume, of which that is counted.
+    #[must_use]
+    pub fn pool_of_contents(&self) -> Option<Arc<Pool>> {
+        let pool = self.account.pool();
+        pool.filter(|pool| self.kind == Kind::Directory && pool.limits().is_on_contents())
     }
 
     /// Whether nobody may change what it holds.
@@ -218,6 +233,7 @@ impl Volume {
             labels: row.labels.clone(),
             pinned: row.pinned,
             read_only: row.read_only,
+            owner: row.owner,
             created: row.created,
             updated: row.updated,
         }

@@ -9,7 +9,7 @@ use super::in_memory::Volume;
 use super::layout::Place;
 use super::store::Store;
 use crate::failpoint;
-use crate::meta::{BLOCK, DiskRow, State, VolumeRow, root_bytes};
+use crate::meta::{BLOCK, DiskRow, Member, State, VolumeRow, root_bytes};
 use crate::model::{
     Bytes, DiskFormat, DiskFsType, Kind, Serial, Slot, Timestamp, Usage, VolumeId, VolumeSpec,
 };
@@ -41,13 +41,14 @@ impl Store {
     /// Makes a volume whose name, serial and slot are claimed.
     fn make(&self, spec: &VolumeSpec, serial: Serial, slot: Slot) -> Result<Arc<Volume>> {
         let mut row = new_row(spec, serial, slot);
+        let member = self.admit(&row)?;
         // Outside all locks: any number of volumes are built at a time.
         let mut build = Build::new(&self.layout, &row, spec.owner)?;
         build.publish()?;
         if row.kind == Kind::Directory && self.dir_growth().made() > BLOCK {
             row.used.bytes = self.root_charge(&row)?;
         }
-        self.insert(row, build)
+        self.insert(row, build, member)
     }
 
     /// What an empty root is charged where directories begin large.
@@ -59,19 +60,33 @@ impl Store {
 
     /// Commits the row of a volume whose directory is in its place, and shows
     /// it.
-    pub(super) fn insert(&self, row: VolumeRow, build: Build<'_>) -> Result<Arc<Volume>> {
+    pub(super) fn insert(
+        &self,
+        row: VolumeRow,
+        build: Build<'_>,
+        member: Option<Member>,
+    ) -> Result<Arc<Volume>> {
         let _life = self.life.lock();
         self.catalogue()?.insert([&row])?;
         build.keep();
         failpoint::hit("create.committed");
         let name = row.name.clone();
         let volume = Arc::new(Volume::new(row));
+        if let Some(member) = member {
+            volume.account().join(member);
+        }
         self.index.write().appear(&name, &volume);
         self.tell(|observer| observer.appeared(&name, &volume));
         // Before who uses the volume can take the last space.
         self.refill_reserve();
         Ok(volume)
     }
+}
+
+/// Whom a new volume counts against.
+fn owner_of(spec: &VolumeSpec) -> u32 {
+    let own = || nix::unistd::geteuid().as_raw();
+    spec.owner.map_or_else(own, |owner| owner.uid)
 }
 
 pub(super) fn new_row(spec: &VolumeSpec, serial: Serial, slot: Slot) -> VolumeRow {
@@ -100,5 +115,6 @@ pub(super) fn new_row(spec: &VolumeSpec, serial: Serial, slot: Slot) -> VolumeRo
         used: Usage::default(),
         usage_clean: true,
         manifest_current: true,
+        owner: Some(owner_of(spec)),
     }
 }

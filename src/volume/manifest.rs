@@ -39,6 +39,8 @@ pub(super) struct Manifest {
     #[serde(default)]
     pub read_only: bool,
     pub created: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
 }
 
 /// What only a disk volume has.
@@ -68,6 +70,7 @@ impl Manifest {
             pinned: row.pinned,
             read_only: row.read_only,
             created: row.created,
+            owner: row.owner,
         }
     }
 
@@ -169,6 +172,7 @@ mod tests {
             pinned: true,
             read_only: true,
             created: Timestamp::from_nanos(1),
+            owner: Some(1000),
         }
     }
 

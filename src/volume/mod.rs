@@ -33,13 +33,14 @@ mod staging;
 mod store;
 mod trash;
 mod usage;
+mod users;
 mod walk;
 
 pub use api::{
     Change, CheckHow, DiskCheck, DiskInfo, DiskState, Removal, TrashedVolume, Verified, VolumeInfo,
     Volumes,
 };
-pub use error::{Error, Result};
+pub use error::{Error, Result, UserLimitReached};
 pub use events::{Event, EventKind};
 pub use files::{Entry, FileKind, Stat, VolumeFs, VolumeReader, VolumeWriter};
 pub use filter::{Filter, Filters, InvalidFilter};

@@ -197,6 +197,7 @@ impl Gathering {
             used: Usage::default(),
             usage_clean: false,
             manifest_current: false,
+            owner: manifest.as_ref().and_then(|it| it.owner),
         });
         Ok(())
     }

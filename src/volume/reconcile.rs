@@ -375,5 +375,6 @@ fn orphan_row(
         used: Usage::default(),
         usage_clean: false,
         manifest_current: false,
+        owner: manifest.as_ref().and_then(|m| m.owner),
     })
 }

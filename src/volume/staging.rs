@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -210,17 +210,21 @@ impl Store {
         let mut row = new_row(spec, serial, slot);
         row.id = staged.id;
         row.used = staged.used;
+        if spec.kind == Kind::Directory {
+            row.owner = Some(owner_of_root(&contents(&home, spec.kind))?);
+        }
         if let Some(disk) = &mut row.disk {
             disk.guest_written = staged.guest_written;
         }
         let mut build = Build::of_staged(&self.layout, &row);
+        let admitted = self.admit(&row);
         let taken = build.complete(&row).and_then(|()| {
             // Nobody has made its files durable yet.
             let synced = File::open(&home).and_then(|dir| Ok(syncfs(dir)?));
             synced.map_err(|e| Error::io("sync", &home, &e))?;
             failpoint::hit("adopt.synced");
             build.publish()?;
-            self.insert(row, build)
+            self.insert(row, build, admitted?)
         });
         if taken.is_err() {
             self.index.write().give_up_slot(slot);
@@ -228,6 +232,13 @@ impl Store {
         drop(claim);
         taken
     }
+}
+
+/// Whose the root directory of what was built is.
+fn owner_of_root(data: &Path) -> Result<u32> {
+    let found = data.symlink_metadata();
+    let found = found.map_err(|e| Error::io("look at", data, &e))?;
+    Ok(found.uid())
 }
 
 fn check_contents(contents: &Path, spec: &VolumeSpec) -> Result<()> {

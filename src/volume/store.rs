@@ -28,6 +28,7 @@ use super::reserve::Reserve;
 use super::settings::{Setting, Settings};
 use super::source::Source;
 use super::staging::Staged;
+use super::users::Users;
 use crate::meta::{self, Catalogue, DirGrowth};
 use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
 use crate::sys::filesystem::Filesystem;
@@ -79,6 +80,8 @@ pub struct Store {
     // Whether files may still be changed by this process.
     pub(super) files_gate: Gate,
     dir_growth: OnceLock<DirGrowth>,
+    // What users may have; never set where nothing is limited.
+    pub(super) users: OnceLock<Users>,
     // Whether this process has kept the account of any volume by itself.
     pub(super) keeps_account: AtomicBool,
     // Last, so that the catalogue is closed before another process may come.
@@ -109,6 +112,7 @@ impl Store {
             settings: RwLock::new(settings),
             files_gate: Arc::new(RwLock::new(true)),
             dir_growth: OnceLock::new(),
+            users: OnceLock::new(),
             keeps_account: AtomicBool::new(false),
             layout,
             reserve,

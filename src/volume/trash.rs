@@ -374,6 +374,10 @@ impl Store {
     pub(super) fn set_state_in_memory(&self, volume: &Volume, state: State, now: Timestamp) {
         let mut row = (*volume.row()).clone();
         row.state = state;
+        if matches!(state, State::Purging | State::Rmdir) {
+            // Nobody can bring it back: it counts against nobody.
+            drop(volume.account().leave());
+        }
         row.trashed = (state != State::Live).then_some(now);
         row.updated = now;
         volume.set_row(row);

@@ -71,6 +71,7 @@ impl Volumes for Memory {
             labels: spec.labels.clone(),
             pinned: false,
             read_only: false,
+            owner: None,
             created: Timestamp::now(),
             updated: Timestamp::now(),
         };

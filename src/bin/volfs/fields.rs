@@ -39,7 +39,7 @@ fixed! {
     Name => "name", Id => "id", Kind => "kind", Used => "used", Limit => "limit",
     Percent => "percent", Inodes => "inodes", InodeLimit => "inode-limit",
     Created => "created", Updated => "updated", Pinned => "pinned", Labels => "labels",
-    Path => "path", ReadOnly => "read-only",
+    Path => "path", ReadOnly => "read-only", Owner => "owner",
 }
 
 impl Field {
@@ -78,6 +78,7 @@ impl Field {
                 Fixed::InodeLimit => a.limits.inodes.cmp(&b.limits.inodes),
                 Fixed::Created => a.created.cmp(&b.created),
                 Fixed::Updated => a.updated.cmp(&b.updated),
+                Fixed::Owner => a.owner.cmp(&b.owner),
                 Fixed::Name
                 | Fixed::Id
                 | Fixed::Kind
@@ -119,6 +120,7 @@ impl Fixed {
             Self::ReadOnly => info.read_only.to_string(),
             Self::Labels => labels(info),
             Self::Path => info.path.display().to_string(),
+            Self::Owner => number(info.owner.map(u64::from)),
         }
     }
 }

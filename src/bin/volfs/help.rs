@@ -39,6 +39,7 @@ Options of -o:
   allow_other                       let other users in, when mounted without root
   rmdir=empty|trash, root_mode=OCTAL, default_quota=SIZE|none,
   default_quota_inodes=N|none, default_kind=directory|disk, default_size=SIZE,
+  user_volumes=N, user_bytes=SIZE, user_inodes=N,
   trash_retention=AGE|none, trust_guest_images, passthrough, nopassthrough,
   birth_time, low_latency, supervisor, nosupervisor, threads=N,
   log=file|journal

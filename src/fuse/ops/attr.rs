@@ -15,7 +15,7 @@ use crate::fuse::live::journal;
 use crate::fuse::node::NodeId;
 use crate::fuse::ops::again::EMPTIED;
 use crate::fuse::types::{Attr, Caller, Fh, SetAttr, SetTime, Time};
-use crate::fuse::{control_tree, image_file, root};
+use crate::fuse::{control_tree, image_file, property, root};
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
@@ -128,8 +128,14 @@ impl FileSystem {
             self.set_size(caller, &at, fh, size)?;
         }
         if set.uid.is_some() || set.gid.is_some() {
-            let _as = self.as_owner(caller, &fd)?;
-            node::chown(&fd, set.uid, set.gid)?;
+            let chown = || -> OpResult<()> {
+                let _as = self.as_owner(caller, &fd)?;
+                Ok(node::chown(&fd, set.uid, set.gid)?)
+            };
+            match set.uid.filter(|_| property::is_root_of_volume(self, node)) {
+                Some(uid) => self.store.give_away(&at.volume, uid, chown)?,
+                None => chown()?,
+            }
         }
         if let Some(mode) = set.mode {
             // The kernel has already taken away a set-group-id bit that the

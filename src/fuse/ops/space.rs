@@ -50,7 +50,7 @@ impl FileSystem {
             sizing.old().saturating_add(len)
         } else if mode & libc::FALLOC_FL_KEEP_SIZE != 0 {
             let allocates = mode & libc::FALLOC_FL_PUNCH_HOLE == 0;
-            if allocates && end > sizing.old() && located.volume.limits().bytes.is_some() {
+            if allocates && end > sizing.old() && located.volume.is_limited_in_bytes() {
                 return Err(OpError::HiddenAllocation);
             }
             sizing.old()

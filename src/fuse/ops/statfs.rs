@@ -7,7 +7,7 @@ use crate::fuse::fs::FileSystem;
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::StatFs;
-use crate::model::{Limits, Usage};
+use crate::model::{Limits, Usage, UserLimits};
 
 impl FileSystem {
     /// Size and free space of the volume that `node` is in.
@@ -25,7 +25,40 @@ impl FileSystem {
         }
         let host = fstatvfs(self.ground(&volume)?.any_dir())?;
         let (used, limits) = volume.account().snapshot();
-        Ok(limited(host_figures(&host), used, limits))
+        let mut figures = limited(host_figures(&host), used, limits);
+        if let Some(pool) = volume.pool_of_contents() {
+            let room = (pool.room_bytes(), pool.room_inodes());
+            figures.shared_with_others(used, limits, pool.limits(), room);
+        }
+        Ok(figures)
+    }
+}
+
+impl StatFs {
+    /// No more is free than what is left for all volumes of the user.
+    fn shared_with_others(
+        &mut self,
+        used: Usage,
+        limits: Limits,
+        of_user: UserLimits,
+        (bytes, inodes): (u64, u64),
+    ) {
+        if of_user.bytes.is_some() {
+            let unit = u64::from(self.block_size);
+            let taken = used.bytes.0.div_ceil(unit);
+            let room = bytes / unit;
+            self.free = match limits.bytes {
+                Some(_) => self.free.min(room),
+                None => room,
+            };
+            self.blocks = taken + self.free;
+            self.available = self.available.min(self.free);
+        }
+        let free = self.free_inodes_or_many().min(inodes);
+        if of_user.is_on_contents() && inodes < u64::MAX {
+            self.inodes = used.inodes.saturating_add(free);
+            self.free_inodes = free;
+        }
     }
 }
 
@@ -126,5 +159,27 @@ mod tests {
         assert_eq!((fs.inodes, fs.free_inodes), (900, 800));
         let fs = limited(host(), usage(10, 3), Limits::default());
         assert_eq!((fs.blocks, fs.free_inodes), (1000, 800));
+    }
+
+    #[test]
+    fn what_is_left_for_the_user_bounds_what_is_free() {
+        let of_user = UserLimits {
+            bytes: Some(Bytes(50 * 4096)),
+            inodes: Some(20),
+            ..UserLimits::default()
+        };
+        let shared = |limits: Limits, room| {
+            let mut fs = limited(host(), usage(10, 3), limits);
+            fs.shared_with_others(usage(10, 3), limits, of_user, room);
+            (fs.blocks, fs.free, fs.available, fs.inodes, fs.free_inodes)
+        };
+        let none = Limits::default();
+        assert_eq!(shared(none, (7 * 4096, 5)), (17, 7, 7, 8, 5));
+        let own = Limits {
+            bytes: Some(Bytes(12 * 4096)),
+            inodes: None,
+        };
+        assert_eq!(shared(own, (7 * 4096, 5)), (12, 2, 2, 8, 5));
+        assert_eq!(shared(none, (0, 0)), (10, 0, 0, 3, 0));
     }
 }

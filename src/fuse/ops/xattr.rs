@@ -81,7 +81,7 @@ impl FileSystem {
         }
         let (at, fd) = self.open_node(node)?;
         check_writable(&at.volume)?;
-        if at.volume.limits().bytes.is_some() {
+        if at.volume.is_limited_in_bytes() {
             check_size(&fd, name, value)?;
         }
         // An access ACL can change the mode: set-group-id goes, as with

@@ -28,7 +28,8 @@ fn a_reservation_that_is_dropped_is_given_back() {
             resource: Resource::Bytes,
             limit: 8192,
             taken: 8192,
-            asked: 4096
+            asked: 4096,
+            user: None,
         }
     );
     drop(held);

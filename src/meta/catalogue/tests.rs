@@ -28,6 +28,7 @@ fn row(serial: i64, name: &str) -> VolumeRow {
         used: Usage::default(),
         usage_clean: true,
         manifest_current: true,
+        owner: Some(1000),
     }
 }
 

@@ -114,6 +114,9 @@ fn text(inspected: &Inspected) -> String {
         (None, None) => "no limit".to_owned(),
     };
     line("Inodes:", &inodes);
+    if let Some(owner) = info.owner {
+        line("Owner:", &format!("user {owner}"));
+    }
     line("Pinned:", &if info.pinned { "yes" } else { "no" });
     if info.read_only {
         line("Read-only:", &"yes");

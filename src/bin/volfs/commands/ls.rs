@@ -19,7 +19,8 @@ pub struct LsArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// Order by one of: name, id, kind, used, limit, percent, inodes,
-    /// inode-limit, created, updated, pinned, labels, path, read-only, label.KEY; with '-'
+    /// inode-limit, created, updated, pinned, labels, path, read-only, owner,
+    /// label.KEY; with '-'
     /// before it the largest first [default: -created]
     #[arg(short, long, value_name = "FIELD", allow_hyphen_values = true, value_parser = SortKey::parse)]
     sort: Option<SortKey>,

@@ -47,6 +47,17 @@ pub struct MountArgs {
     /// Inode limit of volumes that mkdir makes [default: none]
     #[arg(long, value_name = "N", value_parser = names::inodes)]
     default_quota_inodes: Option<u64>,
+    /// The most volumes of each user but root, those in the trash included
+    /// [default: no limit]
+    #[arg(long, value_name = "N", value_parser = options::number)]
+    user_volumes: Option<u64>,
+    /// The most bytes in all volumes of a user together, those in the trash
+    /// included [default: no limit]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = names::size)]
+    user_bytes: Option<Bytes>,
+    /// The same for inodes [default: no limit]
+    #[arg(long, value_name = "N", value_parser = options::number)]
+    user_inodes: Option<u64>,
     /// Kind of volumes that mkdir makes [default: directory]
     #[arg(long, value_name = "directory|disk", value_parser = options::kind)]
     default_kind: Option<Kind>,
@@ -140,6 +151,10 @@ impl MountArgs {
         let limits = &mut options.default_limits;
         limits.bytes = self.default_quota.or(limits.bytes);
         limits.inodes = self.default_quota_inodes.or(limits.inodes);
+        let users = &mut options.user_limits;
+        users.volumes = self.user_volumes.or(users.volumes);
+        users.bytes = self.user_bytes.or(users.bytes);
+        users.inodes = self.user_inodes.or(users.inodes);
         options.threads = self.threads.or(options.threads);
         options.default_kind = self.default_kind.unwrap_or(options.default_kind);
         options.default_size = self.default_size.or(options.default_size);

@@ -40,7 +40,7 @@ pub enum LogTo {
 const KNOWN: &str = "ro, rw, dev, allow_dev, nodev, suid, allow_suid, nosuid, exec, noexec, atime, noatime, relatime, \
     allow_other, default_permissions, passthrough, nopassthrough, birth_time, low_latency, supervisor, nosupervisor, rmdir=empty|trash, \
     root_mode=OCTAL, default_quota=SIZE, default_quota_inodes=N, default_kind=directory|disk, \
-    default_size=SIZE, trash_retention=AGE|none, trust_guest_images, threads=N, log=file|journal, store=DIR";
+    default_size=SIZE, user_volumes=N, user_bytes=SIZE, user_inodes=N, trash_retention=AGE|none, trust_guest_images, threads=N, log=file|journal, store=DIR";
 
 /// Options that mount(8) and fstab have for themselves, and those that ask for
 /// what is so anyway.
@@ -152,6 +152,15 @@ impl MountPlan {
             ("default_size", Some(text)) => {
                 options.default_size = Some(read(option, names::size(text))?);
             }
+            ("user_volumes", Some(text)) => {
+                options.user_limits.volumes = Some(read(option, number(text))?);
+            }
+            ("user_bytes", Some(text)) => {
+                options.user_limits.bytes = Some(read(option, names::size(text))?);
+            }
+            ("user_inodes", Some(text)) => {
+                options.user_limits.inodes = Some(read(option, number(text))?);
+            }
             ("trash_retention", Some(text)) => {
                 options.trash_retention = Some(read(option, retention(text))?);
             }
@@ -231,6 +240,14 @@ impl MountPlan {
             texts.push(format!("default_kind={}", options.default_kind));
             texts.push(format!("default_size={}", size.0));
         }
+        let users = &options.user_limits;
+        for (key, limit) in [
+            ("user_volumes", users.volumes),
+            ("user_bytes", users.bytes.map(|bytes| bytes.0)),
+            ("user_inodes", users.inodes),
+        ] {
+            texts.extend(limit.map(|limit| format!("{key}={limit}")));
+        }
         if let Some(retention) = options.trash_retention {
             texts.push(format!("trash_retention={retention}"));
         }
@@ -288,6 +305,15 @@ pub fn log_to_in(lists: &[String]) -> LogTo {
 pub fn retention(text: &str) -> Result<Retention, String> {
     text.parse()
         .map_err(|error: volfs::model::InvalidAge| format!("{error}, or 'none'"))
+}
+
+/// Reads a limit that is a number, of volumes or inodes.
+pub fn number(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("a limit of 0 would allow nothing".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err(format!("{text:?} is not a number")),
+    }
 }
 
 /// Reads a number of threads. 256 is far above what any machine gains from.

@@ -55,6 +55,13 @@ fn values() {
     assert_eq!(plan.options.default_limits.bytes, Some(Bytes(1 << 30)));
     assert_eq!(plan.options.default_limits.inodes, Some(9));
     assert_eq!(plan.options.threads, Some(3));
+    plan.apply("user_volumes=3,user_bytes=1M,user_inodes=9", false)
+        .unwrap();
+    let users = plan.options.user_limits;
+    assert_eq!((users.volumes, users.inodes), (Some(3), Some(9)));
+    assert_eq!(users.bytes, Some(Bytes(1 << 20)));
+    let texts = plan.options_as_text().join(",");
+    assert!(texts.contains("user_volumes=3,user_bytes=1048576,user_inodes=9"));
     assert_eq!(plan.store, Path::new("/srv/x"));
     assert!(!plan.options.passthrough && plan.options.low_latency);
     assert!(plan.options.birth_time);
@@ -82,6 +89,8 @@ fn an_unknown_option_is_named_with_the_known_ones() {
     assert!(refused("rmdir=never").contains("'empty' or 'trash'"));
     assert!(refused("root_mode=999").contains("octal"));
     assert!(refused("default_quota=x").contains("not a size"));
+    assert!(refused("user_volumes=0").contains("would allow nothing"));
+    assert!(refused("user_inodes=x").contains("not a number"));
     assert!(refused("threads=0").contains("1 to 256"));
     assert!(refused("ro=1").contains("ro=1"));
     plan().apply("frobnicate", true).unwrap();
