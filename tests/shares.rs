@@ -5,7 +5,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -178,6 +178,49 @@ fn opens_of_one_file_share_a_descriptor() {
     drop(files);
     wait_for("all are closed", || descriptors() <= before + 8);
     verified(&mount);
+}
+
+#[test]
+fn protected_files_stay_open_over_a_death() {
+    let mount = Mount::builder().supervised().start();
+    let log = limited(&mount, "v");
+    let fixed = log.with_file_name("fixed");
+    fs::write(&fixed, "text").unwrap();
+    let open = |file: &Path, flags| {
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(flags);
+        options.open(file)
+    };
+    let mut appending = open(&log, libc::O_APPEND).unwrap();
+    let writing = open(&fixed, 0).unwrap();
+    let chattr = |change: &str, file: &Path| {
+        let done = Command::new("chattr").arg(change).arg(file).status();
+        assert!(done.unwrap().success(), "chattr {change} {file:?}");
+    };
+    chattr("+a", &log);
+    chattr("+i", &fixed);
+    for n in 0..2 {
+        appending.write_all(b"more").unwrap();
+        assert_eq!(appending.metadata().unwrap().len(), 4 + 4 * (n + 1));
+        assert!(writing.write_at(b"x", 0).is_err());
+        let mut text = [0; 4];
+        writing.read_exact_at(&mut text, 0).unwrap();
+        assert_eq!(&text, b"text");
+        assert_eq!(
+            open(&fixed, 0).unwrap_err().raw_os_error(),
+            Some(libc::EPERM)
+        );
+        assert_eq!(open(&log, 0).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        open(&log, libc::O_APPEND).unwrap();
+        mount.kill_serving();
+    }
+    chattr("-a", &log);
+    chattr("-i", &fixed);
+    drop((appending, writing));
+    fs::write(&fixed, "other").unwrap();
+    verified(&mount);
+    let complaints = mount.daemon_complaints();
+    assert!(!complaints.contains("lost"), "{complaints}");
 }
 
 #[test]
