@@ -1,3 +1,4 @@
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
@@ -86,10 +87,14 @@ fn what_a_volume_is_charged_by_itself_changes() {
 fn no_race_gets_past_a_limit() {
     let pool = pool(8, 64, 1000);
     let made = AtomicUsize::new(0);
+    let all_have_asked = Barrier::new(16);
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
-                let Ok(member) = pool.admit(OWN) else { return };
+                let admitted = pool.admit(OWN);
+                // Before anybody takes the bytes that a volume needs itself.
+                all_have_asked.wait();
+                let Ok(member) = admitted else { return };
                 made.fetch_add(1, Ordering::Relaxed);
                 let account = Account::new(Usage::default(), Limits::default());
                 account.join(member);
