@@ -88,7 +88,7 @@ const COMMANDS: [(&[&str], &[&str], &[&str]); 13] = [
         &["a", "c", "d", "f"],
         &["removed e"],
     ),
-    (&["trash", "empty"], &["a", "c", "d", "f"], &[]),
+    (&["trash", "empty", "--yes"], &["a", "c", "d", "f"], &[]),
     (
         &["create", "--disk", "--size", "16M", "k"],
         &["a", "c", "d", "f", "k"],
@@ -292,7 +292,7 @@ fn the_time_of_the_root_is_that_of_the_last_change() {
         .volfs()
         .ok(&["set", "c", "--label", "k=v", "--quota", "1G"]);
     fs::write(mount.join("c/f"), "x").unwrap();
-    mount.volfs().ok(&["trash", "empty"]);
+    mount.volfs().ok(&["trash", "empty", "--yes"]);
     assert_eq!(changed(&mount), now);
     let control = fs::metadata(mount.join(".volfs")).unwrap().modified();
     assert_eq!(control.unwrap(), now);

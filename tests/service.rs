@@ -356,3 +356,27 @@ fn ioctls_do_not_fill_the_log() {
         mount.daemon_log()
     );
 }
+
+/// Whoever connects and asks nothing keeps nobody from being answered.
+#[test]
+fn idle_clients_of_metrics_starve_nobody() {
+    let mount = Mount::new();
+    let socket = mount.dir().join("metrics.sock");
+    let _served = Metrics::start(&mount.volfs(), socket.to_str().unwrap());
+    let mut idle = Vec::new();
+    let start = Instant::now();
+    for _ in 0..200 {
+        idle.push(UnixStream::connect(&socket).unwrap());
+        if idle.len() % 50 == 0 {
+            let mut client = UnixStream::connect(&socket).unwrap();
+            client.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let mut reply = String::new();
+            client.read_to_string(&mut reply).unwrap();
+            assert!(reply.starts_with("HTTP/1.0 200 OK"), "{reply}");
+            assert!(reply.contains("volfs_up 1"), "{reply}");
+        }
+    }
+    // One after the other they would have 5 seconds each.
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}

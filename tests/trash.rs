@@ -231,7 +231,10 @@ fn a_large_volume_is_deleted_in_the_background() {
     mount.stop();
     many_files(&volfs, "large", 5_000);
     volfs.ok(&["rm", "large"]);
-    assert_eq!(json_of(&volfs, &["trash", "empty"]), json!({"deleted": 1}));
+    assert_eq!(
+        json_of(&volfs, &["trash", "empty", "--yes"]),
+        json!({"deleted": 1})
+    );
     assert_eq!(directories(mount.store()), 0);
 }
 
@@ -279,7 +282,7 @@ fn a_deletion_without_a_daemon_can_be_interrupted() {
     );
     assert_eq!(directories(volfs.store()), 1);
     assert_eq!(volfs.names(), ["keep"]);
-    volfs.ok(&["trash", "empty"]);
+    volfs.ok(&["trash", "empty", "--yes"]);
     assert_eq!(directories(volfs.store()), 0);
 }
 
@@ -305,9 +308,9 @@ fn a_deletion_is_cut_at_any_file() {
         assert_eq!(status.signal(), Some(libc::SIGKILL), "{point}: {status}");
         // Cut again while the rest is deleted.
         let cut = volfs.env("VOLFS_FAILPOINT", "purge.step:3");
-        let _ = cut.command(&["trash", "empty"]).output();
+        let _ = cut.command(&["trash", "empty", "--yes"]).output();
         assert_eq!(volfs.names(), ["keep"]);
-        volfs.ok(&["trash", "empty"]);
+        volfs.ok(&["trash", "empty", "--yes"]);
         assert_eq!(directories(volfs.store()), 0, "{point}");
         assert!(trashed(&volfs).is_empty());
         assert!(purging(&volfs).is_empty());
@@ -374,7 +377,7 @@ fn a_full_life_with_a_kill_after_every_step() {
     fs::write(mount.join("back/one"), "x").unwrap();
     volfs.ok(&["rm", "back"]);
     cut(&mut mount);
-    volfs.ok(&["trash", "empty", "--wait"]);
+    volfs.ok(&["trash", "empty", "--wait", "--yes"]);
     cut(&mut mount);
     assert!(trashed(&volfs).is_empty());
     assert!(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use parking_lot::Mutex;
 
-use crate::control::Client;
+use crate::control::{Call, Client, audit};
 use crate::model::{VolumeName, VolumeSpec};
 use crate::volume::{
     Change, CheckHow, DiskCheck, Error, Event, Holder, Purge, Removal, Result, Setting, Settings,
@@ -57,11 +57,22 @@ pub fn open_as(dir: impl AsRef<Path>, access: Access) -> Result<Arc<dyn Volumes>
     }))
 }
 
-fn reach(store: &Path, access: Access) -> Result<Arc<dyn Volumes>> {
+/// Volumes as they can be had at the moment.
+#[derive(Clone)]
+struct Way {
+    volumes: Arc<dyn Volumes>,
+    /// This process has opened the store itself.
+    direct: bool,
+}
+
+fn reach(store: &Path, access: Access) -> Result<Way> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(client) = Client::connect(store)? {
-            return Ok(Arc::new(client));
+            return Ok(Way {
+                volumes: Arc::new(client),
+                direct: false,
+            });
         }
         match open_directly(store, access) {
             // Nothing tells when a lock becomes free without taking it.
@@ -69,7 +80,12 @@ fn reach(store: &Path, access: Access) -> Result<Arc<dyn Volumes>> {
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(error) => return Err(error),
-            Ok(store) => return Ok(Arc::new(store)),
+            Ok(store) => {
+                return Ok(Way {
+                    volumes: Arc::new(store),
+                    direct: true,
+                });
+            }
         }
     }
 }
@@ -94,25 +110,39 @@ struct Reached {
     store: PathBuf,
     access: Access,
     /// Held only to read or replace it.
-    way: Mutex<Arc<dyn Volumes>>,
+    way: Mutex<Way>,
 }
 
 impl Reached {
     fn ask<T>(&self, call: impl Fn(&dyn Volumes) -> Result<T>) -> Result<T> {
-        let way = Arc::clone(&self.way.lock());
-        match call(&*way) {
+        let way = self.way.lock().clone();
+        match call(&*way.volumes) {
             Err(Error::Daemon { gone: true, .. }) => {}
             result => return result,
         }
         let way = reach(&self.store, self.access)?;
-        *self.way.lock() = Arc::clone(&way);
-        call(&*way)
+        *self.way.lock() = way.clone();
+        call(&*way.volumes)
+    }
+
+    /// As [`ask`](Self::ask), for a change. A daemon records it; without one this
+    /// does.
+    fn change_by<T>(&self, asked: &Call, call: impl Fn(&dyn Volumes) -> Result<T>) -> Result<T> {
+        let result = self.ask(call);
+        if asked.changes() && self.way.lock().direct {
+            let refused = result.as_ref().err();
+            audit::note_without_daemon(&self.store, asked, refused.map(|why| why as _));
+        }
+        result
     }
 }
 
 impl Volumes for Reached {
     fn create(&self, spec: &VolumeSpec) -> Result<VolumeInfo> {
-        self.ask(|volumes| volumes.create(spec))
+        let asked = Call::Create {
+            spec: Box::new(spec.clone()),
+        };
+        self.change_by(&asked, |volumes| volumes.create(spec))
     }
 
     fn get(&self, name: &VolumeName) -> Result<VolumeInfo> {
@@ -124,19 +154,35 @@ impl Volumes for Reached {
     }
 
     fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<VolumeInfo> {
-        self.ask(|volumes| volumes.rename(from, to))
+        let asked = Call::Rename {
+            from: from.clone(),
+            to: to.clone(),
+        };
+        self.change_by(&asked, |volumes| volumes.rename(from, to))
     }
 
     fn remove(&self, name: &VolumeName, how: Removal) -> Result<()> {
-        self.ask(|volumes| volumes.remove(name, how))
+        let asked = Call::Remove {
+            name: name.clone(),
+            how,
+        };
+        self.change_by(&asked, |volumes| volumes.remove(name, how))
     }
 
     fn change(&self, name: &VolumeName, change: &Change) -> Result<VolumeInfo> {
-        self.ask(|volumes| volumes.change(name, change))
+        let asked = Call::Change {
+            name: name.clone(),
+            change: change.clone(),
+        };
+        self.change_by(&asked, |volumes| volumes.change(name, change))
     }
 
     fn check(&self, name: &VolumeName, how: CheckHow) -> Result<DiskCheck> {
-        self.ask(|volumes| volumes.check(name, how))
+        let asked = Call::Check {
+            name: name.clone(),
+            how,
+        };
+        self.change_by(&asked, |volumes| volumes.check(name, how))
     }
 
     fn holders(&self, name: &VolumeName) -> Result<Vec<Holder>> {
@@ -152,7 +198,11 @@ impl Volumes for Reached {
     }
 
     fn verify(&self, name: &VolumeName, repair: bool) -> Result<Verified> {
-        self.ask(|volumes| volumes.verify(name, repair))
+        let asked = Call::Verify {
+            name: name.clone(),
+            repair,
+        };
+        self.change_by(&asked, |volumes| volumes.verify(name, repair))
     }
 
     fn trash(&self) -> Result<Vec<TrashedVolume>> {
@@ -160,11 +210,18 @@ impl Volumes for Reached {
     }
 
     fn restore(&self, which: &str, new_name: Option<&VolumeName>) -> Result<VolumeInfo> {
-        self.ask(|volumes| volumes.restore(which, new_name))
+        let asked = Call::Restore {
+            which: which.to_owned(),
+            new_name: new_name.cloned(),
+        };
+        self.change_by(&asked, |volumes| volumes.restore(which, new_name))
     }
 
     fn empty_trash(&self, which: Option<&str>) -> Result<usize> {
-        self.ask(|volumes| volumes.empty_trash(which))
+        let asked = Call::EmptyTrash {
+            which: which.map(str::to_owned),
+        };
+        self.change_by(&asked, |volumes| volumes.empty_trash(which))
     }
 
     fn purges(&self) -> Result<Vec<Purge>> {
@@ -176,7 +233,8 @@ impl Volumes for Reached {
     }
 
     fn set(&self, setting: &Setting) -> Result<Settings> {
-        self.ask(|volumes| volumes.set(setting))
+        let asked = Call::Set { setting: *setting };
+        self.change_by(&asked, |volumes| volumes.set(setting))
     }
 
     fn files(&self, name: &VolumeName) -> Result<VolumeFs> {
@@ -188,7 +246,10 @@ impl Volumes for Reached {
     }
 
     fn adopt(&self, staged: &Staged) -> Result<VolumeInfo> {
-        self.ask(|volumes| volumes.adopt(staged))
+        let asked = Call::Adopt {
+            staged: Box::new(staged.clone()),
+        };
+        self.change_by(&asked, |volumes| volumes.adopt(staged))
     }
 
     fn detach(&self, name: &VolumeName) -> Result<Vec<String>> {
@@ -200,6 +261,6 @@ impl Volumes for Reached {
     }
 
     fn store_dir(&self) -> PathBuf {
-        self.way.lock().store_dir()
+        self.way.lock().volumes.store_dir()
     }
 }

@@ -5,6 +5,7 @@
 //! tell about its mount comes through [`Daemon`].
 
 pub mod answering;
+pub mod audit;
 mod client;
 mod protocol;
 mod server;

@@ -152,6 +152,16 @@ impl Call {
                 | Self::Stats
         )
     }
+
+    /// Whether it changes something that a record of changes should have.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        match self {
+            Self::Verify { repair, .. } => *repair,
+            Self::Check { how, .. } => !matches!(how, CheckHow::Look),
+            _ => !self.only_looks(),
+        }
+    }
 }
 
 /// What a daemon says of itself.

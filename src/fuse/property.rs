@@ -75,8 +75,17 @@ pub(super) fn set(
     value: Option<&[u8]>,
 ) -> OpResult<()> {
     let result = try_set(fs, caller, node, name, value);
-    if let Err(error) = &result {
-        fs.last_errors.set(caller.uid, error.to_string());
+    match &result {
+        Err(error) => fs.last_errors.set(caller.uid, error.to_string()),
+        Ok(()) => {
+            let volume = node.slot().and_then(|slot| fs.store.volume_in(slot));
+            let volume = volume.map(|volume| volume.name().to_string());
+            let value = value.map(String::from_utf8_lossy);
+            super::root::note(
+                caller,
+                format_args!("set {name:?} of volume {volume:?} to {value:?}"),
+            );
+        }
     }
     result
 }

@@ -12,6 +12,7 @@ use super::options::RmdirPolicy;
 use super::resting::root_generation;
 use super::types::{Attr, Caller, Entry, Found, Time};
 use super::{announce, control_tree, image_file, observer};
+use crate::control::audit::{self, Who};
 use crate::model::{Kind, Owner, Serial, Timestamp, VolumeName, VolumeSpec};
 use crate::volume::{Error as VolumeError, Removal, Volume, Volumes};
 
@@ -170,6 +171,7 @@ pub(super) fn mkdir(fs: &FileSystem, caller: Caller, name: &OsStr, mode: u32) ->
             let now = Timestamp::now().as_nanos().cast_unsigned();
             journal::intend_one(NodeId::ROOT, name, now);
             fs.store.create(&spec)?;
+            note(caller, format_args!("mkdir {name:?}"));
         }
         let volume = fs.store.volume(&spec.name).ok_or(OpError::VolumeGone)?;
         volume_entry(fs, &volume, name)
@@ -192,10 +194,12 @@ pub(super) fn rmdir(fs: &FileSystem, caller: Caller, name: &OsStr) -> OpResult<(
         journal::intend_one(NodeId::ROOT, given, serial);
         match (fs.store.remove(&name, Removal::Empty), fs.options.rmdir) {
             (Err(VolumeError::NotEmpty { .. }), RmdirPolicy::Trash) => {
-                Ok(fs.store.remove(&name, Removal::Trash)?)
+                fs.store.remove(&name, Removal::Trash)?;
             }
-            (result, RmdirPolicy::Empty | RmdirPolicy::Trash) => Ok(result?),
+            (result, RmdirPolicy::Empty | RmdirPolicy::Trash) => result?,
         }
+        note(caller, format_args!("rmdir {given:?}"));
+        Ok(())
     })
 }
 
@@ -226,8 +230,15 @@ pub(super) fn rename(
             libc::RENAME_EXCHANGE => fs.store.exchange(&from, &to)?,
             _ => return Err(OpError::Host(nix::errno::Errno::EINVAL)),
         }
+        note(caller, format_args!("rename {name:?} to {new_name:?}"));
         Ok(())
     })
+}
+
+/// Records a change that somebody has made through the mount.
+pub(super) fn note(caller: Caller, what: std::fmt::Arguments<'_>) {
+    let who = Who::of_request(caller.uid, caller.pid);
+    log::info!(target: audit::TARGET, "{who}, in the mount: {what}: done");
 }
 
 /// Has the kernel ask again for all names that there are and were, and list the root

@@ -2,10 +2,11 @@
 //! has come near its limit. Kept in memory and in `STORE/events.jsonl`, both
 //! bounded.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,11 @@ use super::store::Store;
 use crate::meta::{Crossed, Resource};
 use crate::model::{Timestamp, VolumeId, VolumeName};
 
-/// The most events that are kept; older ones are dropped.
+/// The most events that are kept, of all volumes; see [`drop_excess`].
 const MOST: usize = 1000;
+
+/// So long the log says nothing of an event that is like another.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The file is written anew, with what is kept, when it is larger.
 const MOST_BYTES: u64 = 1 << 20;
@@ -81,9 +85,7 @@ impl EventLog {
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect();
-        while kept.len() > MOST {
-            kept.pop_front();
-        }
+        drop_excess(&mut kept);
         Self {
             path,
             kept: Mutex::new(kept),
@@ -93,12 +95,22 @@ impl EventLog {
     fn add(&self, events: &[Event]) {
         let mut kept = self.kept.lock();
         kept.extend(events.iter().cloned());
-        while kept.len() > MOST {
-            kept.pop_front();
-        }
+        drop_excess(&mut kept);
         if let Err(error) = self.write(&kept, events) {
             log::warn!("cannot write {:?}: {error}", self.path);
         }
+    }
+
+    /// Whether the like has not happened to the volume for [`QUIET`]. Who goes up
+    /// and down at a level fills no log.
+    fn is_news(&self, event: &Event) -> bool {
+        let is_like = |other: &&Event| {
+            (other.id, other.event, other.percent) == (event.id, event.event, event.percent)
+        };
+        let kept = self.kept.lock();
+        let last = kept.iter().rev().find(is_like);
+        let quiet = i64::try_from(QUIET.as_nanos()).unwrap_or(i64::MAX);
+        last.is_none_or(|last| event.time.as_nanos().saturating_sub(last.time.as_nanos()) > quiet)
     }
 
     fn write(&self, kept: &VecDeque<Event>, new: &[Event]) -> io::Result<()> {
@@ -116,6 +128,28 @@ impl EventLog {
 
     fn all(&self) -> Vec<Event> {
         self.kept.lock().iter().cloned().collect()
+    }
+}
+
+/// Drops what is more than [`MOST`]: the oldest event of the volume that has the
+/// most, so that none pushes out what others have.
+fn drop_excess(kept: &mut VecDeque<Event>) {
+    if kept.len() <= MOST {
+        return;
+    }
+    let mut counts: HashMap<VolumeId, usize> = HashMap::new();
+    for event in kept.iter() {
+        *counts.entry(event.id).or_default() += 1;
+    }
+    while kept.len() > MOST {
+        let most = counts.values().copied().max().unwrap_or_default();
+        let has_most = |event: &Event| counts.get(&event.id) == Some(&most);
+        let Some(oldest) = kept.iter().position(has_most) else {
+            return;
+        };
+        if let Some(count) = kept.remove(oldest).and_then(|it| counts.get_mut(&it.id)) {
+            *count -= 1;
+        }
     }
 }
 
@@ -167,7 +201,9 @@ impl Store {
         }
         new.sort_by_key(|event| event.time);
         for event in &new {
-            log::warn!("{event}");
+            if self.event_log.is_news(event) {
+                log::warn!("{event}");
+            }
         }
         self.event_log.add(&new);
     }
@@ -199,6 +235,30 @@ mod tests {
             percent: 80,
             used: n,
             limit: 100,
+        }
+    }
+
+    #[test]
+    fn one_volume_pushes_out_none_of_anothers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let log = EventLog::open(path.clone());
+        let (quiet, loud) = (event(0), event(0));
+        log.add(&[quiet.clone(), quiet.clone()]);
+        for n in 1..5_000 {
+            let again = Event {
+                time: Timestamp::from_nanos(n),
+                ..loud.clone()
+            };
+            log.add(&[again]);
+        }
+        for log in [log, EventLog::open(path)] {
+            let all = log.all();
+            let of_quiet = all.iter().filter(|event| event.id == quiet.id).count();
+            assert_eq!((all.len(), of_quiet), (MOST, 2));
+            assert_eq!(all[MOST - 1].time.as_nanos(), 4_999);
+            assert!(!log.is_news(&all[MOST - 1]));
+            assert!(log.is_news(&event(1)));
         }
     }
 

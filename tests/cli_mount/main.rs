@@ -2,6 +2,7 @@
 //! the command returns, or the reason why not; and the same commands with a
 //! daemon as without.
 
+mod audit;
 mod helper;
 mod refused;
 mod same;

@@ -169,10 +169,13 @@ fn trash_restores_under_another_name_and_empties() {
     volfs.ok(&["create", "a"]);
     volfs.ok(&["rm", "a"]);
     assert_eq!(
-        json(&volfs, &["trash", "empty"]),
+        json(&volfs, &["trash", "empty", "--yes"]),
         serde_json::json!({"deleted": 2})
     );
-    assert_eq!(volfs.ok(&["trash", "empty"]), "0 volumes deleted\n");
+    assert_eq!(
+        volfs.ok(&["trash", "empty", "--yes"]),
+        "0 volumes deleted\n"
+    );
     for arguments in [["trash", "restore", "a"], ["trash", "empty", "a"]] {
         assert_eq!(json_error(&volfs, 1, &arguments)["code"], "not-in-trash");
     }

@@ -203,7 +203,7 @@ fn an_import_that_is_cut_is_there_whole_or_not_at_all() {
                 volfs.ok(&["rm", "--purge", "new"]);
             } else {
                 // In the place of a volume without a row: the trash.
-                volfs.ok(&["trash", "empty"]);
+                volfs.ok(&["trash", "empty", "--yes"]);
             }
         }
     }

@@ -101,7 +101,7 @@ pub const PRUNE: &str = "\
 Examples:
   volfs prune --older-than 30d --dry-run          what would be removed
   volfs prune --older-than 30d --filter label=stage=test
-  volfs prune --filter 'name=tmp-*' --purge       for ever
+  volfs prune --filter 'name=tmp-*' --purge --yes for ever, without a question
 
 Volumes go to the trash, 'volfs trash restore NAME' brings them back. Pinned
 volumes and those that somebody uses are kept, and it is said why.";
@@ -240,7 +240,8 @@ Examples:
   volfs trash restore cache
   volfs trash restore cache --as cache2   when the name is taken
   volfs trash empty cache                 that one, for ever
-  volfs trash empty                       everything in the trash, for ever
+  volfs trash empty                       everything in the trash, for ever; asks
+  volfs trash empty --yes                 the same without a question
   volfs trash progress                    what is being deleted, and how far it is
 
 'volfs config trash.retention 30d' empties it by itself.";

@@ -5,6 +5,7 @@
 //! mounts work.
 
 mod commands;
+mod confirm;
 mod context;
 mod failure;
 mod fields;

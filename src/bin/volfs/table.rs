@@ -61,14 +61,17 @@ impl Listing {
         }
         table.set_truncation_indicator("…");
         let bold = may_colour();
-        table.set_header(heads.iter().map(|head| {
+        let header = heads.iter().map(|head| {
             let cell = Cell::new(head.trim_start_matches(signs));
             if bold {
                 cell.add_attribute(Attribute::Bold)
             } else {
                 cell
             }
-        }));
+        });
+        let mut header = Row::from(header.collect::<Vec<_>>());
+        header.max_height(1);
+        table.set_header(header);
         let columns = heads.iter().map(|head| {
             let signs = &head[..head.len() - head.trim_start_matches(signs).len()];
             Column {
@@ -123,13 +126,17 @@ impl Listing {
             return table;
         };
         table.set_content_arrangement(ContentArrangement::Dynamic);
-        // The last column's gap is trimmed away.
-        table.set_width(width.saturating_add(GAP));
-        for (index, fit) in self.fit(width).into_iter().enumerate() {
+        table.set_width(width);
+        let fits = self.fit(width);
+        let last = fits.iter().rposition(|fit| !matches!(fit, Fit::LeftOut));
+        for (index, fit) in fits.into_iter().enumerate() {
             if let Some(column) = table.column_mut(index) {
+                // With colours, blanks at the end of a line cannot be trimmed away.
+                let gap = if Some(index) == last { 0 } else { GAP };
+                column.set_padding((0, gap));
                 column.set_constraint(match fit {
                     Fit::Whole => ColumnConstraint::ContentWidth,
-                    Fit::Cut(width) => ColumnConstraint::Absolute(Width::Fixed(width + GAP)),
+                    Fit::Cut(width) => ColumnConstraint::Absolute(Width::Fixed(width + gap)),
                     Fit::LeftOut => ColumnConstraint::Hidden,
                 });
             }
@@ -142,7 +149,8 @@ impl Listing {
         let mut shown: Vec<usize> = (0..wishes.len()).collect();
         loop {
             let gaps = GAP * u16::try_from(shown.len().saturating_sub(1)).unwrap_or(0);
-            let wished: u16 = shown.iter().map(|&i| wishes[i]).sum::<u16>() + gaps;
+            let add = |sum: u16, wish: u16| sum.saturating_add(wish);
+            let wished = shown.iter().map(|&i| wishes[i]).fold(gaps, add);
             let mut over = wished.saturating_sub(width);
             let mut fits = vec![Fit::LeftOut; wishes.len()];
             for &index in shown.iter().rev() {
@@ -159,10 +167,31 @@ impl Listing {
             }
             match shown.iter().rposition(|&i| self.columns[i].optional) {
                 Some(last) => shown.remove(last),
-                // What cannot be left out is shown on too narrow a terminal too.
-                None => return fits,
+                None => return narrowed(fits, &wishes, width.saturating_sub(gaps)),
             };
         }
+    }
+}
+
+/// What cannot be left out is shown on too narrow a terminal too: the widest
+/// columns give way, whatever they are.
+fn narrowed(mut fits: Vec<Fit>, wishes: &[u16], width: u16) -> Vec<Fit> {
+    let wide = |fits: &[Fit], index: usize| match fits[index] {
+        Fit::Whole => wishes[index],
+        Fit::Cut(width) => width,
+        Fit::LeftOut => 0,
+    };
+    loop {
+        let all: u32 = (0..fits.len()).map(|i| u32::from(wide(&fits, i))).sum();
+        let widest = (0..fits.len()).max_by_key(|&index| wide(&fits, index));
+        let Some(widest) = widest.filter(|&index| wide(&fits, index) > 1) else {
+            return fits;
+        };
+        let over = all.saturating_sub(u32::from(width));
+        if over == 0 {
+            return fits;
+        }
+        fits[widest] = Fit::Cut(wide(&fits, widest) - 1);
     }
 }
 
@@ -253,7 +282,7 @@ mod tests {
 
     #[test]
     fn it_fits_every_terminal() {
-        for width in 18_u16..=100 {
+        for width in 7_u16..=100 {
             for line in listing(Some(width)) {
                 assert!(line.width() <= usize::from(width), "{width}: {line:?}");
             }

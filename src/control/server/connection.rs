@@ -5,10 +5,11 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::link::{Link, time_left};
 use super::{Place, Shared};
+use crate::control::audit::{self, Who};
 use crate::control::protocol::{Call, Failure, MAX_REQUEST_BYTES, Refusal, Reply, Request};
 use crate::control::socket;
 
@@ -34,7 +35,7 @@ pub(super) fn serve(place: &Place, link: &Link) {
             Ok(Some(_)) if socket::is_hung_up(&link.stream) => return,
             Ok(Some(line)) => {
                 link.set_owes(true);
-                link.reply(&answer(&place.shared, &line))
+                link.reply(&answer(&place.shared, link, &line))
             }
             Ok(None) => return,
             Err(Stop::Refused(refusal)) => {
@@ -56,11 +57,38 @@ pub(super) fn refuse(link: &Link, refusal: Refusal) -> io::Result<()> {
 }
 
 /// The reply line to a request line.
-fn answer(shared: &Shared, line: &[u8]) -> Vec<u8> {
+fn answer(shared: &Shared, link: &Link, line: &[u8]) -> Vec<u8> {
     let call = match Request::parse(line) {
         Ok(request) => request.call,
         Err(refusal) => return line_of(Err::<(), _>(refusal)),
     };
+    if !call.changes() {
+        return made(shared, call);
+    }
+    // Before: who asks may be gone when it is done.
+    let (who, change) = (Who::of(link.peer), audit::described(&call));
+    let reply = made(shared, call);
+    let refused = why_refused(&reply);
+    audit::note(&who, &change, refused.as_deref());
+    reply
+}
+
+/// The message of a reply line that is an error.
+fn why_refused(reply: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Refused {
+        error: Message,
+    }
+    #[derive(Deserialize)]
+    struct Message {
+        message: String,
+    }
+    let refused: Refused = serde_json::from_slice(reply).ok()?;
+    Some(refused.error.message)
+}
+
+/// Makes the call.
+fn made(shared: &Shared, call: Call) -> Vec<u8> {
     let volumes = &*shared.volumes;
     match call {
         Call::Create { spec } => line_of(volumes.create(&spec)),

@@ -191,7 +191,10 @@ fn of_volumes_themselves() {
         let orphan = |entry: &serde_json::Value| entry["orphan"] == true;
         assert!(trash.iter().all(orphan), "{what}: {trash:?}");
         assert!(trash.len() <= usize::from(what.contains("create.renamed")));
-        world.mount.volfs().ok(&["trash", "empty", "--wait"]);
+        world
+            .mount
+            .volfs()
+            .ok(&["trash", "empty", "--wait", "--yes"]);
     };
     for point in [
         "create.built",

@@ -7,6 +7,7 @@ use serde::Serialize;
 use volfs::model::{Age, Bytes, Timestamp, VolumeName};
 use volfs::volume::{Error, Filter, Filters, Holder, Removal, VolumeInfo, Volumes};
 
+use crate::confirm::confirm;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::open::{Access, open_volumes};
@@ -24,6 +25,9 @@ pub struct PruneArgs {
     /// Delete at once and for ever, not to the trash
     #[arg(long)]
     purge: bool,
+    /// Do not ask before --purge; needed where there is no terminal
+    #[arg(short, long)]
+    yes: bool,
     /// Change nothing, only tell what would be removed
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -80,6 +84,15 @@ impl PruneArgs {
         };
         let volumes = open_volumes(&context.store, access)?;
         let selected = Filters::new(filters).select(&*volumes)?;
+        if self.purge && !self.dry_run && !selected.is_empty() {
+            let used = Bytes(selected.iter().map(|info| info.used.bytes.0).sum());
+            let volumes = match selected.len() {
+                1 => "1 volume".to_owned(),
+                number => format!("{number} volumes"),
+            };
+            let what = format!("delete {volumes} with {used}, but for those in use or pinned");
+            confirm(context.output, self.yes, &what)?;
+        }
         let in_use = match self.dry_run {
             true => volumes.all_holders()?,
             false => BTreeMap::new(),

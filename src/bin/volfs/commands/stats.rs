@@ -27,7 +27,7 @@ impl StatsArgs {
         context.output.text(operations(&stats));
         let number = |name: &str| stats[name].as_u64().unwrap_or(0);
         context.output.text(format_args!(
-            "\nopen files: {} ({} by passthrough)   cached nodes: {}   \
+            "\nopen files: {} ({} by passthrough)   cached nodes: {}\n\
              through the daemon: {} read, {} written",
             number("open_files"),
             number("open_files_passthrough"),

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
-use volfs::model::ShellWord;
+use volfs::model::{Bytes, ShellWord};
 use volfs::volume::Volumes;
 
+use crate::confirm::confirm;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
@@ -44,6 +45,9 @@ enum TrashCommand {
         /// daemon it is always so
         #[arg(long)]
         wait: bool,
+        /// Do not ask; without a name needed where there is no terminal
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Show what is being deleted, and how far it is
     Progress,
@@ -68,7 +72,7 @@ impl TrashArgs {
                 context.output.confirm(&info.name);
                 Ok(())
             }
-            TrashCommand::Empty { name, wait } => empty(context, name.as_deref(), wait),
+            TrashCommand::Empty { name, wait, yes } => empty(context, name.as_deref(), wait, yes),
             TrashCommand::Progress => progress(context),
         }
     }
@@ -107,8 +111,18 @@ fn list(context: &Context) -> Outcome {
     Ok(())
 }
 
-fn empty(context: &Context, which: Option<&str>, wait: bool) -> Outcome {
+fn empty(context: &Context, which: Option<&str>, wait: bool, yes: bool) -> Outcome {
     let volumes = open_volumes(&context.store, Access::Change)?;
+    // Who names one has said what is to be deleted.
+    if which.is_none() && !yes {
+        let trash = volumes.trash()?;
+        let used = Bytes(trash.iter().map(|it| it.info.used.bytes.0).sum());
+        if !trash.is_empty() {
+            let number = counted(trash.len());
+            let what = format!("delete {number} with {used} from the trash");
+            confirm(context.output, yes, &what)?;
+        }
+    }
     let waits = wait || volumes.mountpoint()?.is_none();
     // From before anything is deleted: what is deleted goes on in the background.
     let interrupt = waits.then(Interrupt::caught);
@@ -122,11 +136,17 @@ fn empty(context: &Context, which: Option<&str>, wait: bool) -> Outcome {
             .output
             .value(&serde_json::json!({ "deleted": deleted }));
     }
-    let volumes = if deleted == 1 { "volume" } else { "volumes" };
     context
         .output
-        .confirm(format!("{deleted} {volumes} deleted"));
+        .confirm(format!("{} deleted", counted(deleted)));
     Ok(())
+}
+
+fn counted(volumes: usize) -> String {
+    match volumes {
+        1 => "1 volume".to_owned(),
+        number => format!("{number} volumes"),
+    }
 }
 
 fn progress(context: &Context) -> Outcome {

@@ -4,6 +4,7 @@
 //! A process of its own: nothing listens unless it is started, and it tells
 //! that the daemon is down.
 
+mod clients;
 mod serve;
 mod text;
 

@@ -1,11 +1,13 @@
 //! Serves a text over HTTP/1.0 at a loopback address or a unix socket: as much
-//! of HTTP as those who scrape need, one at a time and none for long.
+//! of HTTP as those who scrape need, and for none for long.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,6 +15,7 @@ use signal_hook::iterator::Signals;
 
 use volfs::control::socket;
 
+use super::clients::{Client, Clients, Shared, Stream};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::serve::notify;
@@ -64,25 +67,6 @@ enum Listener {
     Unix(UnixListener),
 }
 
-/// A client's connection.
-trait Client: Read + Write {
-    fn set_timeout(&self, left: Duration) -> io::Result<()>;
-}
-
-impl Client for TcpStream {
-    fn set_timeout(&self, left: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(left))?;
-        self.set_write_timeout(Some(left))
-    }
-}
-
-impl Client for UnixStream {
-    fn set_timeout(&self, left: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(left))?;
-        self.set_write_timeout(Some(left))
-    }
-}
-
 impl Listener {
     fn new(address: &Address) -> Outcome<Self> {
         match address {
@@ -109,10 +93,10 @@ impl Listener {
         }
     }
 
-    fn accept(&self) -> io::Result<Box<dyn Client>> {
+    fn accept(&self) -> io::Result<Stream> {
         Ok(match self {
-            Self::Tcp(listener) => Box::new(listener.accept()?.0),
-            Self::Unix(listener) => Box::new(listener.accept()?.0),
+            Self::Tcp(listener) => Stream::Tcp(listener.accept()?.0),
+            Self::Unix(listener) => Stream::Unix(listener.accept()?.0),
         })
     }
 }
@@ -137,7 +121,7 @@ fn free(path: &Path) -> io::Result<()> {
 pub fn serve(
     address: &Address,
     context: &Context,
-    collect: impl Fn() -> Outcome<String>,
+    collect: impl Fn() -> Outcome<String> + Sync,
 ) -> Outcome {
     let listener = Listener::new(address)?;
     end_on_signal(address).map_err(|error| Failure::io("catch", "signals", &error))?;
@@ -146,20 +130,34 @@ pub fn serve(
         .output
         .confirm(format_args!("metrics are served on {place}"));
     notify::ready_as(&format!("metrics on {place}"));
-    loop {
-        match listener.accept() {
-            Ok(mut client) => {
-                if let Err(error) = answer(&mut *client, &collect) {
-                    log::debug!("a client was not answered: {error}");
+    let (clients, shared) = (Clients::default(), Shared::new(&collect));
+    std::thread::scope(|scope| {
+        loop {
+            let client = match listener.accept() {
+                Ok(client) => clients.admit(client),
+                // A connection that was given up, or no descriptor is left.
+                Err(error) => {
+                    log::warn!("cannot accept a connection: {error}");
+                    crate::open::pause();
+                    continue;
                 }
-            }
-            // A connection that was given up, or no descriptor is left.
-            Err(error) => {
-                log::warn!("cannot accept a connection: {error}");
-                crate::open::pause();
+            };
+            let (clients, shared) = (&clients, &shared);
+            let serve = {
+                let client = Arc::clone(&client);
+                move || {
+                    if let Err(error) = answer(&client, shared) {
+                        log::debug!("a client was not answered: {error}");
+                    }
+                    clients.leave(&client);
+                }
+            };
+            if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, serve) {
+                log::warn!("a client is not answered: {error}");
+                clients.leave(&client);
             }
         }
-    }
+    })
 }
 
 /// Removes the socket and ends the process.
@@ -182,8 +180,9 @@ fn end_on_signal(address: &Address) -> io::Result<()> {
         .map(drop)
 }
 
-fn answer(client: &mut dyn Client, collect: &impl Fn() -> Outcome<String>) -> io::Result<()> {
-    let request = read_head(client)?;
+fn answer(client: &Client, shared: &Shared<'_>) -> io::Result<()> {
+    let request = read_head(&client.stream)?;
+    client.has_asked.store(true, Ordering::Relaxed);
     let line = request.lines().next().unwrap_or_default();
     let mut words = line.split(' ');
     let (method, path) = (
@@ -192,15 +191,9 @@ fn answer(client: &mut dyn Client, collect: &impl Fn() -> Outcome<String>) -> io
     );
     let path = path.split('?').next().unwrap_or_default();
     let (status, body) = match (method, path) {
-        ("GET" | "HEAD", "/metrics" | "/") => match collect() {
+        ("GET" | "HEAD", "/metrics" | "/") => match shared.figures() {
             Ok(text) => ("200 OK", text),
-            Err(failure) => {
-                let why = failure.report().map(|report| report.message.as_str());
-                (
-                    "503 Service Unavailable",
-                    format!("{}\n", why.unwrap_or("failed")),
-                )
-            }
+            Err(why) => ("503 Service Unavailable", format!("{why}\n")),
         },
         ("GET" | "HEAD", _) => ("404 Not Found", "only /metrics is here\n".to_owned()),
         _ => (
@@ -212,25 +205,41 @@ fn answer(client: &mut dyn Client, collect: &impl Fn() -> Outcome<String>) -> io
     let head = format!(
         "HTTP/1.0 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    client.set_timeout(PATIENCE)?;
-    client.write_all(head.as_bytes())?;
+    let mut text = head.into_bytes();
     if method != "HEAD" {
-        client.write_all(body.as_bytes())?;
+        text.extend(body.into_bytes());
     }
-    client.flush()
+    let deadline = Instant::now() + PATIENCE;
+    let mut rest = &text[..];
+    while !rest.is_empty() {
+        client.stream.set_timeout(left(deadline)?)?;
+        match client.stream.write(rest)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => rest = &rest[written..],
+        }
+    }
+    Ok(())
+}
+
+/// What is left until `deadline`.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::Error::other("the client is too slow"));
+    }
+    Ok(left)
 }
 
 /// Reads up to the empty line that ends a request's head.
-fn read_head(client: &mut dyn Client) -> io::Result<String> {
+fn read_head(client: &Stream) -> io::Result<String> {
     let deadline = Instant::now() + PATIENCE;
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || head.len() > MOST_BYTES {
-            return Err(io::Error::other("the request is too long or too slow"));
+        if head.len() > MOST_BYTES {
+            return Err(io::Error::other("the request is too long"));
         }
-        client.set_timeout(left)?;
+        client.set_timeout(left(deadline)?)?;
         match client.read(&mut buffer)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             read => head.extend_from_slice(&buffer[..read]),
