@@ -24,6 +24,7 @@ mod dir_block;
 mod error;
 mod extent;
 mod features;
+mod files;
 mod format;
 mod geometry;
 mod group_desc;
@@ -56,13 +57,14 @@ pub use error::{
     AccessError, FormatError, GrowError, InspectError, OptionError, PlanError, SizeError,
 };
 pub use features::{Feature, Features};
+pub use files::{Attribute, FileError, ImageFiles, ImageInode, Seek};
 pub use format::{format, format_file, format_store, format_through};
 pub use geometry::Geometry;
 pub use grow::{Grown, grow, grow_store};
 pub use inspect::{Damage, ImageState, LastMount, Summary, inspect};
 pub use layout::Layout;
 pub use options::{InodeDensity, JournalSize, Options, RootDirectory};
-pub use root::{InodeTime, RESERVED_INODES, ROOT_INODE, RootInode, root_inode};
+pub use root::{InodeTime, LOST_AND_FOUND, RESERVED_INODES, ROOT_INODE, RootInode, root_inode};
 pub use store::{ImageStore, ReadAt};
 pub use units::{BLOCK_SIZE, BlockNumber, GroupNumber, ImageSize, InodeNumber, MIB, Timestamp};
 pub use uuid::Uuid;

@@ -11,6 +11,9 @@ use super::store::{ReadAt, read};
 /// The number of the root directory's inode.
 pub const ROOT_INODE: u64 = 2;
 
+/// The directory in the root in which `e2fsck` puts what has no name.
+pub const LOST_AND_FOUND: &str = "lost+found";
+
 /// Inodes that ext4 keeps for itself, the root directory among them
 /// (`EXT4_GOOD_OLD_FIRST_INO` less one).
 pub const RESERVED_INODES: u64 = 10;

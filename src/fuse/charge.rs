@@ -8,6 +8,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::sys::stat::FileStat;
+use nix::sys::statvfs::fstatvfs;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{OpError, OpResult};
@@ -240,12 +242,12 @@ impl FileSystem {
                 } else {
                     Inode::of(&stat)
                 };
-                let held = Some(fd).filter(|fd| open || emptied(volume, inode, fd));
+                let may_stay = |fd: &OwnedFd| emptied(volume, inode, fd) && !is_missed(&stat, fd);
+                let held = Some(fd).filter(|fd| open || may_stay(fd));
                 let mut attr = Attr::from_host(node, &stat);
                 attr.nlink = 0;
-                if self.nodes.set_gone(node, attr, held, volume.is_limited())
-                    && self.live.has_successor()
-                {
+                let states = (volume.is_limited(), open);
+                if self.nodes.set_gone(node, attr, held, states) && self.live.has_successor() {
                     self.going.push(node);
                 }
                 if known.is_directory() {
@@ -342,10 +344,12 @@ impl Nameless<'_> {
 impl FileSystem {
     /// The last of the open files of an inode that has no name any more has been
     /// closed; `file` is any descriptor of it, and `None` where there is none.
+    /// `by_kernel` is whether a mapping of the host's file may be left.
     pub(super) fn last_closed(
         &self,
         at: &Located,
         file: Option<(BorrowedFd<'_>, Inode)>,
+        by_kernel: bool,
         charging: &Charging,
     ) {
         match file {
@@ -353,9 +357,15 @@ impl FileSystem {
                 if at.volume.is_limited() {
                     self.nodes.set_emptied(at.node);
                 }
-                if !emptied(&at.volume, inode, file) {
+                let missed = node::stat(file).is_ok_and(|stat| is_missed(&stat, file));
+                if missed && !by_kernel {
+                    // The supervisor may have it for a moment longer.
+                    let _ = node::truncate(file, 0);
+                }
+                if missed || !emptied(&at.volume, inode, file) {
                     self.nodes.let_host_free(at.node);
                 }
+                self.nodes.set_closed(at.node);
                 give_back(&at.volume, inode, charging);
             }
             None => {
@@ -400,6 +410,17 @@ fn emptied(volume: &Volume, inode: Inode, fd: impl AsFd) -> bool {
         Inode::Directory { .. } => charge(inode).bytes.0 <= SMALL_DIRECTORY,
         _ => true,
     }
+}
+
+/// Whether an inode that has no name and is not open takes more of its file system
+/// than that has left. Then it is not held for who may still refer to it: by
+/// passthrough the kernel writes to other files without asking, and must find room
+/// as soon as the removal has returned.
+fn is_missed(stat: &FileStat, fd: impl AsFd) -> bool {
+    let taken = stat.st_blocks.unsigned_abs().saturating_mul(512);
+    taken > 0
+        && fstatvfs(fd)
+            .is_ok_and(|all| all.blocks_available().saturating_mul(all.fragment_size()) < taken)
 }
 
 impl Sizing<'_> {

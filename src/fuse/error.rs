@@ -78,6 +78,11 @@ pub enum OpError {
         word = .0.as_shell_word()
     )]
     Untrusted(VolumeName),
+    /// `lost+found` in the root of a disk volume is made by nobody.
+    #[error(
+        "lost+found in the root of disk volume {0:?} is kept for what e2fsck finds, and not shown while it is empty; choose another name"
+    )]
+    LostFound(VolumeName),
     /// This machine cannot mount the image.
     #[error("volume {name:?} is read-only here, because its image cannot be mounted: {why}")]
     NoWay {
@@ -172,7 +177,7 @@ impl OpError {
             Self::Untrusted(_) | Self::NoWay { .. } | Self::DamagedImage(_) => Errno::EROFS,
             Self::ImageErrors { .. } => Errno::EIO,
             Self::PastImage(_) => Errno::ENOSPC,
-            Self::ImageSize => Errno::EPERM,
+            Self::ImageSize | Self::LostFound(_) => Errno::EPERM,
             Self::Volume(error) => volume_errno(error),
             Self::NotAVolume | Self::ControlTree | Self::NotOperator | Self::FixedProperty => {
                 Errno::EPERM

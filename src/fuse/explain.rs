@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::error::OpError;
 use super::fs::FileSystem;
 use super::node::NodeId;
+use crate::model::Kind;
 
 thread_local! {
     /// Who asks for what this thread is doing, if that is known.
@@ -33,7 +34,12 @@ impl FileSystem {
     /// Keeps why a request about `node` was refused, for who asked for it.
     /// What an error number says as well is not kept.
     pub(super) fn explain(&self, node: NodeId, error: &OpError) {
-        if let Some(uid) = ASKED_BY.get()
+        if let OpError::Host(Errno::EUCLEAN) = error {
+            // Not who asks is at fault, and the kernel may ask by itself.
+            if let Some(sentence) = self.what_is_damaged(node) {
+                self.last_errors.set_for_all(sentence);
+            }
+        } else if let Some(uid) = ASKED_BY.get()
             && let Some(sentence) = self.sentence(node, error)
         {
             self.last_errors.set(uid, sentence);
@@ -51,6 +57,14 @@ impl FileSystem {
             OpError::Host(_) | OpError::NoProperty => None,
             error => Some(error.to_string()),
         }
+    }
+
+    fn what_is_damaged(&self, node: NodeId) -> Option<String> {
+        let volume = self.store.volume_in(node.slot()?)?;
+        let name = volume.name();
+        (volume.kind == Kind::Disk).then(|| format!(
+            "something in the image of volume {name:?} contradicts itself, or has no end, and is not read; the rest is; 'volfs disk check {name}' says more"
+        ))
     }
 
     fn what_is_missing(&self, node: NodeId) -> Option<String> {

@@ -38,6 +38,7 @@ use super::nodes::{NodeTable, Place, Way};
 use super::open_texts::OpenTexts;
 use super::options::MountOptions;
 use super::readers::Readers;
+use super::reclaim::Reclaim;
 use super::stats::Stats;
 use super::types::{Attr, Caller, Entry};
 use super::volume_stats::VolumeStats;
@@ -71,6 +72,7 @@ pub struct FileSystem {
     pub(super) disks: Disks,
     pub(super) live: Arc<Live>,
     pub(super) going: Going,
+    pub(super) reclaim: Arc<Reclaim>,
     pub(super) former_names: FormerNames,
     pub(super) surveys: Surveys,
     pub(super) places: Places,
@@ -110,11 +112,12 @@ impl FileSystem {
         let ground = Ground::of_directories(&path, options.noatime)
             .map_err(|errno| (path.clone(), errno))?;
         let readers = Readers::new(options.threads);
+        let reclaim = Arc::<Reclaim>::default();
         Ok(Self {
             store,
             options,
-            nodes: NodeTable::new(live.known()),
-            handles: Handles::new(Arc::clone(&live)),
+            nodes: NodeTable::new(live.known(), Arc::clone(&reclaim)),
+            handles: Handles::new(Arc::clone(&live), Arc::clone(&reclaim)),
             stats: Stats::default(),
             volume_stats: VolumeStats::default(),
             kernel: Kernel::default(),
@@ -131,6 +134,7 @@ impl FileSystem {
             disks: Disks::default(),
             live,
             going: Going::default(),
+            reclaim,
             former_names: FormerNames::default(),
             surveys: Surveys::default(),
             places: Places::default(),

@@ -27,6 +27,7 @@ use self::share::Shares;
 use super::ground::Ground;
 use super::live::{HandleRecord, Live};
 use super::node::NodeId;
+use super::reclaim::Reclaim;
 use super::types::{DataPath, Fh};
 use crate::failpoint;
 use crate::keeper::Place;
@@ -92,11 +93,13 @@ pub struct Handles {
     passthrough: AtomicUsize,
     shares: Arc<Shares>,
     live: Arc<Live>,
+    /// Tells who finds no room what is open without a name.
+    reclaim: Arc<Reclaim>,
 }
 
 impl Handles {
     /// No open files; a successor finds those that come through `live`.
-    pub(super) fn new(live: Arc<Live>) -> Self {
+    pub(super) fn new(live: Arc<Live>, reclaim: Arc<Reclaim>) -> Self {
         Self {
             by_fh: (0..SHARDS).map(|_| RwLock::default()).collect(),
             by_node: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -105,6 +108,7 @@ impl Handles {
             passthrough: AtomicUsize::new(0),
             shares: Arc::new(Shares::new()),
             live,
+            reclaim,
         }
     }
 }
@@ -167,7 +171,9 @@ impl Handles {
     pub fn unlinked(&self, node: NodeId) -> bool {
         match self.node_shard(node).lock().get(&node) {
             Some(inode) => {
-                inode.unlink();
+                if inode.unlink() {
+                    self.reclaim.nameless(node.slot());
+                }
                 true
             }
             None => false,

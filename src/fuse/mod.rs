@@ -43,6 +43,7 @@ mod options;
 pub mod passthrough;
 mod property;
 mod readers;
+mod reclaim;
 mod resting;
 mod root;
 mod session;

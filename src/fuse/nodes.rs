@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::live::journal;
 use super::live::{GoneRecord, KeptHere, KnownNodes, NodeRecord};
 use super::node::NodeId;
+use super::reclaim::Reclaim;
 use super::types::Attr;
 use crate::sys::handle::HostHandle;
 use crate::sys::process;
@@ -73,6 +74,8 @@ struct Gone {
     /// Keeps the host from giving its inode number, and so its node id, to a
     /// new file: a request for the old one would reach that.
     held: Option<Arc<OwnedFd>>,
+    /// It is not open: the kernel is about to forget it, unless somebody refers to it.
+    leaves: bool,
     /// Tells a successor.
     _record: Option<GoneRecord>,
     /// Keeps it for a successor, after a while: most are forgotten soon.
@@ -97,6 +100,8 @@ pub struct NodeTable {
     /// How many inodes have lost their last name.
     removals: AtomicU64,
     most_held: usize,
+    /// Tells who finds no room what is held.
+    reclaim: Arc<Reclaim>,
     /// Tells a successor.
     known: Option<KnownNodes>,
 }
@@ -109,6 +114,7 @@ impl Default for NodeTable {
             held: AtomicUsize::new(0),
             removals: AtomicU64::new(0),
             most_held: most_held(),
+            reclaim: Arc::default(),
             known: None,
         }
     }
@@ -116,9 +122,10 @@ impl Default for NodeTable {
 
 impl NodeTable {
     /// A table whose nodes a successor finds.
-    pub(super) fn new(known: Option<KnownNodes>) -> Self {
+    pub(super) fn new(known: Option<KnownNodes>, reclaim: Arc<Reclaim>) -> Self {
         Self {
             known,
+            reclaim,
             ..Self::default()
         }
     }
@@ -180,7 +187,7 @@ impl NodeTable {
                 // it has found it by its last name before that went.
                 let other = known.gone.take_if(|gone| gone.held.is_none());
                 drop(shard);
-                self.let_go(other);
+                self.let_go(node, other);
             }
             None => {
                 let record = self.note(node, way.generation(), 1);
@@ -228,7 +235,7 @@ impl NodeTable {
                 shard.shrink_to_fit();
             }
             drop(shard);
-            self.let_go(known.and_then(|known| known.gone));
+            self.let_go(node, known.and_then(|known| known.gone));
         }
     }
 
@@ -258,8 +265,14 @@ impl NodeTable {
 
     /// The last name of `node` is gone; these were its attributes, and `fd` is
     /// its inode. Says whether that is held from now on. `emptied` is whether its
-    /// contents may be.
-    pub fn set_gone(&self, node: NodeId, attr: Attr, fd: Option<OwnedFd>, emptied: bool) -> bool {
+    /// contents may be, `open` whether it is open.
+    pub fn set_gone(
+        &self,
+        node: NodeId,
+        attr: Attr,
+        fd: Option<OwnedFd>,
+        (emptied, open): (bool, bool),
+    ) -> bool {
         // Before it is looked whether the node is known: see `removals`.
         self.removals.fetch_add(1, Ordering::SeqCst);
         let mut shard = self.shard(node).lock();
@@ -272,17 +285,21 @@ impl NodeTable {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
         let is_held = held.is_some();
+        if is_held && !open {
+            self.reclaim.held(node.slot());
+        }
         let record = self.known.as_ref().and_then(|known| known.note_gone(&attr));
         let gone = Gone {
             attr,
             emptied,
             held,
+            leaves: !open,
             _record: record,
             kept: None,
         };
         let before = known.gone.replace(Box::new(gone));
         drop(shard);
-        self.let_go(before);
+        self.let_go(node, before);
         is_held
     }
 
@@ -298,17 +315,49 @@ impl NodeTable {
     pub(super) fn let_host_free(&self, node: NodeId) {
         let mut shard = self.shard(node).lock();
         let gone = shard.get_mut(&node).and_then(|known| known.gone.as_mut());
-        let held = gone.map(|gone| (gone.held.take(), gone.kept.take()));
+        let held = gone.map(|gone| (gone.held.take(), gone.kept.take(), gone.leaves));
         drop(shard);
-        if let Some((Some(_), _)) = held {
-            self.held.fetch_sub(1, Ordering::Relaxed);
+        if let Some((held, kept, leaves)) = held {
+            self.close(node, held, kept, leaves);
         }
     }
 
     /// Not with a shard locked: the host may have much to free.
-    fn let_go(&self, gone: Option<Box<Gone>>) {
-        if gone.is_some_and(|gone| gone.held.is_some()) {
+    fn let_go(&self, node: NodeId, gone: Option<Box<Gone>>) {
+        if let Some(gone) = gone {
+            self.close(node, gone.held, gone.kept, gone.leaves);
+        }
+    }
+
+    /// Closes what has held an inode, and then tells it.
+    fn close(
+        &self,
+        node: NodeId,
+        held: Option<Arc<OwnedFd>>,
+        kept: Option<KeptHere>,
+        leaves: bool,
+    ) {
+        if kept.is_some() {
+            drop(kept);
+            self.reclaim.passed_on(node.slot());
+        }
+        if held.is_some() {
+            drop(held);
             self.held.fetch_sub(1, Ordering::Relaxed);
+            if leaves {
+                self.reclaim.let_go(node.slot());
+            }
+        }
+    }
+
+    /// The last of the open files of a node that has no name is closed.
+    pub(super) fn set_closed(&self, node: NodeId) {
+        let mut shard = self.shard(node).lock();
+        if let Some(gone) = shard.get_mut(&node).and_then(|known| known.gone.as_mut())
+            && gone.held.is_some()
+            && !std::mem::replace(&mut gone.leaves, true)
+        {
+            self.reclaim.held(node.slot());
         }
     }
 

@@ -5,6 +5,7 @@
 //! The crate does not tell inode numbers. A file's number here is made of its
 //! path and the volume's id, so that it is the same after another mount.
 
+mod image;
 mod nodes;
 mod reader;
 
@@ -14,14 +15,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use ext4_view::Metadata;
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use super::node::{HostIno, NodeId};
 use super::types::Time;
-use crate::diskimg::{self, ROOT_INODE};
+use crate::diskimg::{self, Attribute, ROOT_INODE, Seek};
 use crate::model::{Slot, VolumeId};
+use image::Look;
 use nodes::Nodes;
 use reader::Reader;
 
@@ -32,11 +33,6 @@ const MADE_UP: u64 = 1 << 39;
 /// Longer paths are not followed (`PATH_MAX`): a hostile directory may hold
 /// itself.
 const LONGEST_PATH: usize = 4096;
-
-/// Reads do not begin further on in a file: its blocks are counted from its
-/// beginning, which takes seconds from here on, and hours where a hostile image
-/// claims it.
-const FURTHEST: u64 = 1 << 40;
 
 /// The smallest entry of a directory (`EXT4_DIR_REC_LEN(1)`).
 const SMALLEST_ENTRY: u64 = 12;
@@ -60,6 +56,8 @@ pub(super) struct Seen {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) size: u64,
+    /// Allocated units of 512 bytes.
+    pub(super) sectors: u64,
     pub(super) accessed: Time,
     pub(super) modified: Time,
 }
@@ -136,16 +134,16 @@ impl View {
     /// The attributes of a node other than the root.
     pub(super) fn attr(&self, node: NodeId) -> Result<Seen, Errno> {
         let path = self.path_of(node)?;
-        let metadata = self.reader.ask(move |image| image.metadata(&path))?;
-        Ok(seen(node, &metadata))
+        let look = self.reader.ask(move |image| image.look(&path))?;
+        Ok(seen(node, &look))
     }
 
     /// What `name` in `parent` is; `None` when it is not there.
     pub(super) fn lookup(&self, parent: NodeId, name: &OsStr) -> Result<Option<Seen>, Errno> {
         let name = name.as_bytes();
         let path = join(self.path_of(parent)?, name)?;
-        match self.reader.ask(move |image| image.metadata(&path)) {
-            Ok(metadata) => Ok(Some(seen(self.node_of(parent, name)?, &metadata))),
+        match self.reader.ask(move |image| image.look(&path)) {
+            Ok(look) => Ok(Some(seen(self.node_of(parent, name)?, &look))),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -168,10 +166,10 @@ impl View {
             .ask(move |image| image.list(&path, skip, most))?;
         entries
             .into_iter()
-            .map(|(name, metadata)| {
+            .map(|(name, look)| {
                 let node = self.node_of(node, &name)?;
-                let seen = match metadata {
-                    Some(metadata) => seen(node, &metadata),
+                let seen = match look {
+                    Some(look) => seen(node, &look),
                     None => unreadable(node),
                 };
                 Ok(SeenEntry { name, seen })
@@ -181,11 +179,22 @@ impl View {
 
     /// Reads a file: less than `len` only at its end.
     pub(super) fn read(&self, node: NodeId, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
-        if offset > FURTHEST {
-            return Err(Errno::EUCLEAN);
-        }
         let path = self.path_of(node)?;
         self.reader.ask(move |image| image.read(&path, offset, len))
+    }
+
+    /// The next data or hole of a file from `offset` on.
+    pub(super) fn seek(&self, node: NodeId, offset: u64, wanted: Seek) -> Result<u64, Errno> {
+        let path = self.path_of(node)?;
+        self.reader
+            .ask(move |image| image.seek(&path, offset, wanted))
+    }
+
+    /// The extended attributes that are shown: those of users. What the others mean
+    /// is for the guest.
+    pub(super) fn attributes(&self, node: NodeId) -> Result<Vec<Attribute>, Errno> {
+        let path = self.path_of(node)?;
+        self.reader.ask(move |image| image.attributes(&path))
     }
 
     /// The target of a symbolic link.
@@ -206,7 +215,8 @@ fn join(mut path: Vec<u8>, name: &[u8]) -> Result<Vec<u8>, Errno> {
     Ok(path)
 }
 
-fn seen(node: NodeId, metadata: &Metadata) -> Seen {
+fn seen(node: NodeId, look: &Look) -> Seen {
+    let metadata = &look.metadata;
     let kind = metadata.file_type();
     let kind = if kind.is_dir() {
         libc::S_IFDIR
@@ -232,6 +242,7 @@ fn seen(node: NodeId, metadata: &Metadata) -> Seen {
         uid: metadata.uid(),
         gid: metadata.gid(),
         size: metadata.len().min(i64::MAX as u64),
+        sectors: look.sectors.unwrap_or(metadata.len().div_ceil(512)),
         accessed: time(metadata.accessed()),
         modified: time(metadata.modified()),
     }
@@ -249,6 +260,7 @@ fn unreadable(node: NodeId) -> Seen {
         uid: 0,
         gid: 0,
         size: 0,
+        sectors: 0,
         accessed: never,
         modified: never,
     }

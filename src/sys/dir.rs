@@ -4,6 +4,9 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
 use super::descent::{LIST, open_below};
 use super::{Result, check};
 
@@ -41,6 +44,14 @@ pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<Entries<'_>> {
     Ok(Entries {
         rest: &buffer[..filled.unsigned_abs() as usize],
     })
+}
+
+/// Whether `name` in the directory `parent` is a directory that is empty; not what
+/// cannot be read.
+pub fn is_empty_below(parent: impl AsFd, name: &OsStr) -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let opened = super::node::open_beneath(parent, name, flags, Mode::empty());
+    opened.and_then(names).is_ok_and(|names| names.is_empty())
 }
 
 /// Bytes that are asked for at a time.

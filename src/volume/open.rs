@@ -159,7 +159,21 @@ pub(super) fn make_places(layout: &Layout) -> Result<()> {
     if made {
         sync_dir(layout.root())?;
     }
+    spread_volumes(layout);
     Ok(())
+}
+
+/// Has ext4 put each volume into a block group of its own. In one group they would
+/// meet each other's locks, and without a journal a new file in one volume is
+/// looked for among the inodes that were just freed in any (`recently_deleted`,
+/// fs/ext4/ialloc.c), which takes milliseconds after 20,000.
+fn spread_volumes(layout: &Layout) {
+    // Volumes are made here, and moved as they are.
+    let path = layout.place(Place::Tmp);
+    let spread = fs::File::open(&path).map(crate::sys::ext4::spread_subdirectories);
+    if let Ok(Err(errno)) = spread {
+        log::debug!("volumes are not spread over {path:?}: {}", errno.desc());
+    }
 }
 
 fn open_read_only(layout: Layout) -> Result<Store> {

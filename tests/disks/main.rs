@@ -9,7 +9,9 @@ mod guests;
 mod health;
 mod host_full;
 mod hostile;
+mod lost_found;
 mod many;
+mod sparse;
 #[path = "../support/mod.rs"]
 mod support;
 mod without_loop;

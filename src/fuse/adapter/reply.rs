@@ -49,7 +49,7 @@ impl Adapter {
         op: Op,
         unique: RequestId,
         node: INodeNo,
-        run: impl FnOnce(&FileSystem) -> OpResult<T>,
+        mut run: impl FnMut(&FileSystem) -> OpResult<T>,
     ) -> Result<T, fuser::Errno> {
         let start = Instant::now();
         if let Some(awake) = self.fs.awake.get() {
@@ -60,7 +60,8 @@ impl Adapter {
         }
         let result = catch_unwind(AssertUnwindSafe(|| {
             failpoint::panic(op.name());
-            run(&self.fs)
+            let node = NodeId::from_raw(node.0);
+            self.fs.with_room(node, || run(&self.fs))
         }));
         let failed = !matches!(result, Ok(Ok(_)));
         if result.is_ok() {
@@ -206,7 +207,7 @@ impl Adapter {
         ino: INodeNo,
         size: u32,
         reply: ReplyXattr,
-        get: impl FnOnce(&FileSystem, &mut [u8]) -> OpResult<usize>,
+        mut get: impl FnMut(&FileSystem, &mut [u8]) -> OpResult<usize>,
     ) {
         self.buffers.with(size as usize, |buffer| {
             match self.run(op, unique, ino, |fs| get(fs, buffer)) {

@@ -11,6 +11,7 @@ mod block;
 mod directory;
 mod growth;
 mod health;
+pub(super) mod lost_found;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

@@ -180,13 +180,13 @@ impl OpenInode {
         }
     }
 
-    /// Its last name is gone.
-    pub(super) fn unlink(&self) {
+    /// Its last name is gone; says whether that is news.
+    pub(super) fn unlink(&self) -> bool {
         let mut state = self.state.lock();
-        state.unlinked = true;
         if let Some(record) = &state.record {
             record.set_unlinked();
         }
+        !std::mem::replace(&mut state.unlinked, true)
     }
 
     /// It is kept for a successor by `place` from now on, and no longer by what

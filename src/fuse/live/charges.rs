@@ -171,6 +171,6 @@ fn note_gone(fs: &FileSystem, node: NodeId, record: &[AtomicU64]) {
     let mut attr = attr_of(&record[at::VICTIM]);
     if attr.node == node {
         attr.nlink = 0;
-        fs.nodes.set_gone(node, attr, None, true);
+        fs.nodes.set_gone(node, attr, None, (true, false));
     }
 }

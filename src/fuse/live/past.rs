@@ -111,7 +111,7 @@ impl Past {
             // As far as can be seen.
             let size = fd.as_ref().and_then(|fd| node::shape(fd).ok());
             let emptied = size.is_none_or(|now| now.size == 0) && attr.size > 0;
-            fs.nodes.set_gone(attr.node, attr, fd, emptied);
+            fs.nodes.set_gone(attr.node, attr, fd, (emptied, false));
             if let Some(place) = place {
                 fs.nodes.set_kept(attr.node, fs.live.kept_here(place));
             }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use crate::failpoint;
+use crate::fuse::disks::lost_found;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, component};
 use crate::fuse::live::journal;
@@ -22,6 +23,7 @@ impl FileSystem {
         if node.slot() != parent.slot() {
             return Err(OpError::CrossVolume);
         }
+        lost_found::check_new(&dir.at, name)?;
         let (_, fd) = self.open_node(node)?;
         if !self.is_linked_already(&dir, name, node)? {
             let mut naming = self.naming(&dir, None, None)?;

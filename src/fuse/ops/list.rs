@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use crate::fuse::disks::lost_found;
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::{FileSystem, Located};
 use crate::fuse::node::{Generation, HostIno, NodeId};
@@ -70,11 +71,14 @@ impl FileSystem {
         if node.slot().is_none() {
             return control_tree::readdir(self, node, offset, add);
         }
-        if let Some((_, view)) = self.view_of(node)? {
-            return self.view_list(&view, node, offset, add);
+        if let Some((volume, view)) = self.view_of(node)? {
+            return self.view_list((&volume, &view), node, offset, add);
         }
         let (at, dir) = self.open_listing(node, offset)?;
         self.each_entry(&dir, BUFFER_BYTES, |host| {
+            if lost_found::is_hidden(&at, &dir, host.name) {
+                return Ok(false);
+            }
             let node = self.listed_node(&at, &dir, host);
             Ok(add(&Listed {
                 node,
@@ -115,6 +119,9 @@ impl FileSystem {
         host: &HostDirEntry<'_>,
         add: &mut dyn FnMut(&ListedPlus<'_>) -> bool,
     ) -> OpResult<bool> {
+        if lost_found::is_hidden(at, dir, host.name) {
+            return Ok(false);
+        }
         let is_dots = host.name == "." || host.name == "..";
         let entry = if is_dots {
             let id = self.listed_node(at, dir, host);

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 
+use crate::fuse::disks::lost_found;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, component};
 use crate::fuse::node::NodeId;
@@ -34,6 +35,10 @@ impl FileSystem {
         }
         let dir = self.open_dir(parent)?;
         let name = component(name)?;
+        if lost_found::is_hidden(&dir.at, &dir.fd, name) {
+            // Not for the kernel to keep: a check of the image may put files there.
+            return Err(Errno::ENOENT.into());
+        }
         loop {
             let removals = self.nodes.removals();
             let fd = match node::open_path(&dir.fd, name) {

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use crate::failpoint;
+use crate::fuse::disks::lost_found;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, OpenDir, component};
 use crate::fuse::live::journal::{self, Item};
@@ -90,7 +91,7 @@ impl FileSystem {
         make: impl FnOnce(&OpenDir) -> nix::Result<()>,
     ) -> OpResult<Entry> {
         let dir = self.dir_to_change(parent)?;
-        component(name)?;
+        lost_found::check_new(&dir.at, component(name)?)?;
         if !self.is_made_already(&dir, name)? {
             let mut naming = self.naming(&dir, None, None)?;
             let room = naming.reserve(charge(inode), Grows::Added(name), Grows::Never)?;

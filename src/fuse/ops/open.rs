@@ -11,6 +11,7 @@ use nix::sys::stat::Mode;
 use crate::failpoint;
 use crate::fuse::charge::check_writable;
 use crate::fuse::control_tree;
+use crate::fuse::disks::lost_found;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, Located, component};
 use crate::fuse::handles::{Descriptor, Handle, Mode as InodeMode, NewHandle, can_map, can_write};
@@ -164,6 +165,7 @@ impl FileSystem {
         };
         let opened = self.finish_open(&at, flags, file, register)?;
         self.still_writable(&at, flags, &opened)?;
+        self.let_room_arrive(&at, flags, &opened);
         if can_map(flags) && matches!(opened.path, DataPath::Passthrough(_)) {
             // What the kernel has cached goes stale with the first write
             // through a mapping.
@@ -295,6 +297,7 @@ impl FileSystem {
         register: &dyn Register,
     ) -> OpResult<(Entry, Opened)> {
         let dir = self.dir_to_change(parent)?;
+        lost_found::check_new(&dir.at, name)?;
         let flags = self.with_noatime(flags);
         let shares = self.handles.shares();
         let (made, share) = if self.is_made_already(&dir, component(name)?)? {
@@ -344,6 +347,7 @@ impl FileSystem {
         failpoint::hit("live.create.opened");
         match &opened {
             Ok(opened) => {
+                self.let_room_arrive(&at, flags, opened);
                 if let Some(handle) = self.handles.get(opened.fh) {
                     handle.inode.set_lacks_capability(true);
                 }
@@ -370,6 +374,8 @@ impl FileSystem {
             node: handle.node,
             ground: Arc::clone(&handle.ground),
         };
+        // Until everything is closed that is dropped here.
+        let mut closing = self.reclaim.closing(at.node.slot());
         // The kernel's own file can be looked at only until it is closed.
         let by_kernel = handle.file.is_none();
         let own = (by_kernel && (handle.writes() || handle.inode.is_unlinked()))
@@ -388,6 +394,8 @@ impl FileSystem {
             }
         }
         let _lock = self.size_locks.exclusive(at.node);
+        // Closed before a removal goes on that finds it closed.
+        let handle = handle;
         let unlinked = handle.inode.is_unlinked();
         // Its last name may have gone since.
         let own =
@@ -407,9 +415,13 @@ impl FileSystem {
             });
             // It was unlinked before, and nothing takes that back.
             let charging = charging.unwrap_or_else(|| self.charging_closed(&at, &handle));
-            self.last_closed(&at, file, &charging);
+            self.last_closed(&at, file, by_kernel, &charging);
+            closing.frees();
         }
-        self.live.drop_kept(closed.kept);
+        if closed.kept.is_some() {
+            self.live.drop_kept(closed.kept);
+            self.reclaim.passed_on(at.node.slot());
+        }
         if closed.last_mapper && by_kernel {
             // Times as a mapping left them on the host.
             self.kernel.attr_changed(at.node);
@@ -427,6 +439,14 @@ impl FileSystem {
     /// nothing has to be counted as it is written.
     fn passes_through(&self, at: &Located) -> bool {
         self.kernel.passes_through() && !at.volume.is_limited() && at.ground.passes_through()
+    }
+
+    /// A file is about to be written by the kernel itself, which will not ask again
+    /// where it finds no room: what is on its way is waited for now.
+    fn let_room_arrive(&self, at: &Located, flags: OFlag, opened: &Opened) {
+        if can_write(flags) && matches!(opened.path, DataPath::Passthrough(_)) {
+            self.wait_if_nearly_full(&at.volume, at.ground.any_dir());
+        }
     }
 
     /// Gives an image to the kernel; `None` where it does not take it.

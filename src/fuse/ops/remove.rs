@@ -3,9 +3,11 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::failpoint;
+use crate::fuse::disks::lost_found;
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::{FileSystem, OpenDir, component};
 use crate::fuse::live::journal;
@@ -44,6 +46,9 @@ impl FileSystem {
             return Ok(());
         }
         let name = component(name)?;
+        if lost_found::is_hidden(&dir.at, &dir.fd, name) {
+            return Err(Errno::ENOENT.into());
+        }
         let (_naming, victim, fd) = if matches!(flags, UnlinkatFlags::RemoveDir) {
             self.naming_without(dir, name)?
         } else {

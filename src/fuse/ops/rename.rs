@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 
 use crate::failpoint;
+use crate::fuse::disks::lost_found;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::{FileSystem, OpenDir, component};
 use crate::fuse::live::journal::{self, Item};
@@ -40,7 +41,10 @@ impl FileSystem {
         let from = self.dir_to_change(parent)?;
         let to = self.dir_to_change(new_parent)?;
         component(name)?;
-        component(new_name)?;
+        lost_found::check_new(&to.at, component(new_name)?)?;
+        if lost_found::is_hidden(&from.at, &from.fd, name) {
+            return Err(Errno::ENOENT.into());
+        }
         if self.is_renamed_already((&from, name), (&to, new_name), flags)? {
             return Ok(());
         }

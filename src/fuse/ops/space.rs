@@ -78,6 +78,9 @@ impl FileSystem {
         if image_file::is_image(node) {
             return image_file::seek(self, fh, offset, whence);
         }
+        if let Some((_, view)) = self.view_of(node)? {
+            return Self::view_seek(&view, node, offset, whence);
+        }
         let file = self.file_of(node, fh)?;
         Ok(node::seek(file, offset, whence)?)
     }

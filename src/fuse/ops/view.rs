@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::list::{Listed, ListedPlus, dots_entry};
+use crate::diskimg::Seek;
+use crate::fuse::disks::lost_found;
 use crate::fuse::error::{OpError, OpResult};
 use crate::fuse::fs::FileSystem;
 use crate::fuse::handles::{NewHandle, can_write};
@@ -54,7 +56,11 @@ impl FileSystem {
         parent: NodeId,
         name: &OsStr,
     ) -> OpResult<Found> {
-        Ok(match view.lookup(parent, name)? {
+        let found = view.lookup(parent, name)?;
+        if is_hidden(volume, view, parent, name, found.as_ref()).unwrap_or(false) {
+            return Ok(Found::Nothing);
+        }
+        Ok(match found {
             Some(seen) => Found::Entry(self.view_entry(volume, view, &seen)),
             None => Found::Nothing,
         })
@@ -82,7 +88,7 @@ impl FileSystem {
 
     pub(super) fn view_list(
         &self,
-        view: &View,
+        (volume, view): (&Volume, &View),
         node: NodeId,
         offset: u64,
         add: &mut dyn FnMut(&Listed<'_>) -> bool,
@@ -98,7 +104,7 @@ impl FileSystem {
                 return Ok(());
             }
         }
-        each(view, node, offset, |next, name, seen| {
+        each(volume, view, node, offset, |next, name, seen| {
             add(&Listed {
                 node: seen.node,
                 next,
@@ -125,7 +131,7 @@ impl FileSystem {
                 return Ok(());
             }
         }
-        each(view, node, offset, |next, name, seen| {
+        each(volume, view, node, offset, |next, name, seen| {
             let entry = self.view_entry(volume, view, seen);
             let full = add(&ListedPlus { next, name, entry });
             if full {
@@ -162,6 +168,35 @@ impl FileSystem {
         Ok(Opened { fh, path })
     }
 
+    /// As [`lseek`](Self::lseek).
+    pub(super) fn view_seek(view: &View, node: NodeId, offset: i64, whence: i32) -> OpResult<i64> {
+        let wanted = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return Err(Errno::EINVAL.into()),
+        };
+        let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+        let found = view.seek(node, offset, wanted)?;
+        Ok(i64::try_from(found).map_err(|_| Errno::EOVERFLOW)?)
+    }
+
+    /// The names of the extended attributes that are shown, each ended by a zero byte.
+    pub(super) fn view_attribute_names(view: &View, node: NodeId) -> OpResult<Vec<u8>> {
+        let mut names = Vec::new();
+        for attribute in view.attributes(node)? {
+            names.extend(attribute.name);
+            names.push(0);
+        }
+        Ok(names)
+    }
+
+    /// The value of an extended attribute that is shown.
+    pub(super) fn view_attribute(view: &View, node: NodeId, name: &OsStr) -> OpResult<Vec<u8>> {
+        let mut attributes = view.attributes(node)?.into_iter();
+        let found = attributes.find(|it| it.name == name.as_bytes());
+        Ok(found.ok_or(Errno::ENODATA)?.value)
+    }
+
     fn said_read_only(&self, volume: &Volume) -> OpError {
         let why = self.read_only_because(volume);
         let error = why.map_or(OpError::Host(Errno::EROFS), |why| why.error(volume));
@@ -170,7 +205,25 @@ impl FileSystem {
     }
 }
 
+/// Whether it is what ext4 keeps for e2fsck, and empty.
+fn is_hidden(
+    volume: &Volume,
+    view: &View,
+    parent: NodeId,
+    name: &OsStr,
+    found: Option<&Seen>,
+) -> OpResult<bool> {
+    let is_its_name = lost_found::is_its_name(volume, parent, name);
+    Ok(match found.filter(|_| is_its_name) {
+        Some(seen) if seen.mode & libc::S_IFMT == libc::S_IFDIR => {
+            view.list(seen.node, 0, 1)?.is_empty()
+        }
+        _ => false,
+    })
+}
+
 fn each(
+    volume: &Volume,
     view: &View,
     node: NodeId,
     offset: u64,
@@ -182,7 +235,10 @@ fn each(
         for entry in &page {
             skip += 1;
             let cookie = skip as u64 + DOTS;
-            if add(cookie, OsStr::from_bytes(&entry.name), &entry.seen) {
+            let name = OsStr::from_bytes(&entry.name);
+            // One that cannot be read is shown.
+            let hidden = is_hidden(volume, view, node, name, Some(&entry.seen));
+            if !hidden.unwrap_or(false) && add(cookie, name, &entry.seen) {
                 return Ok(());
             }
         }
@@ -196,7 +252,7 @@ fn attr(seen: &Seen) -> Attr {
     Attr {
         node: seen.node,
         size: seen.size,
-        blocks: seen.size.div_ceil(512),
+        blocks: seen.sectors,
         atime: seen.accessed,
         mtime: seen.modified,
         // The reader does not tell it.

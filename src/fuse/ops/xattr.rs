@@ -48,8 +48,11 @@ impl FileSystem {
         {
             return Err(Errno::ENODATA.into());
         }
-        if self.rests_without_attributes(node) || self.view_of(node)?.is_some() {
+        if self.rests_without_attributes(node) {
             return Err(Errno::ENODATA.into());
+        }
+        if let Some((_, view)) = self.view_of(node)? {
+            return fit(&Self::view_attribute(&view, node, name)?, buffer);
         }
         let (_, fd) = self.open_node(node)?;
         Ok(xattr::get(fd, name, buffer)?)
@@ -114,8 +117,11 @@ impl FileSystem {
         if node.slot().is_none() {
             return Ok(0);
         }
-        if self.rests_without_attributes(node) || self.view_of(node)?.is_some() {
+        if self.rests_without_attributes(node) {
             return Ok(0);
+        }
+        if let Some((_, view)) = self.view_of(node)? {
+            return fit(&Self::view_attribute_names(&view, node)?, buffer);
         }
         let (_, fd) = self.open_node(node)?;
         let mut list = vec![0; LIST_MAX];

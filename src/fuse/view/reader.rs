@@ -1,28 +1,33 @@
 //! Reading an image with the crate `ext4-view`, which may be led anywhere by
-//! what is in it: in a thread of its own, with an end to all patience.
+//! what is in it: in a thread of its own, with an end to all patience. Who asks what
+//! has no end is refused; the others are answered by another thread.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use ext4_view::{Ext4, Ext4Error, Ext4Read, Metadata, ReadDir};
+use ext4_view::{Ext4, Ext4Read};
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
-use super::LONGEST_PATH;
+use super::image::{Image, errno};
+use crate::diskimg::{ImageFiles, ReadAt};
 
 /// How long a question may take. An image of honest making answers within
 /// milliseconds; one that sends the reader in circles must not keep a caller.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often who waits looks how far the reader is.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The most threads of one image that have been sent in circles and not come back.
+const MOST_STRAY: usize = 3;
 
 /// The name of threads that read.
 const THREAD: &str = "volfs-view";
-
-/// ext4 numbers the blocks of a file in 32 bits, and they have 64 KiB at most.
-const LARGEST: u64 = 1 << 48;
 
 type Question = Box<dyn FnOnce(&mut Image) + Send>;
 
@@ -30,92 +35,134 @@ type Question = Box<dyn FnOnce(&mut Image) + Send>;
 pub(super) struct Reader {
     file: Option<File>,
     state: Mutex<State>,
-    /// Questions that have been answered.
-    answered: Arc<AtomicU64>,
+    tickets: AtomicU64,
+    /// Threads that have not ended.
+    threads: Arc<AtomicUsize>,
 }
 
 enum State {
     /// Nobody has asked for a while.
     Resting,
     /// A thread answers.
-    Reading(Sender<Question>),
-    /// The image cannot be read, or has led the reader astray. It is not asked
-    /// again: its thread may never end.
+    Reading(Arc<Answering>),
+    /// The image cannot be read at all.
     Failed(Errno),
+}
+
+/// A thread that answers.
+struct Answering {
+    questions: Mutex<Option<Sender<(u64, Question)>>>,
+    /// The question that is being answered, and since when.
+    current: Mutex<(u64, Instant)>,
+    /// It has been led astray: nobody asks it any more.
+    stray: AtomicBool,
+}
+
+impl Answering {
+    /// Whether the question with this ticket is taking too long.
+    fn is_stuck(&self, ticket: u64) -> bool {
+        let (current, since) = *self.current.lock();
+        // What is read ends before; what goes in circles without reading does not.
+        current == ticket && since.elapsed() > PATIENCE + LOOK
+    }
+}
+
+/// One thread, counted until it ends.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Reader {
     /// Reads the image `file`.
     pub(super) fn new(file: File) -> Self {
-        Self {
-            file: Some(file),
-            state: Mutex::new(State::Resting),
-            answered: Arc::default(),
-        }
+        Self::with(Some(file), State::Resting)
     }
 
     /// Answers every question with `errno`.
     pub(super) fn failed(errno: Errno) -> Self {
+        Self::with(None, State::Failed(errno))
+    }
+
+    fn with(file: Option<File>, state: State) -> Self {
         Self {
-            file: None,
-            state: Mutex::new(State::Failed(errno)),
-            answered: Arc::default(),
+            file,
+            state: Mutex::new(state),
+            tickets: AtomicU64::new(1),
+            threads: Arc::default(),
         }
     }
 
     /// Ends the thread when it has answered what it was asked.
     pub(super) fn rest(&self) {
         let mut state = self.state.lock();
-        if matches!(*state, State::Reading(_)) {
+        if let State::Reading(thread) = &*state {
+            thread.questions.lock().take();
             *state = State::Resting;
         }
     }
 
     /// Asks; the answer is the only thing that leaves the reader's thread.
+    ///
+    /// # Errors
+    /// EUCLEAN where the question has no end; what it is answered with.
     pub(super) fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut Image) -> Result<T, Errno> + Send + 'static,
+        question: impl Fn(&mut Image) -> Result<T, Errno> + Send + Sync + 'static,
     ) -> Result<T, Errno> {
-        let (answer, answered) = mpsc::channel();
-        let question: Question = Box::new(move |image| {
-            let result = catch_unwind(AssertUnwindSafe(|| question(image)));
-            let _ = answer.send(result.unwrap_or(Err(Errno::EUCLEAN)));
-        });
-        self.send(question)?;
+        let question = Arc::new(question);
         loop {
-            let before = self.answered.load(Ordering::Relaxed);
-            match answered.recv_timeout(PATIENCE) {
-                Ok(result) => return result,
-                // Others were before us.
-                Err(RecvTimeoutError::Timeout)
-                    if self.answered.load(Ordering::Relaxed) != before => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return Err(self.give_up(Errno::EUCLEAN));
+            let (answer, answered) = mpsc::channel();
+            let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+            let question = Arc::clone(&question);
+            let thread = self.send(
+                ticket,
+                Box::new(move |image| {
+                    let result = catch_unwind(AssertUnwindSafe(|| question(image)));
+                    let _ = answer.send(result.unwrap_or(Err(Errno::EUCLEAN)));
+                }),
+            )?;
+            loop {
+                match answered.recv_timeout(LOOK) {
+                    Ok(result) => return result,
+                    Err(RecvTimeoutError::Timeout) if thread.is_stuck(ticket) => {
+                        self.give_up(&thread);
+                        return Err(Errno::EUCLEAN);
+                    }
+                    // Another question was in its way: once more, of another thread.
+                    _ if thread.stray.load(Ordering::Relaxed) => break,
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return Err(Errno::EUCLEAN),
                 }
             }
         }
     }
 
-    fn give_up(&self, errno: Errno) -> Errno {
+    /// The thread is asked no more.
+    fn give_up(&self, thread: &Arc<Answering>) {
+        thread.stray.store(true, Ordering::Relaxed);
+        thread.questions.lock().take();
         let mut state = self.state.lock();
-        match *state {
-            // The first failure says why.
-            State::Failed(errno) => errno,
-            _ => {
-                *state = State::Failed(errno);
-                errno
-            }
+        if matches!(&*state, State::Reading(current) if Arc::ptr_eq(current, thread)) {
+            *state = State::Resting;
         }
     }
 
-    fn send(&self, question: Question) -> Result<(), Errno> {
+    fn send(&self, ticket: u64, question: Question) -> Result<Arc<Answering>, Errno> {
         let mut state = self.state.lock();
         if let State::Failed(errno) = *state {
             return Err(errno);
         }
         if let State::Resting = *state {
+            // Some may come back.
+            if self.threads.load(Ordering::Relaxed) >= MOST_STRAY {
+                return Err(Errno::EUCLEAN);
+            }
             match self.start() {
-                Ok(questions) => *state = State::Reading(questions),
+                Ok(thread) => *state = State::Reading(thread),
                 Err(errno) => {
                     *state = State::Failed(errno);
                     return Err(errno);
@@ -123,26 +170,42 @@ impl Reader {
             }
         }
         match &*state {
-            State::Reading(questions) => questions.send(question).map_err(|_| Errno::EUCLEAN),
+            State::Reading(thread) => {
+                if let Some(questions) = &*thread.questions.lock() {
+                    let _ = questions.send((ticket, question));
+                }
+                // What is not sent is dropped, which tells who waits for it.
+                Ok(Arc::clone(thread))
+            }
             State::Resting | State::Failed(_) => Err(Errno::EIO),
         }
     }
 
     /// Starts the thread; the state is locked meanwhile, because nobody can be
     /// answered before it is done.
-    fn start(&self) -> Result<Sender<Question>, Errno> {
+    fn start(&self) -> Result<Arc<Answering>, Errno> {
         let file = self.file.as_ref().ok_or(Errno::EIO)?;
         let file = file.try_clone().map_err(|_| Errno::EMFILE)?;
-        let (sender, receiver) = mpsc::channel::<Question>();
+        let (sender, receiver) = mpsc::channel();
         let (ready, opened) = mpsc::channel();
-        let answered = Arc::clone(&self.answered);
+        let thread = Arc::new(Answering {
+            questions: Mutex::new(Some(sender)),
+            current: Mutex::new((0, Instant::now())),
+            stray: AtomicBool::new(false),
+        });
+        self.threads.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(Arc::clone(&self.threads));
+        let this = Arc::clone(&thread);
         expect_panics();
         std::thread::Builder::new()
             .name(THREAD.into())
-            .spawn(move || serve(file, &ready, &receiver, &answered))
+            .spawn(move || {
+                serve(file, &ready, &receiver, &this);
+                drop(counted);
+            })
             .map_err(|_| Errno::EAGAIN)?;
         match opened.recv_timeout(PATIENCE) {
-            Ok(result) => result.map(|()| sender),
+            Ok(result) => result.map(|()| thread),
             Err(_) => Err(Errno::EUCLEAN),
         }
     }
@@ -167,16 +230,21 @@ fn expect_panics() {
 fn serve(
     file: File,
     ready: &Sender<Result<(), Errno>>,
-    questions: &Receiver<Question>,
-    answered: &AtomicU64,
+    questions: &Receiver<(u64, Question)>,
+    thread: &Answering,
 ) {
     let until = Arc::new(Mutex::new(Instant::now() + PATIENCE));
-    let bounded = Bounded {
+    let Ok(other) = file.try_clone() else {
+        let _ = ready.send(Err(Errno::EMFILE));
+        return;
+    };
+    let bounded = |file| Bounded {
         file,
         until: Arc::clone(&until),
     };
+    let reader = bounded(file);
     let loaded = catch_unwind(AssertUnwindSafe(|| {
-        Ext4::load(Box::new(bounded)).map_err(|e| errno(&e))
+        Ext4::load(Box::new(reader)).map_err(|e| errno(&e))
     }));
     let ext4 = match loaded.unwrap_or(Err(Errno::EUCLEAN)) {
         Ok(ext4) => ext4,
@@ -188,23 +256,37 @@ fn serve(
     if ready.send(Ok(())).is_err() {
         return;
     }
-    let mut image = Image {
-        ext4,
-        file: None,
-        listing: None,
-    };
-    while let Ok(question) = questions.recv() {
-        *until.lock() = Instant::now() + PATIENCE;
+    let mut image = Image::new(ext4, ImageFiles::open(bounded(other)));
+    while let Ok((ticket, question)) = questions.recv() {
+        let now = Instant::now();
+        *until.lock() = now + PATIENCE;
+        *thread.current.lock() = (ticket, now);
         question(&mut image);
-        answered.fetch_add(1, Ordering::Relaxed);
+        thread.current.lock().0 = 0;
+        if thread.stray.load(Ordering::Relaxed) {
+            return;
+        }
     }
 }
 
 /// An image that is read only until a certain time: whoever goes round in
 /// circles comes by here.
-struct Bounded {
+pub(super) struct Bounded {
     file: File,
     until: Arc<Mutex<Instant>>,
+}
+
+impl ReadAt for Bounded {
+    fn length(&self) -> std::io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        if Instant::now() > *self.until.lock() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset)
+    }
 }
 
 impl Ext4Read for Bounded {
@@ -213,141 +295,7 @@ impl Ext4Read for Bounded {
         start_byte: u64,
         dst: &mut [u8],
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync + 'static>> {
-        if Instant::now() > *self.until.lock() {
-            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        }
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, dst, start_byte)?;
+        self.read_exact_at(dst, start_byte)?;
         Ok(())
-    }
-}
-
-/// An open image, in the reader's thread.
-pub(super) struct Image {
-    ext4: Ext4,
-    /// The file that was read last: its next part is found without counting
-    /// its blocks from the beginning.
-    file: Option<(Vec<u8>, ext4_view::File)>,
-    listing: Option<Listing>,
-}
-
-/// The directory that was listed last, and how far.
-struct Listing {
-    path: Vec<u8>,
-    entries: ReadDir,
-    at: usize,
-}
-
-/// A name, and what it leads to where that can be read.
-pub(super) type Named = (Vec<u8>, Option<Metadata>);
-
-impl Image {
-    pub(super) fn metadata(&self, path: &[u8]) -> Result<Metadata, Errno> {
-        self.ext4.symlink_metadata(path).map_err(|e| errno(&e))
-    }
-
-    pub(super) fn list(
-        &mut self,
-        path: &[u8],
-        skip: usize,
-        most: usize,
-    ) -> Result<Vec<Named>, Errno> {
-        let known = self.listing.take();
-        let mut listing = match known.filter(|it| it.path == path && it.at == skip) {
-            Some(listing) => listing,
-            None => {
-                let entries = self.ext4.read_dir(path).map_err(|e| errno(&e))?;
-                let mut listing = Listing {
-                    path: path.to_vec(),
-                    entries,
-                    at: 0,
-                };
-                while listing.at < skip && listing.next()?.is_some() {}
-                listing
-            }
-        };
-        let mut found = Vec::new();
-        while found.len() < most {
-            let Some((name, entry)) = listing.next()? else {
-                return Ok(found);
-            };
-            found.push((name, entry.metadata().ok()));
-        }
-        self.listing = Some(listing);
-        Ok(found)
-    }
-
-    pub(super) fn read(&mut self, path: &[u8], offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
-        let known = self.file.take();
-        let mut file = match known.filter(|(known, _)| known == path) {
-            Some((_, file)) => file,
-            None => {
-                if self.metadata(path)?.is_symlink() {
-                    // It would be followed.
-                    return Err(Errno::ELOOP);
-                }
-                self.ext4.open(path).map_err(|e| errno(&e))?
-            }
-        };
-        let size = file.metadata().len();
-        if size > LARGEST {
-            return Err(Errno::EUCLEAN);
-        }
-        if offset >= size {
-            return Ok(Vec::new());
-        }
-        if file.position() != offset {
-            file.seek_to(offset).map_err(|e| errno(&e))?;
-        }
-        let mut data = vec![0; len];
-        let mut filled = 0;
-        while filled < len {
-            match file.read_bytes(&mut data[filled..]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) => return Err(errno(&error)),
-            }
-        }
-        data.truncate(filled);
-        self.file = Some((path.to_vec(), file));
-        Ok(data)
-    }
-
-    pub(super) fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
-        // Read whole, so that its claimed size is memory.
-        if self.metadata(path)?.len() > LONGEST_PATH as u64 {
-            return Err(Errno::EUCLEAN);
-        }
-        let target = self.ext4.read_link(path).map_err(|e| errno(&e))?;
-        Ok(target.as_ref().to_vec())
-    }
-}
-
-impl Listing {
-    /// The next entry that is not `.` or `..`.
-    fn next(&mut self) -> Result<Option<(Vec<u8>, ext4_view::DirEntry)>, Errno> {
-        for entry in self.entries.by_ref() {
-            let entry = entry.map_err(|e| errno(&e))?;
-            let name = entry.file_name().as_ref().to_vec();
-            if !matches!(name.as_slice(), b"." | b"..") {
-                self.at += 1;
-                return Ok(Some((name, entry)));
-            }
-        }
-        Ok(None)
-    }
-}
-
-pub(super) fn errno(error: &Ext4Error) -> Errno {
-    match error {
-        Ext4Error::NotFound => Errno::ENOENT,
-        Ext4Error::NotADirectory => Errno::ENOTDIR,
-        Ext4Error::IsADirectory => Errno::EISDIR,
-        Ext4Error::NotASymlink | Ext4Error::IsASpecialFile => Errno::EINVAL,
-        Ext4Error::PathTooLong => Errno::ENAMETOOLONG,
-        Ext4Error::TooManySymlinks => Errno::ELOOP,
-        Ext4Error::Encrypted => Errno::EOPNOTSUPP,
-        Ext4Error::Incompatible(_) => Errno::EOPNOTSUPP,
-        Ext4Error::Corrupt(_) => Errno::EUCLEAN,
-        _ => Errno::EIO,
     }
 }

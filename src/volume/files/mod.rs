@@ -12,7 +12,7 @@ mod remove;
 mod stat;
 mod stream;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,8 +27,9 @@ use self::name::Inside;
 use super::api::VolumeInfo;
 use super::error::{Error, Result};
 use super::source::check_is;
-use crate::diskimg::MountedImage;
+use crate::diskimg::{LOST_AND_FOUND, MountedImage, ROOT_INODE};
 use crate::meta::Inode;
+use crate::sys::dir::is_empty_below;
 use crate::sys::node;
 
 pub(super) use self::ledger::{Gate, Ledger};
@@ -56,8 +57,8 @@ struct Inner {
     // Dropped in this order: the root would keep the image attached, and with
     // the ledger the lease goes, by which others may have the image.
     root: OwnedFd,
-    // Held, never read: attached as long as the files are used.
-    _image: Option<Arc<MountedImage>>,
+    // Attached as long as the files are used.
+    image: Option<Arc<MountedImage>>,
     ledger: Option<Ledger>,
 }
 
@@ -89,7 +90,7 @@ impl VolumeFs {
         Self {
             inner: Arc::new(Inner {
                 root,
-                _image: image,
+                image,
                 ledger,
             }),
         }
@@ -157,7 +158,16 @@ impl VolumeFs {
     pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<Entry>> {
         let at = Inside::new(path.as_ref())?;
         let fd = self.open(&at, OFlag::O_RDONLY | OFlag::O_DIRECTORY, "list")?;
-        stat::list(fd).map_err(|e| at.failed("list", e))
+        let image = self.inner.image.as_ref();
+        let image_root = image.and_then(|_| node::stat(&fd).ok());
+        let mut entries = stat::list(fd).map_err(|e| at.failed("list", e))?;
+        if image_root.is_some_and(|found| found.st_ino == ROOT_INODE) {
+            // As in a mount.
+            let root = &self.inner.root;
+            let hidden = |name: &OsStr| name == LOST_AND_FOUND && is_empty_below(root, name);
+            entries.retain(|entry| !hidden(&entry.name));
+        }
+        Ok(entries)
     }
 
     /// Makes a directory, and those above it that are not there. One that is
