@@ -19,21 +19,24 @@ use super::store::ReadAt;
 pub use map::Seek;
 pub use xattr::Attribute;
 
-/// Why a file was not read.
-#[derive(Debug, thiserror::Error)]
+/// Why a file was not read. Who asks gets an error number; the words are for who
+/// debugs.
+#[derive(Debug)]
 pub enum FileError {
     /// The image could not be read.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// What is in the image contradicts itself.
-    #[error("{0}")]
     Damaged(&'static str),
     /// There is no such name.
-    #[error("there is no such file")]
     NotFound,
     /// It is kept in a way that this reader does not know.
-    #[error("{0} is not read")]
     Unknown(&'static str),
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 type Result<T> = std::result::Result<T, FileError>;
