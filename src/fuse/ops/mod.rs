@@ -12,6 +12,7 @@ mod list;
 mod lookup;
 mod make;
 mod open;
+mod release;
 mod remove;
 mod rename;
 mod space;
