@@ -28,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// what is held for longer is referred to by somebody.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(1);
 /// How long a close may have been read from the device and not have begun.
-const BEGUN_WITHIN: Duration = Duration::from_millis(10);
+const BEGUN_WITHIN: Duration = Duration::from_millis(100);
 /// How long the supervisor may take to close what it has kept.
 const CLOSED_WITHIN: Duration = Duration::from_millis(20);
 /// With less than this a program that writes may be at the end before what is on
