@@ -15,6 +15,7 @@ pub mod map;
 pub mod mount;
 pub mod own_fs;
 pub mod proc;
+pub mod random;
 pub mod run;
 pub mod tree;
 pub mod user;
