@@ -5,20 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::mount::answers;
+use crate::support::random::Random;
 use crate::support::{Mount, proc};
-
-/// A generator that needs no crate and repeats with its seed.
-pub struct Random(pub u64);
-
-impl Random {
-    /// Below `below`.
-    pub fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % below as u64) as usize
-    }
-}
 
 /// How often the serving process is killed.
 pub fn kills(few: usize) -> usize {
@@ -32,16 +20,12 @@ pub fn kills(few: usize) -> usize {
 /// Kills the serving process at random moments, `times` times, while others work
 /// until they are told to stop. Reports how long each time nobody was answered.
 pub fn killing(what: &str, mount: &Mount, times: usize, stop: &AtomicBool) {
-    let seed = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap()
-        .as_nanos() as u64;
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(Random::seed());
     let mut killed: Vec<Kill> = Vec::new();
     std::thread::scope(|scope| {
         let probe = scope.spawn(|| probe(mount, stop));
         while killed.len() < times && !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_micros(20_000 + random.next(150_000) as u64));
+            std::thread::sleep(Duration::from_micros(20_000 + random.below(150_000) as u64));
             // Whatever it does now, and be it its start.
             if let Some(pid) = mount.serving_pid() {
                 killed.push(Kill::now());

@@ -9,6 +9,7 @@ mod killing;
 mod memory;
 mod steps;
 mod storm;
+mod stress;
 mod survives;
 mod upgrade;
 mod workloads;

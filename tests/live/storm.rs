@@ -15,7 +15,8 @@ use std::time::Instant;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use crate::killing::{Random, StopOnPanic, killing, kills, report};
+use crate::killing::{StopOnPanic, killing, kills, report};
+use crate::support::random::Random;
 use crate::support::{Mount, tree, wait_for};
 
 /// What a name leads to: a directory, or a file by its number.
@@ -44,18 +45,18 @@ impl Model {
             names: BTreeMap::new(),
             files: Vec::new(),
             open: Vec::new(),
-            random: Random(seed | 1),
+            random: Random::new(seed),
             steps: 0,
         }
     }
 
     fn name(&mut self) -> String {
-        format!("n{}", self.random.next(24))
+        format!("n{}", self.random.below(24))
     }
 
     fn contents(&mut self) -> Vec<u8> {
-        let len = self.random.next(3) * 5000 + self.random.next(100);
-        let seed = self.random.next(256) as u8;
+        let len = self.random.below(3) * 5000 + self.random.below(100);
+        let seed = self.random.below(256) as u8;
         (0..len)
             .map(|n| (n as u8).wrapping_mul(31) ^ seed)
             .collect()
@@ -74,7 +75,7 @@ impl Model {
         let (path, other) = (self.dir.join(&a), self.dir.join(&b));
         let (at, to) = (self.names.get(&a).copied(), self.names.get(&b).copied());
         let what = format!("step {} {a} {at:?} {b} {to:?}", self.steps);
-        match self.random.next(10) {
+        match self.random.below(10) {
             0 => {
                 let made = fs::create_dir(&path);
                 self.expect(
@@ -199,8 +200,8 @@ impl Model {
         if self.open.is_empty() {
             return;
         }
-        let index = self.random.next(self.open.len());
-        if self.random.next(4) == 0 {
+        let index = self.random.below(self.open.len());
+        if self.random.below(4) == 0 {
             self.open.swap_remove(index);
             return;
         }
