@@ -101,9 +101,11 @@ vm_pack() {
     (cd "$1" && find . | cpio --quiet -o -H newc) > "$2"
 }
 
-# Boots kernel $1 with initramfs $2 and disk $3; what it says goes to file $4.
+# Boots kernel $1 with initramfs $2 and disk $3; what it says goes to file $4, and
+# QEMU's process id to $4.pid. It ends with the script that started it.
 vm_boot() {
-    timeout 300 qemu-system-x86_64 -accel tcg -m 512 -nographic -no-reboot \
+    setpriv --pdeathsig KILL timeout 300 setpriv --pdeathsig KILL \
+        qemu-system-x86_64 -accel tcg -m 512 -nographic -no-reboot -pidfile "$4.pid" \
         -kernel "$1"/boot/vmlinuz-* -initrd "$2" -append "console=ttyS0 quiet panic=-1" \
         -drive "file=$3,if=virtio,format=raw,cache=none" > "$4" 2>&1 < /dev/null
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use support::{Mount, output, run};
+use support::{Mount, install, output, run};
 
 /// A jail with the host's programs and a volume on /data.
 fn bwrap(volume: &Path, bind: &str, script: &str) -> Command {
@@ -132,7 +132,7 @@ fn bundle(mount: &Mount, name: &str, volume: &Path, options: &[&str], script: &s
         fs::create_dir_all(root.join(part)).unwrap();
     }
     let busybox = root.join("bin/busybox");
-    fs::copy("/bin/busybox", &busybox).expect("scripts/test installs busybox-static");
+    install(Path::new("/bin/busybox"), &busybox);
     run(Command::new("chroot")
         .arg(&root)
         .args(["/bin/busybox", "--install", "-s", "/bin"]));

@@ -8,15 +8,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use support::fuse_device::{DEVICE, OpenDevice, set_mode};
-use support::user::{ALICE, BOB, as_user, command_as};
+use support::user::{BOB, NAMED, as_user, command_as};
 use support::{Mount, Volfs, output, run};
 
 #[test]
 fn a_user_mounts_and_uses_volumes() {
     let _device = OpenDevice::new();
-    let mut mount = Mount::builder().user(ALICE).start();
+    let mut mount = Mount::builder().user(NAMED).start();
     let path = mount.path().to_owned();
-    as_user(ALICE, || {
+    as_user(NAMED, || {
         let volume = path.join("v");
         fs::create_dir(&volume).unwrap();
         fs::write(volume.join("f"), "content").unwrap();
@@ -27,13 +27,16 @@ fn a_user_mounts_and_uses_volumes() {
         assert_eq!(fs::read_to_string(volume.join("soft")).unwrap(), "content");
         fs::set_permissions(volume.join("hard"), fs::Permissions::from_mode(0o4711)).unwrap();
         let stat = fs::metadata(volume.join("hard")).unwrap();
-        assert_eq!((stat.uid(), stat.gid(), stat.nlink()), (1000, 1000, 2));
+        assert_eq!(
+            (stat.uid(), stat.gid(), stat.nlink()),
+            (NAMED.uid, NAMED.gid, 2)
+        );
         fs::rename(&volume, path.join("w")).unwrap();
         assert_eq!(fs::read_dir(path.join("w")).unwrap().count(), 3);
     });
     assert_eq!(mount.volfs().names(), ["w"]);
     mount.remount();
-    as_user(ALICE, || {
+    as_user(NAMED, || {
         assert_eq!(fs::read_to_string(path.join("w/dir/g")).unwrap(), "content");
         fs::remove_dir_all(path.join("w")).unwrap();
     });
@@ -58,14 +61,14 @@ fn a_users_store_takes_the_names_that_people_type() {
 #[test]
 fn numbers_stay_the_same_there_too() {
     let _device = OpenDevice::new();
-    let mut mount = Mount::builder().user(ALICE).start();
+    let mut mount = Mount::builder().user(NAMED).start();
     let path = mount.path().to_owned();
     let numbers = || {
-        run(command_as(ALICE, "find")
+        run(command_as(NAMED, "find")
             .arg(&path)
             .args(["-printf", "%i %P\\n"]))
     };
-    as_user(ALICE, || {
+    as_user(NAMED, || {
         fs::create_dir(path.join("v")).unwrap();
         for i in 0..50 {
             fs::create_dir(path.join(format!("v/{i}"))).unwrap();
@@ -82,9 +85,9 @@ fn numbers_stay_the_same_there_too() {
 #[test]
 fn what_is_not_the_users_is_refused() {
     let _device = OpenDevice::new();
-    let mount = Mount::builder().user(ALICE).start();
+    let mount = Mount::builder().user(NAMED).start();
     let path = mount.path().to_owned();
-    as_user(ALICE, || {
+    as_user(NAMED, || {
         fs::create_dir(path.join("v")).unwrap();
         let file = path.join("v/f");
         fs::write(&file, "x").unwrap();
@@ -123,7 +126,7 @@ fn what_is_not_the_users_is_refused() {
 #[test]
 fn doctor_names_what_cannot_be_had() {
     let _device = OpenDevice::new();
-    let mount = Mount::builder().user(ALICE).start();
+    let mount = Mount::builder().user(NAMED).start();
     let answer = mount.volfs().run(&["doctor"]);
     let text = format!("{}{}", answer.out, answer.err);
     assert!(text.contains("fusermount3"), "{text}");
@@ -137,16 +140,16 @@ fn doctor_names_what_cannot_be_had() {
 fn the_default_store_is_the_users_own() {
     let dir = support::TestDir::new();
     let home = dir.mkdir("home");
-    std::os::unix::fs::chown(&home, Some(1000), Some(1000)).unwrap();
+    std::os::unix::fs::chown(&home, Some(NAMED.uid), Some(NAMED.gid)).unwrap();
     let volfs = |home: &Path, arguments: &[&str]| {
-        let mut command = command_as(ALICE, support::cli::binary());
+        let mut command = command_as(NAMED, support::cli::copy_of_binary(dir.path()));
         command.args(arguments).env_clear().env("HOME", home);
         run(&mut command)
     };
     volfs(&home, &["create", "mine"]);
     let store: PathBuf = home.join(".local/share/volfs");
     assert!(store.join("meta.db").exists());
-    assert_eq!(fs::metadata(&store).unwrap().uid(), 1000);
+    assert_eq!(fs::metadata(&store).unwrap().uid(), NAMED.uid);
     assert!(volfs(&home, &["ls"]).contains("mine"));
 }
 
@@ -157,9 +160,9 @@ fn without_the_device_the_reason_is_told() {
     let dir = support::TestDir::new();
     let (store, mnt) = (dir.mkdir("store"), dir.mkdir("mnt"));
     for path in [&store, &mnt] {
-        std::os::unix::fs::chown(path, Some(1000), Some(1000)).unwrap();
+        std::os::unix::fs::chown(path, Some(NAMED.uid), Some(NAMED.gid)).unwrap();
     }
-    let volfs = Volfs::new(&store).as_user(ALICE);
+    let volfs = Volfs::new(&store).as_user(NAMED);
     let complaint = volfs.fails(1, &[Path::new("mount"), &mnt]);
     assert!(complaint.contains(DEVICE), "{complaint}");
     assert_eq!(support::proc::mount_on(&mnt), None);
@@ -172,29 +175,29 @@ fn without_the_device_the_reason_is_told() {
 #[test]
 fn disk_volumes_of_a_user_are_served_by_fuse2fs() {
     let _device = OpenDevice::new();
-    let mut mount = Mount::builder().user(ALICE).start();
+    let mut mount = Mount::builder().user(NAMED).start();
     mount
         .volfs()
         .ok(&["create", "db", "--disk", "--size", "64M"]);
     let dir = mount.join("db");
-    as_user(ALICE, || {
+    as_user(NAMED, || {
         fs::write(dir.join("file"), "text").unwrap();
         fs::create_dir(dir.join("a")).unwrap();
         fs::rename(dir.join("file"), dir.join("a/moved")).unwrap();
         let stat = fs::metadata(dir.join("a/moved")).unwrap();
-        assert_eq!((stat.uid(), stat.gid()), (1000, 1000));
+        assert_eq!((stat.uid(), stat.gid()), (NAMED.uid, NAMED.gid));
     });
     let doctor = mount.volfs().run(&["doctor"]).out;
     assert!(doctor.contains("fuse2fs serves their files"), "{doctor}");
     assert!(doctor.contains("CAP_SYS_ADMIN"), "{doctor}");
     mount.remount();
-    as_user(ALICE, || {
+    as_user(NAMED, || {
         assert_eq!(fs::read_to_string(dir.join("a/moved")).unwrap(), "text");
     });
     // The image is a file like any other of hers.
     let image = mount.join(".volfs/disks/db.raw");
     let opened = support::poll(std::time::Duration::from_secs(10), || {
-        as_user(ALICE, || {
+        as_user(NAMED, || {
             fs::File::options().read(true).write(true).open(&image)
         })
         .ok()
@@ -202,11 +205,11 @@ fn disk_volumes_of_a_user_are_served_by_fuse2fs() {
     drop(opened.expect("attached"));
     // Written by a guest, as far as is known.
     let read = support::poll(std::time::Duration::from_secs(10), || {
-        as_user(ALICE, || fs::read_to_string(dir.join("a/moved"))).ok()
+        as_user(NAMED, || fs::read_to_string(dir.join("a/moved"))).ok()
     });
     assert_eq!(read.as_deref(), Some("text"));
     mount.volfs().ok(&["disk", "trust", "db"]);
-    as_user(ALICE, || fs::write(dir.join("new"), "text")).unwrap();
+    as_user(NAMED, || fs::write(dir.join("new"), "text")).unwrap();
     mount.stop();
 }
 

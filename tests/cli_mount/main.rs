@@ -216,17 +216,11 @@ fn paths_with_blanks_and_links_work() {
 fn a_user_without_root_can_mount() {
     let _device = support::fuse_device::OpenDevice::new();
     let place = Place::new();
-    let alice = support::user::ALICE;
+    let alice = support::user::NAMED;
     let home = place.dir.mkdir("alice");
     std::os::unix::fs::chown(&home, Some(alice.uid), Some(alice.gid)).unwrap();
     std::os::unix::fs::chown(&place.mountpoint, Some(alice.uid), Some(alice.gid)).unwrap();
-    // Where she can execute it, whatever the build directory's mode.
-    let program = place.dir.join("volfs");
-    // By a process of its own: a descriptor open for writing that another
-    // test's child inherits would make the copy busy (ETXTBSY).
-    support::run(
-        std::process::Command::new("cp").args([Path::new(support::cli::BINARY), &program]),
-    );
+    let program = support::cli::copy_of_binary(place.dir.path());
     let as_alice = |arguments: &[&str]| {
         support::run(
             support::user::command_as(alice, &program)

@@ -30,14 +30,7 @@ fn the_store_comes_from_option_environment_and_xdg() {
     assert_eq!(Volfs::new(&other).names(), ["by-option", "relative"]);
     let home = dir.mkdir("home");
     std::os::unix::fs::chown(&home, Some(support::user::ALICE.uid), Some(0)).unwrap();
-    // Where another user can execute it, whatever the build directory's mode.
-    let program = dir.join("volfs");
-    // By a process of its own: a descriptor open for writing that another
-    // test's child inherits would make the copy busy (ETXTBSY).
-    support::run(
-        std::process::Command::new("cp")
-            .args([std::path::Path::new(support::cli::BINARY), &program]),
-    );
+    let program = support::cli::copy_of_binary(dir.path());
     support::run(
         support::user::command_as(support::user::ALICE, &program)
             .args(["create", "mine"])

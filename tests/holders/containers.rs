@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Mount, run, wait_for};
+use crate::support::{Mount, install, run, wait_for};
 use crate::{Guest, assert_free, assert_refused, how};
 
 /// A root file system with busybox.
@@ -15,8 +15,7 @@ fn busybox_root(root: &Path) {
     for part in ["bin", "proc", "dev", "data", "sys", "etc", "run", "tmp"] {
         fs::create_dir_all(root.join(part)).unwrap();
     }
-    fs::copy("/bin/busybox", root.join("bin/busybox"))
-        .expect("scripts/test installs busybox-static");
+    install(Path::new("/bin/busybox"), &root.join("bin/busybox"));
     run(Command::new("chroot")
         .arg(root)
         .args(["/bin/busybox", "--install", "-s", "/bin"]));

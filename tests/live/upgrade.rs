@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::support::cli::BINARY;
 use crate::support::mount::answers;
-use crate::support::{TestDir, Volfs, poll, proc, tree, wait_for};
+use crate::support::{TestDir, Volfs, install, install_script, poll, proc, tree, wait_for};
 
 /// A mount whose program is replaced.
 struct Installed {
@@ -31,7 +30,7 @@ impl Installed {
         let (store, mnt) = (dir.mkdir("store"), dir.mkdir("mnt"));
         let program = dir.join("volfs");
         match layout {
-            None => drop(fs::copy(BINARY, &program).unwrap()),
+            None => install(Path::new(BINARY), &program),
             Some(layout) => install_with(&dir, &format!("export VOLFS_TEST_LAYOUT={layout}")),
         }
         let daemon = Command::new(&program)
@@ -106,8 +105,7 @@ impl Installed {
 fn install_with(dir: &TestDir, setting: &str) {
     let script = format!("#!/bin/sh\n{setting}\nexec {BINARY} \"$@\"\n");
     let new = dir.join("new");
-    fs::write(&new, script).unwrap();
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+    install_script(&script, &new);
     fs::rename(&new, dir.join("volfs")).unwrap();
 }
 
@@ -369,7 +367,7 @@ fn from_a_layout_before_directories_were_charged_their_sizes() {
         (used["bytes"].as_u64(), used["inodes"].as_u64())
     };
     assert_eq!(counted(), 0);
-    fs::copy(BINARY, installed.dir.join("new")).unwrap();
+    install(Path::new(BINARY), &installed.dir.join("new"));
     fs::rename(installed.dir.join("new"), installed.dir.join("volfs")).unwrap();
     installed.upgrade();
     user.works(&dir);

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::run::install;
 use super::user::{User, command_as};
 
 /// The binary that was built with the tests.
@@ -13,6 +14,16 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_volfs");
 /// build of it that `VOLFS_TEST_BINARY` names.
 pub fn binary() -> PathBuf {
     std::env::var_os("VOLFS_TEST_BINARY").map_or_else(|| BINARY.into(), PathBuf::from)
+}
+
+/// A copy of the binary under test in `dir`, for other users: the build directory may be
+/// one that they must not enter.
+pub fn copy_of_binary(dir: &Path) -> PathBuf {
+    let copy = dir.join("volfs");
+    if !copy.exists() {
+        install(&binary(), &copy);
+    }
+    copy
 }
 
 /// The command line on one store.
@@ -45,7 +56,8 @@ impl Volfs {
         }
     }
 
-    /// The same as another user.
+    /// The same as another user, who must be able to enter the directory that has the store:
+    /// a copy of the program is put there.
     pub fn as_user(&self, user: User) -> Self {
         Self {
             user: Some(user),
@@ -77,7 +89,10 @@ impl Volfs {
     /// environment, as a user would set it.
     pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = match (self.user, self.descriptors) {
-            (Some(user), _) => command_as(user, binary()),
+            (Some(user), _) => {
+                let beside = self.store.parent().expect("no test has its store on /");
+                command_as(user, copy_of_binary(beside))
+            }
             (None, None) => Command::new(binary()),
             (None, Some(most)) => {
                 let mut command = Command::new("prlimit");

@@ -27,6 +27,6 @@ pub use handle::Handle;
 pub use map::ioctl_int;
 pub use mount::{Mount, MountBuilder};
 pub use own_fs::OwnFs;
-pub use run::{output, run, run_in};
+pub use run::{install, install_script, output, run, run_in, when_free};
 pub use user::{User, as_user};
 pub use wait::{poll, wait_for};

@@ -40,6 +40,14 @@ pub const ALICE_IN_2000: User = User {
     groups: &[2000],
 };
 
+/// A user whom every Debian has by name (`www-data`): fusermount3 mounts for nobody who is
+/// not in the passwd database, and the test must not depend on who else is.
+pub const NAMED: User = User {
+    uid: 33,
+    gid: 33,
+    groups: &[],
+};
+
 /// Runs `act` in a thread of its own that is `user` and nobody else: no saved
 /// ids, no capabilities. Its umask and working directory are its own too.
 pub fn as_user<T: Send>(user: User, act: impl FnOnce() -> T + Send) -> T {

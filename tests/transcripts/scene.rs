@@ -2,7 +2,6 @@
 //! and an empty mountpoint, and the program under test in the search path.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use regex::Regex;
 
-use super::support::{TestDir, cli, poll, proc};
+use super::support::{TestDir, cli, install_script, poll, proc};
 
 /// `hold FILE COMMAND` runs a command while FILE is open.
 const HOLD: &str = "\
@@ -34,8 +33,7 @@ impl Scene {
         dir.mkdir("bin");
         dir.mkdir("mnt");
         std::os::unix::fs::symlink(cli::binary(), dir.join("bin/volfs")).unwrap();
-        fs::write(dir.join("bin/hold"), HOLD).unwrap();
-        fs::set_permissions(dir.join("bin/hold"), fs::Permissions::from_mode(0o755)).unwrap();
+        install_script(HOLD, &dir.join("bin/hold"));
         let at = regex::escape(dir.path().to_str().unwrap());
         let redactions = [
             (at.as_str(), "[DIR]"),
