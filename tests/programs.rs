@@ -420,7 +420,7 @@ fn what_was_written_to_is_not_run_as_its_owner() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o4775)).unwrap();
         fs::metadata(path).unwrap();
     };
-    for arguments in [&[][..], &["--no-passthrough"]] {
+    for arguments in [&["-o", "suid"][..], &["-o", "suid", "--no-passthrough"]] {
         let mount = Mount::builder().args(arguments).start();
         mount.volfs().ok(&["create", "plain"]);
         mount.volfs().ok(&["create", "limited", "--quota", "1G"]);

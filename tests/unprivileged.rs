@@ -46,9 +46,9 @@ fn a_user_mounts_and_uses_volumes() {
 #[test]
 fn a_users_store_takes_the_names_that_people_type() {
     let _device = OpenDevice::new();
-    let mut mount = Mount::builder().user(ALICE).start();
+    let mut mount = Mount::builder().user(NAMED).start();
     let path = mount.path().to_owned();
-    as_user(ALICE, || fs::create_dir(path.join("New Folder")).unwrap());
+    as_user(NAMED, || fs::create_dir(path.join("New Folder")).unwrap());
     assert_eq!(mount.volfs().ok(&["config", "names"]), "any\n");
     mount.remount();
     assert_eq!(mount.volfs().names(), ["New Folder"]);
@@ -216,7 +216,7 @@ fn disk_volumes_of_a_user_are_served_by_fuse2fs() {
 #[test]
 fn only_root_has_suid() {
     let _device = OpenDevice::new();
-    let mut mount = Mount::builder().user(ALICE).start();
+    let mut mount = Mount::builder().user(NAMED).start();
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let at = mount.path().to_str().unwrap();
     let line = table.lines().find(|line| line.contains(at)).unwrap();
