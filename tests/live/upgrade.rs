@@ -236,8 +236,7 @@ fn a_refused_upgrade_is_told_at_once() {
     let installed = Installed::new();
     let put = |text: &str| {
         let new = installed.dir.join("new");
-        fs::write(&new, text).unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        install_script(text, &new);
         fs::rename(&new, installed.dir.join("volfs")).unwrap();
     };
     let upgrade = |bound: u64| {
