@@ -62,6 +62,8 @@ impl Error {
     pub(super) fn of(connection: &Connection, path: &Path, error: &rusqlite::Error) -> Self {
         let error = Self::sqlite(path, error);
         match (error, last_errno(connection)) {
+            // What it had not opened it closes as well.
+            (error, Some(libc::EBADF)) => error,
             (Self::System { path, .. }, Some(errno)) => Self::System { path, errno },
             (error, _) => error,
         }
@@ -76,8 +78,8 @@ impl Error {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => system(libc::ENOSPC),
             Some(ErrorCode::ReadOnly) => system(libc::EROFS),
-            Some(ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => system(libc::EACCES),
-            Some(ErrorCode::SystemIoFailure) => system(libc::EIO),
+            Some(ErrorCode::PermissionDenied) => system(libc::EACCES),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => system(libc::EIO),
             Some(ErrorCode::OutOfMemory) => system(libc::ENOMEM),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
             // Corrupt, not a database, a type or constraint that cannot be
