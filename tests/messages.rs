@@ -51,6 +51,13 @@ fn of_volumes() {
             "the daemon on \"/srv/x\" does not answer: process 7 is stopped",
         ),
         (
+            &volume::Error::CatalogueRefused {
+                path: path(),
+                why: "UNIQUE constraint failed".into(),
+            },
+            "the catalogue \"/srv/x\" is sound but does not take the change: UNIQUE constraint failed; this is a fault of volfs, please report it",
+        ),
+        (
             &volume::Error::Outside {
                 path: "../x".into(),
             },

@@ -154,7 +154,7 @@ fn agreement(store: &Store) {
         fs::read_dir(store.dir().join(place))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|entry| entry != "not-an-id")
+            .filter(|entry| entry != "not-an-id" && entry != ".lineage")
             .collect()
     };
     let live = store.list().unwrap();

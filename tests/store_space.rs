@@ -100,7 +100,7 @@ fn a_full_file_system() {
     );
     assert_eq!(store.list().unwrap(), list);
     assert_eq!(fs::read_dir(path.join("tmp")).unwrap().count(), 0);
-    assert_eq!(fs::read_dir(path.join("volumes")).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(path.join("volumes")).unwrap().count(), 5);
     // What makes room works.
     store.remove(&name("empty"), Removal::Empty).unwrap();
     store.remove(&name("one"), Removal::Purge).unwrap();

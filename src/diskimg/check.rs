@@ -176,7 +176,7 @@ fn run(image: &File, work: Work) -> Result<CheckReport, CheckError> {
         .current_dir("/")
         .stdin(Stdio::from(through))
         .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+        .stderr(crate::sys::null::no_output());
     let how = Confinement {
         id: lent.id,
         // It writes nothing but the image, and does not make it longer.

@@ -3,8 +3,8 @@
 //! inspect a slice.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt};
 
 use super::error::AccessError;
 use super::units::{BLOCK_BYTES, BlockNumber};
@@ -48,7 +48,13 @@ pub trait ImageStore: ReadAt {
 
 impl ReadAt for File {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        let found = self.metadata()?;
+        if found.file_type().is_block_device() {
+            // Its inode does not say. All else here reads at a place that is
+            // named, whatever the file's own position.
+            return (&*self).seek(SeekFrom::End(0));
+        }
+        Ok(found.len())
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

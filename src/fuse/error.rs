@@ -245,6 +245,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         VolumeError::Interrupted => Errno::EINTR,
         VolumeError::BadStore { .. }
         | VolumeError::Catalogue { .. }
+        | VolumeError::CatalogueRefused { .. }
         | VolumeError::Image { .. }
         | VolumeError::FilesMissing { .. }
         | VolumeError::Unresponsive { .. }

@@ -57,5 +57,5 @@ mod volume_stats;
 pub use image_file::path_below as image_below;
 pub use live::why_not_outlives;
 pub use options::{MountOptions, RmdirPolicy};
-pub use session::{MountError, Mounted, UnmountError};
+pub use session::{MountError, Mounted, UnmountError, why_unfit_numbers};
 pub use successor::Inherited;

@@ -7,7 +7,7 @@ use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -264,7 +264,7 @@ fn mount_by_helper(
         .arg("--")
         .arg(mountpoint)
         .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
-        .stdin(Stdio::null())
+        .stdin(crate::sys::null::no_input())
         .output();
     drop(theirs);
     let output = output.map_err(|error| match error.kind() {
@@ -388,7 +388,7 @@ fn unmount_by_helper(mountpoint: &Path, lazy: bool) -> Result<(), UnmountFailure
     let output = command
         .arg("--")
         .arg(mountpoint)
-        .stdin(Stdio::null())
+        .stdin(crate::sys::null::no_input())
         .output()
         .map_err(|error| UnmountFailure::Other(format!("cannot run fusermount3: {error}")))?;
     if output.status.success() {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,11 +17,12 @@ use super::handshake::Negotiated;
 use super::housekeeping::{self, Housekeeping};
 use super::init::Offer;
 use super::live::{Live, Past, Terms};
+use super::node::{HostIno, NodeId};
 use super::observer::MountObserver;
 use super::options::MountOptions;
 use super::successor::Inherited;
 use super::{handshake, holders, host, mount, mountinfo, root};
-use crate::model::Bytes;
+use crate::model::{Bytes, Slot};
 use crate::sys::{cpu_latency, process};
 use crate::volume::{Holder, Store, Volumes};
 
@@ -172,6 +174,7 @@ impl Mounted {
             return Self::serve_on(&fs, past, &mountpoint, options);
         }
         check_device_numbers(&source)?;
+        check_inode_numbers(&source.join("volumes"))?;
         let device = mount::mount(&source, &mountpoint, options)?;
         // From here on whoever uses the mountpoint waits for us: what fails
         // must take the mount away again.
@@ -403,6 +406,32 @@ fn check_device_numbers(store: &Path) -> Result<(), MountError> {
         }),
         Ok(true) | Err(_) => Ok(()),
     }
+}
+
+/// Inode numbers of the store that no node can have would make every use of a
+/// volume fail, after a mount that succeeded.
+fn check_inode_numbers(store: &Path) -> Result<(), MountError> {
+    why_unfit_numbers(store).map_or(Ok(()), |why| {
+        Err(MountError::Store {
+            path: store.to_owned(),
+            why,
+        })
+    })
+}
+
+/// Why no volume can be used on the file system that `dir` is on: its inode
+/// numbers are too large to be told apart over volumes. `None` where they are
+/// not, as far as `dir` tells.
+#[must_use]
+pub fn why_unfit_numbers(dir: &Path) -> Option<String> {
+    let found = dir.metadata().ok()?;
+    NodeId::new(Slot::FIRST, HostIno(found.ino()))
+        .is_none()
+        .then(|| {
+            "the inode numbers of its file system have more than 40 bits, as in a volume of volfs \
+             itself: choose a store on a local file system, outside of every volume"
+                .to_owned()
+        })
 }
 
 /// How long a mount may be busy without anybody to be seen: a path walk of a

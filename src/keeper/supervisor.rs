@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -191,7 +191,7 @@ impl Supervisor {
             .env_remove(PROGRAM)
             .env_remove(another::NO_UPGRADE)
             .env_remove("LISTEN_PID")
-            .stdin(Stdio::null())
+            .stdin(crate::sys::null::no_input())
             .spawn()?;
         drop(theirs);
         let mut working = Working {

@@ -7,12 +7,16 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction};
+use rusqlite::{Connection, Transaction};
 
 use super::error::{Error, Result};
+use super::lineage::Lineage;
+use super::recover;
 use super::schema::{self, Found};
+
+/// Without this a look would make the shared-memory file.
+const EXCLUSIVE: &str = "PRAGMA locking_mode = EXCLUSIVE;";
 
 /// An open catalogue.
 ///
@@ -23,6 +27,12 @@ use super::schema::{self, Found};
 pub struct Catalogue {
     pub(super) connection: Connection,
     pub(super) path: PathBuf,
+    // The file that is open: `path`, or a copy of it.
+    pub(super) opened: PathBuf,
+    // How its connections are set up.
+    pub(super) pragmas: &'static str,
+    // Renewed with the first change; `None` for a catalogue that stands alone.
+    pub(super) lineage: Option<Lineage>,
 }
 
 impl Catalogue {
@@ -41,7 +51,6 @@ impl Catalogue {
     /// # Errors
     /// [`Error`].
     pub fn open_or_make(path: &Path, settings: &[(&str, String)]) -> Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // SQLite would let everybody read it; its log takes after it.
         let made = OpenOptions::new()
             .append(true)
@@ -52,8 +61,8 @@ impl Catalogue {
             path: path.to_owned(),
             errno: error.raw_os_error().unwrap_or(libc::EIO),
         })?;
-        let mut catalogue = Self::connect(path, flags)?;
-        catalogue.settings(
+        let mut catalogue = Self::connect(
+            path,
             // EXCLUSIVE: the store's lock already keeps others out, and without
             // sharing SQLite needs no shared-memory file, which is one thing
             // less to be lost, or to run out of space.
@@ -63,8 +72,7 @@ impl Catalogue {
              PRAGMA foreign_keys = ON;
              PRAGMA journal_size_limit = 4194304;",
         )?;
-        let found = schema::look(&catalogue.connection, path)?;
-        schema::migrate(&mut catalogue.connection, path, found, settings)?;
+        catalogue.surely(|it| it.prepare(settings))?;
         Ok(catalogue)
     }
 
@@ -75,36 +83,37 @@ impl Catalogue {
     /// [`Error`]; also when the schema is older than this program's, as it
     /// cannot be brought up to date here.
     pub fn open_copy(copy: &Path, original: &Path) -> Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut catalogue = Self::connect(copy, flags)?;
+        let mut catalogue = Self::connect(copy, EXCLUSIVE)?;
         original.clone_into(&mut catalogue.path);
-        catalogue.settings("PRAGMA locking_mode = EXCLUSIVE;")?;
-        let found = schema::look(&catalogue.connection, original)?;
-        schema::migrate(&mut catalogue.connection, original, found, &[])?;
+        catalogue.surely(|it| it.prepare(&[]))?;
         Ok(catalogue)
     }
 
-    fn connect(path: &Path, flags: OpenFlags) -> Result<Self> {
-        let connection =
-            Connection::open_with_flags(path, flags).map_err(|e| Error::sqlite(path, &e))?;
-        connection
-            .busy_timeout(Duration::from_secs(2))
-            .map_err(|e| Error::sqlite(path, &e))?;
-        connection.set_prepared_statement_cache_capacity(32);
+    fn connect(path: &Path, pragmas: &'static str) -> Result<Self> {
         Ok(Self {
-            connection,
+            connection: recover::connect(path)?,
             path: path.to_owned(),
+            opened: path.to_owned(),
+            pragmas,
+            lineage: None,
         })
     }
 
-    fn settings(&self, pragmas: &str) -> Result<()> {
+    /// Sets the connection up, and brings the schema up to date.
+    fn prepare(&mut self, settings: &[(&str, String)]) -> Result<()> {
+        self.settings(self.pragmas)?;
+        let found = schema::look(&self.connection, &self.path)?;
+        schema::migrate(&mut self.connection, &self.path, found, settings)
+    }
+
+    pub(super) fn settings(&self, pragmas: &str) -> Result<()> {
         self.connection
             .execute_batch(pragmas)
             .map_err(|e| self.error(&e))
     }
 
     pub(super) fn error(&self, error: &rusqlite::Error) -> Error {
-        Error::sqlite(&self.path, error)
+        Error::of(&self.connection, &self.path, error)
     }
 
     /// The database file.
@@ -126,24 +135,55 @@ impl Catalogue {
 
     pub(super) fn change(
         &mut self,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+        work: impl Fn(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<()> {
-        let run = || {
+        let changed = self.surely(|it| it.attempt(&work));
+        changed.map_err(|error| match error {
+            // The file was read again and is sound: it is the change.
+            Error::Damaged { path, why } => Error::Refused { path, why },
+            other => other,
+        })
+    }
+
+    fn attempt(&mut self, work: &impl Fn(&Transaction<'_>) -> rusqlite::Result<()>) -> Result<()> {
+        let token = match &mut self.lineage {
+            Some(lineage) => lineage.begin()?,
+            None => None,
+        };
+        let mut run = || {
             let transaction = self.connection.transaction()?;
             work(&transaction)?;
+            if let Some(token) = &token {
+                Lineage::save(&transaction, token)?;
+            }
             transaction.commit()
         };
-        run().map_err(|e| Error::sqlite(&self.path, &e))
+        let done = run();
+        done.map_err(|e| self.error(&e))?;
+        if let Some(lineage) = &mut self.lineage {
+            lineage.committed();
+        }
+        Ok(())
     }
 
     pub(super) fn change_lazily(
         &mut self,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+        work: impl Fn(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<()> {
+        // What the file beside the catalogue says must not outlive the commit.
+        if self.lineage.as_ref().is_some_and(Lineage::is_due) {
+            return self.change(work);
+        }
         self.settings("PRAGMA synchronous = NORMAL;")?;
         let result = self.change(work);
         self.settings("PRAGMA synchronous = FULL;")?;
         result
+    }
+
+    /// Whether `path` is a file that something was written to.
+    #[must_use]
+    pub fn exists_as_file(path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0)
     }
 
     /// Whether there is a catalogue in `path`, as opposed to no file or one
@@ -169,11 +209,12 @@ impl Catalogue {
             Ok(file) if file.len() == 0 => return Ok(false),
             Ok(_) => {}
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let catalogue = Self::connect(path, flags)?;
-        // Without this the look would make the shared-memory file.
-        catalogue.settings("PRAGMA locking_mode = EXCLUSIVE;")?;
-        Ok(schema::look(&catalogue.connection, path)? != Found::Empty)
+        let mut catalogue = Self::connect(path, EXCLUSIVE)?;
+        let found = catalogue.surely(|it| {
+            it.settings(EXCLUSIVE)?;
+            schema::look(&it.connection, path)
+        })?;
+        Ok(found != Found::Empty)
     }
 }
 

@@ -5,7 +5,7 @@ use rusqlite::{Transaction, params};
 
 use super::catalogue::Catalogue;
 use super::error::Result;
-use super::row::{State, VolumeRow, sql};
+use super::row::{ContentsId, State, VolumeRow, sql};
 use super::schema;
 use crate::model::{Labels, Serial, Timestamp, Usage, VolumeName};
 
@@ -27,9 +27,52 @@ impl Catalogue {
     /// # Errors
     /// [`Error`](super::Error).
     pub fn insert<'a>(&mut self, rows: impl IntoIterator<Item = &'a VolumeRow>) -> Result<()> {
+        let rows: Vec<_> = rows.into_iter().collect();
         self.change(|transaction| {
+            for &row in &rows {
+                insert(transaction, row)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts these rows in the place of all that there are.
+    ///
+    /// # Errors
+    /// [`Error`](super::Error).
+    pub fn replace_all(&mut self, rows: &[VolumeRow]) -> Result<()> {
+        self.change(|transaction| {
+            transaction.execute("DELETE FROM volume", [])?;
             for row in rows {
                 insert(transaction, row)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Saves by what the contents of volumes are known, and what has become
+    /// doubtful with them: whether usage is clean and images are trusted.
+    ///
+    /// # Errors
+    /// [`Error`](super::Error).
+    pub fn save_contents<'a>(
+        &mut self,
+        rows: impl IntoIterator<Item = &'a VolumeRow>,
+    ) -> Result<()> {
+        let rows: Vec<_> = rows.into_iter().collect();
+        self.change(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "UPDATE volume SET contents_inode = ?2, contents_born = ?3, usage_clean = ?4, \
+                 guest_written = ?5 WHERE serial = ?1",
+            )?;
+            for row in &rows {
+                statement.execute(params![
+                    row.serial.0,
+                    inode(row.contents),
+                    row.contents.and_then(|contents| contents.born),
+                    row.usage_clean,
+                    row.disk.is_some_and(|disk| disk.guest_written),
+                ])?;
             }
             Ok(())
         })
@@ -255,9 +298,9 @@ fn insert(transaction: &Transaction<'_>, row: &VolumeRow) -> rusqlite::Result<()
     let mut statement = transaction.prepare_cached(
         "INSERT INTO volume (serial, id, slot, name, kind, state, quota_bytes, quota_inodes, \
          size_bytes, disk_format, disk_fstype, guest_written, pinned, orphan, created, updated, \
-         trashed, used_bytes, used_inodes, usage_clean, manifest_current, read_only, owner) VALUES \
-         (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-         ?20, ?21, ?22, ?23)",
+         trashed, used_bytes, used_inodes, usage_clean, manifest_current, read_only, owner, \
+         contents_inode, contents_born) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+         ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
     )?;
     statement.execute(params![
         row.serial.0,
@@ -283,8 +326,14 @@ fn insert(transaction: &Transaction<'_>, row: &VolumeRow) -> rusqlite::Result<()
         row.manifest_current,
         row.read_only,
         row.owner,
+        inode(row.contents),
+        row.contents.and_then(|contents| contents.born),
     ])?;
     insert_labels(transaction, row.serial, &row.labels)
+}
+
+fn inode(contents: Option<ContentsId>) -> Option<i64> {
+    contents.map(|contents| contents.inode.cast_signed())
 }
 
 fn insert_labels(

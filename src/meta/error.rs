@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode};
+
+use crate::sys::sqlite::last_errno;
 
 /// Why the catalogue could not be read or written. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +16,15 @@ pub enum Error {
         /// The database file.
         path: PathBuf,
         /// What SQLite or the check of a row said.
+        why: String,
+    },
+    /// The file is sound, and a change of it is refused all the same: a fault of
+    /// this program.
+    #[error("{path:?}: {why}")]
+    Refused {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
         why: String,
     },
     /// Written by a later version.
@@ -46,6 +57,18 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// As [`sqlite`](Self::sqlite), with the system's own error number, which
+    /// the connection remembers.
+    pub(super) fn of(connection: &Connection, path: &Path, error: &rusqlite::Error) -> Self {
+        let error = Self::sqlite(path, error);
+        match (error, last_errno(connection)) {
+            // What it had not opened it closes as well.
+            (error, Some(libc::EBADF)) => error,
+            (Self::System { path, .. }, Some(errno)) => Self::System { path, errno },
+            (error, _) => error,
+        }
+    }
+
     pub(super) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_owned();
         let system = |errno| Self::System {
@@ -55,8 +78,8 @@ impl Error {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => system(libc::ENOSPC),
             Some(ErrorCode::ReadOnly) => system(libc::EROFS),
-            Some(ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => system(libc::EACCES),
-            Some(ErrorCode::SystemIoFailure) => system(libc::EIO),
+            Some(ErrorCode::PermissionDenied) => system(libc::EACCES),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => system(libc::EIO),
             Some(ErrorCode::OutOfMemory) => system(libc::ENOMEM),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
             // Corrupt, not a database, a type or constraint that cannot be

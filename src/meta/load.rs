@@ -11,7 +11,11 @@ impl Catalogue {
     /// # Errors
     /// [`Error::Damaged`] for what SQLite finds corrupt and for a value that
     /// this program does not know, with table, id and value.
-    pub fn load(&self) -> Result<Vec<VolumeRow>> {
+    pub fn load(&mut self) -> Result<Vec<VolumeRow>> {
+        self.surely(|it| it.load_all())
+    }
+
+    fn load_all(&self) -> Result<Vec<VolumeRow>> {
         // Rows first: what is wrong with one is better said by its column
         // than by the check of the file.
         let mut rows = self.load_rows()?;

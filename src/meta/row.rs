@@ -60,6 +60,17 @@ pub struct DiskRow {
     pub guest_written: bool,
 }
 
+/// Tells the root directory or the image of a volume from any other that may
+/// be found in its place: a copy has another inode, or was born later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentsId {
+    /// Inode number.
+    pub inode: u64,
+    /// Time of birth in nanoseconds since 1970; absent where the file system
+    /// does not tell.
+    pub born: Option<i64>,
+}
+
 /// One volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeRow {
@@ -103,13 +114,16 @@ pub struct VolumeRow {
     /// Whether the copy of this row beside the volume's files is known to be
     /// up to date on disk.
     pub manifest_current: bool,
+    /// What its contents were known by when they were last looked at; absent
+    /// when nobody has looked, or the file system gives nothing that lasts.
+    pub contents: Option<ContentsId>,
 }
 
 /// The columns that [`read`] needs, in its order.
 pub(super) const COLUMNS: &str = "serial, id, slot, name, kind, state, quota_bytes, quota_inodes, \
      size_bytes, disk_format, disk_fstype, guest_written, pinned, orphan, created, updated, \
      trashed, used_bytes, used_inodes, usage_clean, manifest_current, \
-     read_only, owner";
+     read_only, owner, contents_inode, contents_born";
 
 /// Reads a row of `volume` without its labels.
 ///
@@ -157,7 +171,18 @@ pub(super) fn read(row: &Row<'_>) -> Result<VolumeRow, String> {
         usage_clean: flag("usage_clean")?,
         manifest_current: flag("manifest_current")?,
         owner: get(row, &key, "owner")?,
+        contents: contents(row, &key)?,
     })
+}
+
+fn contents(row: &Row<'_>, id: &str) -> Result<Option<ContentsId>, String> {
+    let inode: Option<i64> = get(row, id, "contents_inode")?;
+    let born = get(row, id, "contents_born")?;
+    Ok(inode.map(|inode| ContentsId {
+        // All 64 bits of it, whatever they are.
+        inode: inode.cast_unsigned(),
+        born,
+    }))
 }
 
 fn get<T: rusqlite::types::FromSql>(row: &Row<'_>, id: &str, column: &str) -> Result<T, String> {

@@ -91,6 +91,16 @@ ALTER TABLE volume ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0 CHECK (read_o
     "
 ALTER TABLE volume ADD COLUMN owner INTEGER CHECK (owner BETWEEN 0 AND 4294967295);
 ",
+    // By which inode a volume's contents are known again, and what ties the
+    // catalogue to its store.
+    "
+ALTER TABLE volume ADD COLUMN contents_inode INTEGER;
+ALTER TABLE volume ADD COLUMN contents_born INTEGER;
+CREATE TABLE identity (
+    key   TEXT PRIMARY KEY CHECK (key <> ''),
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The first version whose programs can use a catalogue of the last: it has all
@@ -130,7 +140,7 @@ pub(super) enum Found {
 
 /// Looks at the file without changing it.
 pub(super) fn look(connection: &Connection, path: &Path) -> Result<Found> {
-    let sqlite = |error| Error::sqlite(path, &error);
+    let sqlite = |error| Error::of(connection, path, &error);
     let pragma = |name: &str| -> Result<i32> {
         connection
             .pragma_query_value(None, name, |row| row.get(0))
@@ -198,31 +208,26 @@ pub(super) fn migrate(
         return Ok(());
     }
     let (more, usable_by) = of_test().unzip();
-    let sqlite = |error| Error::sqlite(path, &error);
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(sqlite)?;
-    for step in STEPS.iter().chain(&more).skip(from as usize) {
-        transaction.execute_batch(step).map_err(sqlite)?;
-    }
-    transaction
-        .pragma_update(None, "application_id", APPLICATION_ID)
-        .map_err(sqlite)?;
-    transaction
-        .pragma_update(None, "user_version", word_of(known(), usable_by))
-        .map_err(sqlite)?;
-    if found == Found::Empty {
-        for (key, value) in settings {
-            let text = "INSERT INTO setting (key, value) VALUES (?1, ?2)";
-            transaction
-                .execute(text, params![key, value])
-                .map_err(sqlite)?;
+    let mut take = || -> rusqlite::Result<()> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for step in STEPS.iter().chain(&more).skip(from as usize) {
+            transaction.execute_batch(step)?;
         }
-        if !settings.is_empty() {
-            require_this_version(&transaction).map_err(sqlite)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", word_of(known(), usable_by))?;
+        if found == Found::Empty {
+            for (key, value) in settings {
+                let text = "INSERT INTO setting (key, value) VALUES (?1, ?2)";
+                transaction.execute(text, params![key, value])?;
+            }
+            if !settings.is_empty() {
+                require_this_version(&transaction)?;
+            }
         }
-    }
-    transaction.commit().map_err(sqlite)
+        transaction.commit()
+    };
+    let taken = take();
+    taken.map_err(|error| Error::of(connection, path, &error))
 }
 
 /// Keeps programs that do not know this version from the catalogue.

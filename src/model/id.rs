@@ -88,6 +88,9 @@ impl Slot {
     /// 2^63, so that programs that hold an inode number in a signed type work.
     pub const MAX: u32 = (1 << 23) - 1;
 
+    /// The first.
+    pub const FIRST: Self = Self(1);
+
     /// The slot with this number, if there is one.
     #[must_use]
     pub const fn new(number: u32) -> Option<Self> {

@@ -64,6 +64,15 @@ text_enum!(DiskFsType, "disk file system", "ext4" => DiskFsType::Ext4);
 pub struct Labels(Vec<(String, String)>);
 
 impl Labels {
+    /// The most bytes of a key: with `volfs.label.` before it, the longest name
+    /// of an extended attribute.
+    pub const MOST_KEY_BYTES: usize = 243;
+    /// The most bytes of a value.
+    pub const MOST_VALUE_BYTES: usize = 4096;
+    /// The most bytes of all keys and values of a volume: what every list of
+    /// volumes, every change of one and the daemon's memory has to bear.
+    pub const MOST_BYTES: usize = 16 << 10;
+
     /// Sets `key`; a key that is there keeps its place.
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>) {
         let (key, value) = (key.into(), value.into());
@@ -80,10 +89,23 @@ impl Labels {
     /// unset.
     ///
     /// # Errors
-    /// [`InvalidSpec::LabelKey`], [`InvalidSpec::LabelCharacter`].
+    /// [`InvalidSpec::LabelKey`], [`InvalidSpec::LabelCharacter`],
+    /// [`InvalidSpec::LabelLength`].
     pub fn check(key: &str, value: &str) -> Result<(), InvalidSpec> {
         if key.is_empty() {
             return Err(InvalidSpec::LabelKey);
+        }
+        let too_long = |what: &str, found: usize, most| InvalidSpec::LabelLength {
+            what: what.to_owned(),
+            begin: key.chars().take(32).collect(),
+            found,
+            most,
+        };
+        if key.len() > Self::MOST_KEY_BYTES {
+            return Err(too_long("key", key.len(), Self::MOST_KEY_BYTES));
+        }
+        if value.len() > Self::MOST_VALUE_BYTES {
+            return Err(too_long("value", value.len(), Self::MOST_VALUE_BYTES));
         }
         let mut all = key.chars().chain(value.chars());
         match all.find(|&c| !super::is_plain(c)) {
@@ -93,6 +115,21 @@ impl Labels {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Whether a volume may have all these.
+    ///
+    /// # Errors
+    /// [`InvalidSpec::LabelsLength`].
+    pub fn check_all(&self) -> Result<(), InvalidSpec> {
+        let found = self
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        if found > Self::MOST_BYTES {
+            return Err(InvalidSpec::LabelsLength { found });
+        }
+        Ok(())
     }
 
     /// Removes `key`; says whether it was there.
@@ -234,6 +271,27 @@ pub enum InvalidSpec {
     /// A label without a key.
     #[error("a label needs a key; write KEY=VALUE")]
     LabelKey,
+    /// A label that is too long.
+    #[error("the {what} of the label {begin:?} has {found} bytes; {most} is the most")]
+    LabelLength {
+        /// `key` or `value`.
+        what: String,
+        /// The beginning of its key.
+        begin: String,
+        /// Its bytes.
+        found: usize,
+        /// The most.
+        most: usize,
+    },
+    /// Too many labels, or too long ones together.
+    #[error(
+        "the volume's labels would have {found} bytes together; {} is the most",
+        Labels::MOST_BYTES
+    )]
+    LabelsLength {
+        /// Bytes of all keys and values.
+        found: usize,
+    },
     /// A label with a character that terminals obey instead of showing it.
     #[error(
         "the label {label:?} contains {found:?}; labels take no control characters, line breaks or controls of the direction of text"
@@ -286,6 +344,7 @@ impl VolumeSpec {
         for (key, value) in self.labels.iter() {
             Labels::check(key, value)?;
         }
+        self.labels.check_all()?;
         self.limits.check()
     }
 }
@@ -341,6 +400,35 @@ mod tests {
         }
         spec.labels.set("", "v");
         assert_eq!(spec.check(), Err(InvalidSpec::LabelKey));
+    }
+
+    #[test]
+    fn labels_are_bounded() {
+        let mut spec = VolumeSpec::directory("v".parse().unwrap());
+        spec.labels.set("k".repeat(243), "v".repeat(4096));
+        assert_eq!(spec.check(), Ok(()));
+        let said = |key: &str, value: &str| Labels::check(key, value).unwrap_err().to_string();
+        let long = said("k", &"v".repeat(100_000));
+        assert_eq!(
+            long,
+            "the value of the label \"k\" has 100000 bytes; 4096 is the most"
+        );
+        let long = said(&"ü".repeat(200), "v");
+        assert!(
+            long.starts_with("the key of the label \"üü") && long.len() < 160,
+            "{long}"
+        );
+        for n in 0..4 {
+            spec.labels.set(format!("k{n}"), "v".repeat(4000));
+        }
+        let Err(InvalidSpec::LabelsLength { found }) = spec.check() else {
+            panic!("{:?}", spec.check());
+        };
+        assert_eq!(found, 243 + 4096 + 4 * 4002);
+        assert_eq!(
+            spec.check().unwrap_err().to_string(),
+            "the volume's labels would have 20347 bytes together; 16384 is the most"
+        );
     }
 
     #[test]

@@ -19,11 +19,14 @@ pub mod idle;
 pub mod loopdev;
 pub mod memory;
 pub mod mount;
+pub mod named_file;
 pub mod node;
+pub mod null;
 pub mod pages;
 pub mod process;
 pub mod procfs;
 pub mod shared;
+pub mod sqlite;
 pub mod user_ns;
 pub mod xattr;
 

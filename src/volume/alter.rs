@@ -260,6 +260,10 @@ fn changed(row: &VolumeRow, change: &Change) -> Result<VolumeRow> {
         Labels::check(key, value)?;
         row.labels.set(key, value);
     }
+    if !change.set_labels.is_empty() {
+        // A volume from before there was a limit can be changed otherwise.
+        row.labels.check_all()?;
+    }
     row.pinned = change.pinned.unwrap_or(row.pinned);
     row.read_only = change.read_only.unwrap_or(row.read_only);
     row.updated = Timestamp::now();

@@ -4,18 +4,19 @@
 //! What a volume of each kind consists of is said here and nowhere else. Knows
 //! no catalogue.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use super::delete::delete_whole_tree;
 use super::error::{Error, Result};
+use super::identity::contents_id;
 use super::image;
 use super::layout::{DATA, IMAGE, Layout, Place, sync_dir};
 use super::manifest::Manifest;
 use super::staging;
 use crate::failpoint;
-use crate::meta::VolumeRow;
+use crate::meta::{ContentsId, VolumeRow};
 use crate::model::{Kind, Owner, VolumeId};
 use crate::sys::acl;
 
@@ -51,6 +52,7 @@ impl<'a> Build<'a> {
             _lock: None,
         };
         build._lock = staging::lock(&home).map_err(|e| Error::io("lock", &home, &e))?;
+        mark_unfinished(&home)?;
         let owner = owner.unwrap_or_else(|| Owner {
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
@@ -90,6 +92,7 @@ impl<'a> Build<'a> {
     /// Adds what describes it to the contents.
     pub(super) fn complete(&self, row: &VolumeRow) -> Result<()> {
         let home = self.layout.home(Place::Tmp, row.id);
+        mark_unfinished(&home)?;
         Manifest::of(row).create(&home)?;
         sync_dir(&home)
     }
@@ -103,9 +106,19 @@ impl<'a> Build<'a> {
         Ok(())
     }
 
+    /// By what the contents will be known again.
+    pub(super) fn contents(&self) -> Option<ContentsId> {
+        contents_id(&self.layout.home(self.place, self.id))
+    }
+
     /// The row is committed: the directory stays.
     pub(super) fn keep(mut self) {
         self.kept = true;
+        let home = self.layout.home(self.place, self.id);
+        if let Err(error) = fs::set_permissions(&home, Permissions::from_mode(0o700)) {
+            // It is asked for only where there is no row.
+            log::warn!("{home:?}: {error}");
+        }
     }
 }
 
@@ -124,6 +137,23 @@ impl Drop for Build<'_> {
             log::warn!("what was built of a volume that could not be made is left: {error}");
         }
     }
+}
+
+/// On a volume's own directory, which is nobody's but the store's: that its row
+/// is yet to be committed. The sticky bit means nothing there otherwise, and
+/// taking it away costs no write that anybody waits for.
+const UNFINISHED: u32 = 0o1000;
+
+fn mark_unfinished(home: &Path) -> Result<()> {
+    fs::set_permissions(home, Permissions::from_mode(0o700 | UNFINISHED))
+        .map_err(|e| Error::io("set the mode of", home, &e))
+}
+
+/// Whether a directory without a row was being made when the store was last in
+/// use, so that nobody was told that there is a volume.
+pub(super) fn is_unfinished(home: &Path) -> bool {
+    home.symlink_metadata()
+        .is_ok_and(|found| found.permissions().mode() & UNFINISHED != 0)
 }
 
 /// A directory volume is a directory. It is yet to be synced.

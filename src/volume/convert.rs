@@ -73,6 +73,7 @@ impl Store {
         };
         let built = Build::new(&self.layout, &new, spec.owner).and_then(|mut build| {
             build.publish()?;
+            new.contents = build.contents();
             let now = Timestamp::now();
             self.catalogue()?
                 .replace(old.serial, State::Rmdir, &new, now)?;

@@ -145,6 +145,16 @@ pub enum Error {
         /// What SQLite or the schema check said, and what to do.
         why: String,
     },
+    /// A sound catalogue does not take a change.
+    #[error(
+        "the catalogue {path:?} is sound but does not take the change: {why}; this is a fault of volfs, please report it"
+    )]
+    CatalogueRefused {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        why: String,
+    },
     /// The image of a disk volume cannot be used as it was asked for.
     #[error("the image {path:?}: {why}")]
     Image {
@@ -283,6 +293,18 @@ impl Error {
 }
 
 impl Error {
+    /// A file of a store that cannot be opened or read: for the system's
+    /// reason, or because it is no file.
+    pub(super) fn unusable(store: &Path, path: &Path, source: &io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(_) => Self::io("read", path, source),
+            None => Self::BadStore {
+                store: store.to_owned(),
+                why: format!("{path:?}: {source}"),
+            },
+        }
+    }
+
     /// What kind of I/O error it is, for errors of a file: not found, already
     /// exists, is a directory. `None` for everything that is not one.
     #[must_use]

@@ -132,6 +132,16 @@ impl Index {
         }
     }
 
+    /// Takes this slot, with a serial that no volume has; `false` when the slot
+    /// is another's.
+    pub(super) fn claim_slot(&mut self, serial: Serial, slot: Slot) -> bool {
+        let free = !self.taken.contains(&slot);
+        if free {
+            self.reserve(serial, slot);
+        }
+        free
+    }
+
     /// Sees to it that no later [`claim_place`](Self::claim_place) gives these.
     pub(super) fn reserve(&mut self, serial: Serial, slot: Slot) {
         self.last_serial = self.last_serial.max(serial.0);

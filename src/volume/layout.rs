@@ -67,6 +67,12 @@ impl Layout {
         self.root.join("meta.db")
     }
 
+    /// What ties the catalogue to the volumes: it lies with them, so that who
+    /// restores a catalogue does not restore it, too.
+    pub(super) fn lineage(&self) -> PathBuf {
+        self.place(Place::Volumes).join(LINEAGE)
+    }
+
     pub(super) fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
@@ -112,10 +118,17 @@ impl Layout {
                 (Some(id), Ok(kind)) if kind.is_dir() => {
                     listing.ids.insert(id);
                 }
+                _ if name == LINEAGE => {}
                 _ => listing.foreign.push(name),
             }
         }
         Ok(Some(listing))
+    }
+
+    /// Moves a directory to the place of another volume, which has to be free.
+    pub(super) fn move_home(&self, from: (Place, VolumeId), to: (Place, VolumeId)) -> Result<()> {
+        let (old, new) = (self.home(from.0, from.1), self.home(to.0, to.1));
+        rename_noreplace(&old, &new).map_err(|e| Error::io("move", &old, &e))
     }
 
     /// Moves a volume's directory; never onto another one. A directory that
@@ -135,6 +148,8 @@ impl Layout {
     }
 }
 
+/// Name of the file in `volumes/` that the catalogue's lineage is in.
+const LINEAGE: &str = ".lineage";
 /// Name of a directory volume's root below its own directory.
 pub(super) const DATA: &str = "data";
 /// Name of a disk volume's image below its own directory.

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::error::{Error, Result};
+use crate::sys::named_file;
 
 /// The lock, held until it is dropped or the process ends.
 #[derive(Debug)]
@@ -79,10 +80,10 @@ impl StoreLock {
     /// # Errors
     /// [`Error::Locked`] when somebody writes.
     pub(super) fn shared(store: &Path, path: &Path) -> Result<Option<Self>> {
-        let file = match File::open(path) {
+        let file = match named_file::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", path, &error)),
+            Err(error) => return Err(Error::unusable(store, path, &error)),
         };
         take(store, path, &file, file.try_lock_shared())?;
         Ok(Some(Self { file }))

@@ -62,10 +62,11 @@ impl Store {
     /// it.
     pub(super) fn insert(
         &self,
-        row: VolumeRow,
+        mut row: VolumeRow,
         build: Build<'_>,
         member: Option<Member>,
     ) -> Result<Arc<Volume>> {
+        row.contents = build.contents();
         let _life = self.life.lock();
         self.catalogue()?.insert([&row])?;
         build.keep();
@@ -116,5 +117,6 @@ pub(super) fn new_row(spec: &VolumeSpec, serial: Serial, slot: Slot) -> VolumeRo
         usage_clean: true,
         manifest_current: true,
         owner: Some(owner_of(spec)),
+        contents: None,
     }
 }

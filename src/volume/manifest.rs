@@ -1,11 +1,12 @@
 //! `volume.json`: a copy of a volume's row beside its files, so that a lost
 //! catalogue can be made anew.
 //!
-//! Written from the catalogue, and read for that purpose only: while there is
-//! a catalogue nothing is ever learnt from here.
+//! Written from the catalogue. While that is the one that the store was last
+//! used with, and knows the volume and where its files are, nothing is learnt
+//! from here.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -18,6 +19,7 @@ use crate::model::{
     Bytes, DiskFormat, DiskFsType, Kind, Labels, Limits, Serial, Slot, Timestamp, VolumeId,
     VolumeName,
 };
+use crate::sys::named_file;
 
 /// The version of the file's fields.
 const VERSION: u32 = 1;
@@ -106,7 +108,7 @@ impl Manifest {
     /// Why it does not serve, in words.
     pub(super) fn read(home: &Path) -> std::result::Result<Self, String> {
         let path = home.join(MANIFEST);
-        let bytes = fs::read(&path).map_err(|error| error.to_string())?;
+        let bytes = read(&path).map_err(|error| error.to_string())?;
         let manifest: Self = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
         if manifest.version != VERSION {
             return Err(format!(
@@ -135,6 +137,17 @@ impl Manifest {
         }
         self.limits.check().map_err(|error| error.to_string())
     }
+}
+
+/// More than any volume's file has: who puts another in its place does not get
+/// it all into memory.
+const MOST_BYTES: u64 = 4 << 20;
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let file = named_file::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn write(path: &Path, bytes: impl FnOnce(&Path) -> Result<Vec<u8>>) -> Result<()> {

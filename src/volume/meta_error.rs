@@ -12,6 +12,7 @@ impl From<meta::Error> for Error {
                     "{why}; 'volfs doctor --rebuild-catalogue' makes it anew from the volumes' own files and keeps the damaged one aside"
                 ),
             },
+            meta::Error::Refused { path, why } => Self::CatalogueRefused { path, why },
             meta::Error::Newer { path, found, known } => Self::BadStore {
                 store: path.parent().unwrap_or(&path).to_owned(),
                 why: format!(

@@ -1,17 +1,23 @@
 //! What a volume is, and its whole life.
 
 mod access;
+mod adopt;
 mod alter;
 mod api;
 mod build;
 mod check;
 mod convert;
 mod delete;
+mod distrust;
 mod error;
 mod events;
+mod examine;
 mod files;
 mod filter;
+mod found;
+mod gather;
 mod holder;
+mod identity;
 mod image;
 mod in_memory;
 mod index;
@@ -42,6 +48,7 @@ pub use api::{
 };
 pub use error::{Error, Result, UserLimitReached};
 pub use events::{Event, EventKind};
+pub use examine::Examined;
 pub use files::{Entry, FileKind, Stat, VolumeFs, VolumeReader, VolumeWriter};
 pub use filter::{Filter, Filters, InvalidFilter};
 pub use holder::{Hold, Holder, Within};

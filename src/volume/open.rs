@@ -7,12 +7,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::error::{Error, Result};
+use super::found::Findings;
+use super::identity::place_id;
 use super::layout::{Layout, Place, sync_dir};
 use super::lock::StoreLock;
 use super::reconcile::{look_only, reconcile};
 use super::settings;
 use super::store::{Store, StoreOptions};
-use crate::meta::Catalogue;
+use crate::meta::{Catalogue, Standing};
+use crate::sys::named_file;
 
 /// What may be in a directory that becomes a store: what a daemon leaves before
 /// the store is made, and what the root of a fresh file system holds.
@@ -60,12 +63,17 @@ fn open_with(layout: Layout, lock: StoreLock) -> Result<Store> {
     make_places(&layout)?;
     let path = layout.catalogue();
     let mut catalogue = Catalogue::open_or_make(&path, &settings::of_new_store())?;
+    let standing = follow(&layout, &mut catalogue)?;
     let settings = settings::load(&catalogue)?;
-    let (mut index, doomed) = reconcile(&layout, &mut catalogue)?;
-    index.set_changed(catalogue.names_changed()?);
-    let store = Store::assemble(layout, Some(catalogue), index, Some(lock), settings);
-    store.purger.push(doomed);
+    let mut found = reconcile(&layout, &mut catalogue, standing)?;
+    found.index.set_changed(catalogue.names_changed()?);
+    let store = Store::assemble(layout, Some(catalogue), found, Some(lock), settings);
     Ok(store)
+}
+
+pub(super) fn follow(layout: &Layout, catalogue: &mut Catalogue) -> Result<Standing> {
+    let place = place_id(&layout.place(Place::Volumes));
+    Ok(catalogue.follow(&layout.lineage(), &place)?)
 }
 
 /// The store's directory, canonical, made if that is wished.
@@ -178,33 +186,48 @@ fn spread_volumes(layout: &Layout) {
 
 fn open_read_only(layout: Layout) -> Result<Store> {
     let lock = StoreLock::shared(layout.root(), &layout.lock())?;
+    let scratch = scratch()?;
+    // The lock keeps writers away while it is copied.
+    let mut catalogue = copy_catalogue(&layout, scratch.path())?;
+    let standing = follow(&layout, &mut catalogue)?;
+    let mut found = look_only(&layout, &mut catalogue, standing, Findings::default())?;
+    found.index.set_changed(catalogue.names_changed()?);
+    let settings = settings::load(&catalogue)?;
+    Ok(Store::assemble(layout, None, found, lock, settings))
+}
+
+pub(super) fn scratch() -> Result<tempfile::TempDir> {
+    tempfile::tempdir().map_err(|e| Error::io("create", std::env::temp_dir(), &e))
+}
+
+/// SQLite writes beside a database even to read it, so whoever only looks gets
+/// a copy, in `scratch`.
+pub(super) fn copy_catalogue(layout: &Layout, scratch: &Path) -> Result<Catalogue> {
     let path = layout.catalogue();
-    // SQLite writes beside a database even to read it, so it gets a copy. The
-    // lock keeps writers away while it is made.
-    let scratch = tempfile::tempdir().map_err(|e| Error::io("create", std::env::temp_dir(), &e))?;
-    let copy = scratch.path().join("meta.db");
-    match fs::copy(&path, &copy) {
-        Ok(_) => {}
+    let copy = scratch.join("meta.db");
+    match copy_file(&path, &copy) {
+        Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(bad(
                 layout.root(),
                 "it holds no catalogue (meta.db); name an existing store with --store",
             ));
         }
-        Err(error) => return Err(Error::io("read", &path, &error)),
+        Err(error) => return Err(Error::unusable(layout.root(), &path, &error)),
     }
     let log = layout.root().join("meta.db-wal");
-    match fs::copy(&log, scratch.path().join("meta.db-wal")) {
+    match copy_file(&log, &scratch.join("meta.db-wal")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("read", &log, &error));
+            return Err(Error::unusable(layout.root(), &log, &error));
         }
         _ => {}
     }
-    let catalogue = Catalogue::open_copy(&copy, &path)?;
-    let mut index = look_only(&layout, &catalogue)?;
-    index.set_changed(catalogue.names_changed()?);
-    let settings = settings::load(&catalogue)?;
-    Ok(Store::assemble(layout, None, index, lock, settings))
+    Ok(Catalogue::open_copy(&copy, &path)?)
+}
+
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let mut from = named_file::open(from)?;
+    io::copy(&mut from, &mut fs::File::create(to)?).map(drop)
 }
 
 fn bad(store: &Path, why: &str) -> Error {

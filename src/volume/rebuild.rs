@@ -1,23 +1,20 @@
 //! Making a lost or damaged catalogue anew from what the volumes say of
 //! themselves.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
-use super::index::Index;
+use super::gather::{Gathered, gather};
+use super::identity::place_id;
 use super::layout::{Layout, Place, sync_dir};
 use super::lock::StoreLock;
-use super::manifest::Manifest;
 use super::open::make_places;
 use super::settings::{self, Setting};
 use super::store::Store;
-use crate::meta::{Catalogue, DiskRow, State, VolumeRow};
-use crate::model::{
-    Kind, Labels, Limits, NameRule, Serial, Slot, Timestamp, Usage, VolumeId, VolumeName,
-};
+use crate::meta::{Catalogue, State, VolumeRow};
+use crate::model::{NameRule, Timestamp, VolumeName};
 
 /// What [`Store::rebuild`] has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,182 +57,19 @@ impl Store {
         let _lock = StoreLock::exclusive(&root, &layout.lock())?;
         make_places(&layout)?;
         let trash = layout.list(Place::Trash)?.unwrap_or_default();
-        let mut gathering = Gathering::default();
-        let mut found: Vec<_> = volumes
-            .ids
-            .iter()
-            .map(|&id| Found::look(&layout, Place::Volumes, id))
-            .chain(
-                trash
-                    .ids
-                    .difference(&volumes.ids)
-                    .map(|&id| Found::look(&layout, Place::Trash, id)),
-            )
-            .collect();
-        // The oldest first: it keeps its name, serial and slot.
-        found.sort_by_key(|it| (it.order(), it.id));
-        for it in &found {
-            gathering.reserve(it);
-        }
-        for it in found {
-            gathering.add(it)?;
-        }
-        let mut done = gathering.done;
-        done.kept = replace(&layout, &gathering.rows)?;
-        Ok(done)
-    }
-}
-
-/// A volume's directory and what it says.
-struct Found {
-    id: VolumeId,
-    place: Place,
-    manifest: Option<Manifest>,
-    has_image: bool,
-}
-
-impl Found {
-    fn look(layout: &Layout, place: Place, id: VolumeId) -> Self {
-        let home = layout.home(place, id);
-        let manifest = match Manifest::read(&home) {
-            Ok(manifest) if manifest.id == id => Some(manifest),
-            Ok(manifest) => {
-                log::warn!("{home:?}: volume.json is that of volume {}", manifest.id);
-                None
-            }
-            Err(why) => {
-                log::warn!("{home:?}: volume.json does not serve: {why}");
-                None
-            }
-        };
-        Self {
-            id,
-            place,
-            manifest,
-            has_image: layout.image(place, id).exists(),
-        }
-    }
-
-    fn order(&self) -> (bool, Option<(Serial, Timestamp)>) {
-        let known = self.manifest.as_ref().map(|it| (it.serial, it.created));
-        (known.is_none(), known)
-    }
-}
-
-#[derive(Default)]
-struct Gathering {
-    rows: Vec<VolumeRow>,
-    names: HashSet<VolumeName>,
-    slots: HashSet<Slot>,
-    serials: HashSet<Serial>,
-    // Serials and slots for volumes that have lost theirs come after all that
-    // are known.
-    places: Index,
-    done: Rebuilt,
-}
-
-impl Gathering {
-    /// Sees to it that what a volume says it has is given to no other.
-    fn reserve(&mut self, found: &Found) {
-        if let Some(manifest) = &found.manifest {
-            self.places.reserve(manifest.serial, manifest.slot);
-        }
-    }
-
-    fn add(&mut self, found: Found) -> Result<()> {
-        let now = Timestamp::now();
-        let live = found.place == Place::Volumes;
-        let own = found.manifest.as_ref().map(|it| it.name.clone());
-        let (serial, slot) = self.place_of(found.manifest.as_ref())?;
-        let wished = match &own {
-            Some(name) => name.clone(),
-            None => format!("recovered-{}", found.id).parse()?,
-        };
-        // Names in the trash may stand several times.
-        let name = if live {
-            self.free_name(wished)?
-        } else {
-            wished
-        };
-        if own.as_ref() != Some(&name) {
-            self.done.renamed.push((own, name.clone()));
-        } else if live {
-            self.done.volumes += 1;
-        }
-        if !live {
-            self.done.trashed += 1;
-        }
-        let manifest = found.manifest;
-        let disk = manifest.as_ref().and_then(|it| it.disk.as_ref());
-        if manifest.is_none() && found.has_image {
-            log::warn!("volume {name:?} has an image that nothing is known of; it is left alone");
-        }
-        self.rows.push(VolumeRow {
-            serial,
-            id: found.id,
-            slot,
-            name,
-            kind: manifest.as_ref().map_or(Kind::Directory, |it| it.kind),
-            state: if live { State::Live } else { State::Trash },
-            limits: manifest.as_ref().map_or(Limits::default(), |it| it.limits),
-            disk: disk.map(|disk| DiskRow {
-                size: disk.size,
-                format: disk.format,
-                fstype: disk.fstype,
-                // Whether a guest wrote it was in the catalogue alone.
-                guest_written: true,
-            }),
-            labels: manifest
-                .as_ref()
-                .map_or(Labels::default(), |it| it.labels.clone()),
-            pinned: manifest.as_ref().is_some_and(|it| it.pinned),
-            read_only: manifest.as_ref().is_some_and(|it| it.read_only),
-            orphan: false,
-            created: manifest.as_ref().map_or(now, |it| it.created),
-            updated: now,
-            trashed: (!live).then_some(now),
-            used: Usage::default(),
-            usage_clean: false,
-            manifest_current: false,
-            owner: manifest.as_ref().and_then(|it| it.owner),
-        });
-        Ok(())
-    }
-
-    fn place_of(&mut self, manifest: Option<&Manifest>) -> Result<(Serial, Slot)> {
-        if let Some(it) = manifest
-            && it.serial.0 > 0
-            && !self.serials.contains(&it.serial)
-            && !self.slots.contains(&it.slot)
-        {
-            self.serials.insert(it.serial);
-            self.slots.insert(it.slot);
-            return Ok((it.serial, it.slot));
-        }
-        let place = self.places.claim_place().ok_or_else(|| Error::BadStore {
-            store: PathBuf::new(),
-            why: format!("it holds more than {} volumes", Slot::MAX),
-        })?;
-        self.serials.insert(place.0);
-        self.slots.insert(place.1);
-        Ok(place)
-    }
-
-    fn free_name(&mut self, wished: VolumeName) -> Result<VolumeName> {
-        let mut name = wished.clone();
-        let mut number = 2_u64;
-        while !self.names.insert(name.clone()) {
-            let suffix = format!("-{number}");
-            let most = VolumeName::MAX_BYTES - suffix.len();
-            let wished = wished.as_str();
-            let starts = wished.char_indices().map(|(at, _)| at);
-            // Between two characters; the first is at 0.
-            let end = starts.chain([wished.len()]).rfind(|&at| at <= most);
-            let stem = &wished[..end.unwrap_or(0)];
-            name = format!("{stem}{suffix}").parse()?;
-            number += 1;
-        }
-        Ok(name)
+        let in_volumes = volumes.ids.iter().map(|&id| (Place::Volumes, id));
+        let in_trash = trash.ids.difference(&volumes.ids);
+        let directories = in_volumes.chain(in_trash.map(|&id| (Place::Trash, id)));
+        let Gathered { rows, names } = gather(&layout, directories, &[])?;
+        let is_own = |row: &&VolumeRow| !names.iter().any(|it| it.row == row.serial);
+        let (live, trashed): (Vec<_>, Vec<_>) =
+            rows.iter().partition(|row| row.state == State::Live);
+        Ok(Rebuilt {
+            volumes: live.into_iter().filter(is_own).count(),
+            trashed: trashed.len(),
+            renamed: names.into_iter().map(|it| (it.had, it.has)).collect(),
+            kept: replace(&layout, &rows)?,
+        })
     }
 }
 
@@ -257,6 +91,7 @@ fn replace(layout: &Layout, rows: &[VolumeRow]) -> Result<Option<PathBuf>> {
         }
     }
     let mut catalogue = Catalogue::open_or_make(&next, &settings::of_new_store())?;
+    catalogue.follow(&layout.lineage(), &place_id(&layout.place(Place::Volumes)))?;
     if rows
         .iter()
         .any(|row| NameRule::Portable.check(&row.name).is_err())

@@ -2,25 +2,31 @@
 //!
 //! One rule: every directory is moved to where its row says. What a crash cut
 //! is finished by that, in the direction in which the row was committed.
-//! Nothing that has no row is deleted, except what was being built in `tmp/`.
+//! Nothing that has no row is deleted, except what was being built in `tmp/`:
+//! it becomes a volume again, or stays in the trash (`adopt.rs`). The rule holds
+//! for the catalogue that the store was last used with, and for directories that
+//! are their volumes' own: that is seen to first (`distrust.rs`, `identity.rs`).
 
-use std::collections::HashMap;
-use std::ffi::OsString;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use super::adopt::adopt;
 use super::delete::Steps;
+use super::distrust;
 use super::error::{Error, Result};
+use super::found::{Findings, Found};
+use super::identity;
 use super::in_memory::Volume;
 use super::index::Index;
-use super::layout::{Layout, Listing, Place};
+use super::layout::{Layout, Place};
 use super::manifest::Manifest;
 use super::purge::Doomed;
 use super::staging;
 use super::trash::{Emptied, rmdir_contents};
 use crate::failpoint;
-use crate::meta::{Catalogue, DiskRow, State, VolumeRow};
-use crate::model::{Kind, Labels, Limits, Serial, Slot, Timestamp, Usage, VolumeId, VolumeName};
+use crate::meta::{Catalogue, Standing, State, VolumeRow};
+use crate::model::{Serial, Timestamp, VolumeId};
 
 /// How long the start of a store deletes what a crash has left. What is not
 /// deleted by then is deleted beside everything else.
@@ -59,16 +65,37 @@ impl Sweep<'_> {
     }
 }
 
-/// Makes catalogue and directories agree and returns the index, and what is to
-/// be deleted still.
+/// What the start of a store comes to.
+pub(super) struct Reconciled {
+    pub index: Index,
+    /// What is to be deleted still.
+    pub doomed: Vec<Doomed>,
+    /// What whoever starts it has to know, a sentence each.
+    pub findings: Vec<String>,
+}
+
+/// Makes catalogue and directories agree.
 pub(super) fn reconcile(
     layout: &Layout,
     catalogue: &mut Catalogue,
-) -> Result<(Index, Vec<Doomed>)> {
-    let rows = catalogue.load()?;
-    let last = catalogue.last_serial()?;
-    let found = Found::look(layout)?;
+    standing: Standing,
+) -> Result<Reconciled> {
+    let mut rows = catalogue.load()?;
+    let mut findings = Findings::default();
+    let mut found = Found::look(layout)?;
     found.report_foreign(layout);
+    identity::check(
+        layout,
+        catalogue,
+        &mut rows,
+        &mut found,
+        standing,
+        &mut findings,
+    )?;
+    if standing == Standing::Foreign {
+        rows = distrust::renew(layout, catalogue, rows, &found, &mut findings)?;
+    }
+    let last = catalogue.last_serial()?;
     let mut sweep = Sweep {
         layout,
         until: Instant::now() + PATIENCE,
@@ -89,9 +116,9 @@ pub(super) fn reconcile(
     let mut index = Index::new(last);
     let mut cut = Vec::new();
     let mut stale = Vec::new();
-    let known: HashMap<VolumeId, State> = rows.iter().map(|row| (row.id, row.state)).collect();
+    let known: HashMap<VolumeId, Serial> = rows.iter().map(|row| (row.id, row.serial)).collect();
     for row in rows {
-        put_in_place(layout, &found, &row)?;
+        put_in_place(layout, &found, &row, &mut findings)?;
         match row.state {
             State::Live | State::Trash => {}
             State::Purging | State::Rmdir => cut.push(row.clone()),
@@ -104,54 +131,58 @@ pub(super) fn reconcile(
     finish_removals(&mut sweep, catalogue, &mut index, &cut)?;
     index.set_finished(cut.iter().map(|row| row.name.clone()).collect());
     renew_manifests(layout, catalogue, &stale);
-    adopt_orphans(layout, catalogue, &found, &known, &mut index)?;
-    Ok((index, sweep.left))
+    adopt(layout, catalogue, &found, &known, &mut index, &mut findings)?;
+    Ok(Reconciled {
+        index,
+        doomed: sweep.left,
+        findings: findings.into_vec(),
+    })
 }
 
 /// The index of a store that must not be changed; what is amiss is only said.
-pub(super) fn look_only(layout: &Layout, catalogue: &Catalogue) -> Result<Index> {
+pub(super) fn look_only(
+    layout: &Layout,
+    catalogue: &mut Catalogue,
+    standing: Standing,
+    mut findings: Findings,
+) -> Result<Reconciled> {
     let found = Found::look(layout)?;
     let mut index = Index::new(catalogue.last_serial()?);
-    for row in catalogue.load()? {
+    let rows = catalogue.load()?;
+    if standing == Standing::Foreign {
+        findings.warn(format!(
+            "the catalogue {:?} is not the one that this store was last used with, but an older one or another's; the next start that may change the store learns from the volumes themselves what they are",
+            catalogue.path()
+        ));
+    }
+    let known: HashSet<VolumeId> = rows.iter().map(|row| row.id).collect();
+    for (place, id) in found.directories() {
+        if !known.contains(&id) {
+            findings.warn(format!(
+                "the catalogue does not know {:?}; the next start that may change the store takes it in",
+                layout.home(place, id)
+            ));
+        }
+    }
+    for row in rows {
         if row.state == State::Live && !found.volumes.ids.contains(&row.id) {
-            say_missing(layout, &row);
+            findings.warn(missing(layout, &row));
         }
         index.load(Volume::new(row));
     }
-    Ok(index)
+    Ok(Reconciled {
+        index,
+        doomed: Vec::new(),
+        findings: findings.into_vec(),
+    })
 }
 
-struct Found {
-    volumes: Listing,
-    trash: Listing,
-    tmp: Listing,
-}
-
-impl Found {
-    // One listing of each directory, whatever the number of volumes.
-    fn look(layout: &Layout) -> Result<Self> {
-        let list = |place| Ok::<_, Error>(layout.list(place)?.unwrap_or_default());
-        Ok(Self {
-            volumes: list(Place::Volumes)?,
-            trash: list(Place::Trash)?,
-            tmp: list(Place::Tmp)?,
-        })
-    }
-
-    fn report_foreign(&self, layout: &Layout) {
-        let say = |place, names: &[OsString]| {
-            for name in names.iter().filter(|name| *name != "lost+found") {
-                let path = layout.place(place).join(name);
-                log::warn!("{path:?} is not a volume's directory; it is left alone");
-            }
-        };
-        say(Place::Volumes, &self.volumes.foreign);
-        say(Place::Trash, &self.trash.foreign);
-        say(Place::Tmp, &self.tmp.foreign);
-    }
-}
-
-fn put_in_place(layout: &Layout, found: &Found, row: &VolumeRow) -> Result<()> {
+fn put_in_place(
+    layout: &Layout,
+    found: &Found,
+    row: &VolumeRow,
+    findings: &mut Findings,
+) -> Result<()> {
     let (right, wrong, here, there) = match row.state {
         State::Live => (Place::Volumes, Place::Trash, &found.volumes, &found.trash),
         State::Trash | State::Purging | State::Rmdir => {
@@ -175,7 +206,7 @@ fn put_in_place(layout: &Layout, found: &Found, row: &VolumeRow) -> Result<()> {
             failpoint::hit("start.moved");
         }
         (false, false) => match row.state {
-            State::Live | State::Trash => say_missing(layout, row),
+            State::Live | State::Trash => findings.warn(missing(layout, row)),
             // Deleted already.
             State::Purging | State::Rmdir => {}
         },
@@ -183,16 +214,16 @@ fn put_in_place(layout: &Layout, found: &Found, row: &VolumeRow) -> Result<()> {
     Ok(())
 }
 
-fn say_missing(layout: &Layout, row: &VolumeRow) {
+fn missing(layout: &Layout, row: &VolumeRow) -> String {
     let place = match row.state {
         State::Live => Place::Volumes,
         State::Trash | State::Purging | State::Rmdir => Place::Trash,
     };
-    log::error!(
+    format!(
         "the files of volume {:?} are missing: {:?} is not there; restore that directory, or give the volume up",
         row.name,
         layout.home(place, row.id)
-    );
+    )
 }
 
 fn finish_removals(
@@ -267,6 +298,8 @@ fn renew_manifests(layout: &Layout, catalogue: &mut Catalogue, stale: &[VolumeRo
 pub(super) fn compare_manifest(layout: &Layout, row: &VolumeRow) -> Result<bool> {
     let place = match row.state {
         State::Live => Place::Volumes,
+        // What an orphan says of itself is all that is known of it.
+        State::Trash if row.orphan => return Ok(false),
         State::Trash => Place::Trash,
         State::Purging | State::Rmdir => return Ok(false),
     };
@@ -278,103 +311,4 @@ pub(super) fn compare_manifest(layout: &Layout, row: &VolumeRow) -> Result<bool>
     wanted.replace(&home)?;
     log::info!("{home:?}: volume.json has been written anew from the catalogue");
     Ok(true)
-}
-
-/// Directories without a row get one, in the trash: whoever they belong to can
-/// look and restore them.
-fn adopt_orphans(
-    layout: &Layout,
-    catalogue: &mut Catalogue,
-    found: &Found,
-    known: &HashMap<VolumeId, State>,
-    index: &mut Index,
-) -> Result<()> {
-    let strays = |listing: &Listing| -> Vec<VolumeId> {
-        let mut ids: Vec<_> = listing.ids.iter().copied().collect();
-        ids.retain(|id| !known.contains_key(id));
-        ids.sort_unstable();
-        ids
-    };
-    let mut rows = Vec::new();
-    let (in_volumes, in_trash) = (strays(&found.volumes), strays(&found.trash));
-    for &id in in_trash
-        .iter()
-        .chain(in_volumes.iter().filter(|id| !in_trash.contains(id)))
-    {
-        let place = if in_trash.contains(&id) {
-            Place::Trash
-        } else {
-            Place::Volumes
-        };
-        let Some(claim) = index.claim_place() else {
-            log::error!("no slot is left for the directory of {id}; it is left where it is");
-            continue;
-        };
-        let row = orphan_row(layout, place, id, claim)?;
-        log::warn!(
-            "{:?} has no entry in the catalogue; it is in the trash as {:?} now",
-            layout.home(place, id),
-            row.name
-        );
-        rows.push(row);
-    }
-    if rows.is_empty() {
-        return Ok(());
-    }
-    // The rows first: a crash from here on is finished by the one rule.
-    catalogue.insert(&rows)?;
-    failpoint::hit("start.adopted");
-    for row in rows {
-        if !found.trash.ids.contains(&row.id) {
-            layout.relocate(row.id, Place::Volumes, Place::Trash)?;
-        }
-        index.load(Volume::new(row));
-    }
-    Ok(())
-}
-
-fn orphan_row(
-    layout: &Layout,
-    place: Place,
-    id: VolumeId,
-    (serial, slot): (Serial, Slot),
-) -> Result<VolumeRow> {
-    let manifest = Manifest::read(&layout.home(place, id))
-        .ok()
-        .filter(|manifest| manifest.id == id);
-    let now = Timestamp::now();
-    let text = format!("orphan-{id}");
-    let name: VolumeName = text.parse()?;
-    Ok(VolumeRow {
-        serial,
-        id,
-        slot,
-        name,
-        kind: manifest.as_ref().map_or(Kind::Directory, |m| m.kind),
-        state: State::Trash,
-        limits: manifest.as_ref().map_or(Limits::default(), |m| m.limits),
-        disk: manifest
-            .as_ref()
-            .and_then(|m| m.disk.as_ref())
-            .map(|disk| DiskRow {
-                size: disk.size,
-                format: disk.format,
-                fstype: disk.fstype,
-                // Nobody knows where it has been.
-                guest_written: true,
-            }),
-        labels: manifest
-            .as_ref()
-            .map_or(Labels::default(), |m| m.labels.clone()),
-        pinned: false,
-        read_only: manifest.as_ref().is_some_and(|m| m.read_only),
-        orphan: true,
-        created: manifest.as_ref().map_or(now, |m| m.created),
-        updated: now,
-        trashed: Some(now),
-        used: Usage::default(),
-        usage_clean: false,
-        manifest_current: false,
-        owner: manifest.as_ref().and_then(|m| m.owner),
-    })
 }

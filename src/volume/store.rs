@@ -23,7 +23,7 @@ use super::layout::{Layout, Place};
 use super::lock::StoreLock;
 use super::observer::Observer;
 use super::purge::{Purge, Purger};
-use super::reconcile::compare_manifest;
+use super::reconcile::{Reconciled, compare_manifest};
 use super::reserve::Reserve;
 use super::settings::{Setting, Settings};
 use super::source::Source;
@@ -77,6 +77,7 @@ pub struct Store {
     // held over anything that waits.
     pub(super) settings: RwLock<Settings>,
     pub(super) purger: Purger,
+    findings: Vec<String>,
     // Whether files may still be changed by this process.
     pub(super) files_gate: Gate,
     dir_growth: OnceLock<DirGrowth>,
@@ -101,14 +102,17 @@ impl Store {
     pub(super) fn assemble(
         layout: Layout,
         catalogue: Option<Catalogue>,
-        index: Index,
+        found: Reconciled,
         lock: Option<StoreLock>,
         settings: Settings,
     ) -> Self {
         let reserve = catalogue.as_ref().map(|_| Reserve::new(layout.reserve()));
+        let purger = Purger::new(&layout);
+        purger.push(found.doomed);
         Self {
             event_log: EventLog::open(layout.events()),
-            purger: Purger::new(&layout),
+            purger,
+            findings: found.findings,
             settings: RwLock::new(settings),
             files_gate: Arc::new(RwLock::new(true)),
             dir_growth: OnceLock::new(),
@@ -119,7 +123,7 @@ impl Store {
             life: Mutex::new(()),
             gone: Mutex::new(Vec::new()),
             catalogue: catalogue.map(Mutex::new),
-            index: RwLock::new(index),
+            index: RwLock::new(found.index),
             observer: RwLock::new(None),
             lock: lock.map(Arc::new),
         }
@@ -131,6 +135,13 @@ impl Store {
     pub fn lock_descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.catalogue.as_ref()?;
         self.lock.as_ref().map(|lock| lock.descriptor())
+    }
+
+    /// What was amiss when the store was opened, and what was done about it, a
+    /// sentence each; the log has it too.
+    #[must_use]
+    pub fn findings(&self) -> &[String] {
+        &self.findings
     }
 
     /// The store's directory.

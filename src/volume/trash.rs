@@ -322,7 +322,8 @@ impl Store {
         let now = Timestamp::now();
         let is_over = |volume: &Volume| {
             let row = volume.row();
-            row.trashed.is_some_and(|at| retention.is_over(at, now))
+            // Nobody has removed an orphan.
+            !row.orphan && row.trashed.is_some_and(|at| retention.is_over(at, now))
         };
         let over: Vec<_> = {
             let index = self.index.read();

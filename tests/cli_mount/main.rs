@@ -10,6 +10,7 @@ mod signals;
 mod suid;
 #[path = "../support/mod.rs"]
 mod support;
+mod trust;
 mod unmount;
 mod waits;
 

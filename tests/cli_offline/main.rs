@@ -3,6 +3,7 @@
 //! input that makes no sense.
 
 mod input;
+mod named;
 mod process;
 #[path = "../support/mod.rs"]
 mod support;

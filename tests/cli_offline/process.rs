@@ -245,6 +245,80 @@ fn doctor_makes_a_lost_catalogue_anew() {
 }
 
 #[test]
+fn doctor_reads_what_it_judges() {
+    let (dir, volfs) = fixture();
+    volfs.ok(&["create", "a", "b"]);
+    volfs.ok(&["rm", "b"]);
+    let check = |code: i32, name: &str| -> serde_json::Value {
+        let answer = volfs.run(&["doctor", "--json"]);
+        assert_eq!(answer.code, Some(code), "{}{}", answer.out, answer.err);
+        let all: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
+        assert_eq!(all["can_mount"], code == 0);
+        let found = all["checks"].as_array().unwrap();
+        let found = found.iter().find(|check| check["check"] == name);
+        found.unwrap_or_else(|| panic!("{all}")).clone()
+    };
+    let sound = check(0, "catalogue");
+    assert_eq!(
+        (&sound["state"], &sound["found"]),
+        (&"ok".into(), &"sound: 1 volumes, 1 in the trash".into())
+    );
+    // A row that no version has written, in a file that SQLite finds sound.
+    let catalogue = dir.join("store/meta.db");
+    let saved = fs::read(&catalogue).unwrap();
+    rusqlite::Connection::open(&catalogue)
+        .unwrap()
+        .execute_batch("PRAGMA ignore_check_constraints = ON; UPDATE volume SET kind = 'tape'")
+        .unwrap();
+    assert!(
+        check(1, "catalogue")["found"]
+            .as_str()
+            .unwrap()
+            .contains("tape")
+    );
+    // Pages of noise in the middle.
+    let mut noise = saved.clone();
+    for (at, byte) in noise.iter_mut().enumerate().skip(4096) {
+        *byte = (at * 131 + at / 7) as u8;
+    }
+    fs::write(&catalogue, noise).unwrap();
+    let damaged = check(1, "catalogue");
+    assert!(
+        damaged["fix"]
+            .as_str()
+            .unwrap()
+            .contains("--rebuild-catalogue")
+    );
+    fs::write(&catalogue, &saved).unwrap();
+    // What cannot be written, whoever asks (root is not kept by modes).
+    let immutable = |flag: &str, file: &std::path::Path| {
+        support::run(std::process::Command::new("chattr").arg(flag).arg(file));
+    };
+    immutable("+i", &catalogue);
+    let refused = check(1, "catalogue");
+    immutable("-i", &catalogue);
+    assert!(
+        refused["found"]
+            .as_str()
+            .unwrap()
+            .contains("cannot be written")
+    );
+    immutable("+i", &dir.join("store"));
+    let refused = check(1, "store");
+    immutable("-i", &dir.join("store"));
+    assert!(
+        refused["found"].as_str().unwrap().contains("not permitted"),
+        "{refused}"
+    );
+    // Volumes that it does not know.
+    let id = "0123456789abcdef0123456789abcdef";
+    fs::create_dir_all(dir.join("store/volumes").join(id).join("data")).unwrap();
+    let unknown = check(0, "catalogue");
+    assert_eq!(unknown["state"], "degraded");
+    assert!(unknown["found"].as_str().unwrap().contains(id), "{unknown}");
+}
+
+#[test]
 fn a_store_on_a_read_only_file_system_can_be_looked_at() {
     let (dir, volfs) = fixture();
     volfs.ok(&["create", "a"]);

@@ -115,9 +115,15 @@ fn inspect_shows_everything() {
 fn path_is_the_directory_in_the_store() {
     let (_dir, volfs) = fixture();
     volfs.ok(&["create", "a"]);
-    let path = volfs.ok(&["path", "a"]);
+    // Who asks for it wants to write there, uncounted.
+    let said = volfs.fails(1, &["path", "a"]);
+    assert!(
+        said.contains("not mounted") && said.contains("--unmounted"),
+        "{said}"
+    );
+    let path = volfs.ok(&["path", "--unmounted", "a"]);
     assert!(fs::metadata(path.trim_end()).unwrap().is_dir());
-    let shown = json(&volfs, &["path", "a"]);
+    let shown = json(&volfs, &["path", "--unmounted", "a"]);
     assert_eq!(shown["path"], path.trim_end());
     assert_eq!(shown["mounted"], false);
 }
@@ -126,7 +132,7 @@ fn path_is_the_directory_in_the_store() {
 fn rm_goes_through_the_trash_and_purge_does_not() {
     let (_dir, volfs) = fixture();
     volfs.ok(&["create", "a", "b"]);
-    let path = volfs.ok(&["path", "a"]);
+    let path = volfs.ok(&["path", "--unmounted", "a"]);
     fs::write(format!("{}/f", path.trim_end()), "kept").unwrap();
     assert_eq!(volfs.ok(&["rm", "a"]), "a\n");
     assert_eq!(volfs.names(), ["b"]);
@@ -136,7 +142,7 @@ fn rm_goes_through_the_trash_and_purge_does_not() {
     let line = volfs.ok(&["trash", "ls"]);
     assert!(line.lines().nth(1).unwrap().starts_with("a "), "{line}");
     assert_eq!(volfs.ok(&["trash", "restore", "a"]), "a\n");
-    let path = volfs.ok(&["path", "a"]);
+    let path = volfs.ok(&["path", "--unmounted", "a"]);
     assert_eq!(fs::read(format!("{}/f", path.trim_end())).unwrap(), b"kept");
     let removed = json(&volfs, &["rm", "--purge", "a"]);
     assert_eq!(

@@ -108,7 +108,7 @@ fn limits_labels_pins_and_names() {
         volfs.ok(&["create", "src", "--quota", "1M", "--label", "a=1"]);
         volfs.ok(&["pin", "src"]);
         fs::write(
-            match volfs.run(&["path", "src"]).out.trim_end() {
+            match volfs.run(&["path", "--unmounted", "src"]).out.trim_end() {
                 path if path.starts_with(mount.path().to_str().unwrap()) => mount.join("src/f"),
                 path => std::path::Path::new(path).join("f"),
             },

@@ -54,6 +54,15 @@ impl Output {
         }
     }
 
+    /// What whoever gave the command has to know although it was done; to stderr,
+    /// also when quiet. JSON has it in the value.
+    pub fn warn(self, text: impl std::fmt::Display) {
+        if !self.json {
+            // Nobody is left to be told when stderr is closed.
+            let _ = writeln!(io::stderr(), "volfs: warning: {text}");
+        }
+    }
+
     /// A value for programs.
     pub fn value(self, value: &impl Serialize) -> Outcome {
         let text = serde_json::to_string_pretty(value)

@@ -97,7 +97,7 @@ impl Fuse2fs {
             .current_dir("/")
             // It does not read from it, but keeps it open, and with it the lock.
             .stdin(Stdio::from(image))
-            .stdout(Stdio::null())
+            .stdout(crate::sys::null::no_output())
             .stderr(Stdio::from(heard))
             // Not ended by a key that is meant for the daemon.
             .process_group(0)
@@ -268,7 +268,7 @@ fn unmount(at: &Path) {
             Command::new(program)
                 .args(["-u", "-z", "--"])
                 .arg(at)
-                .stdin(Stdio::null())
+                .stdin(crate::sys::null::no_input())
                 .status()
                 .is_ok_and(|status| status.success())
         });

@@ -8,7 +8,6 @@ mod descriptor_table;
 mod plan;
 mod write;
 
-use std::fs::OpenOptions;
 use std::path::Path;
 
 use super::error::{AccessError, GrowError};
@@ -19,6 +18,7 @@ use super::inode::INODE_BYTES;
 use super::inspect::{ImageState, state, visit_descriptors};
 use super::store::ImageStore;
 use super::units::{BLOCK_BYTES, BLOCK_SIZE, BlockNumber, GroupNumber, ImageSize, Timestamp};
+use crate::sys::named_file;
 use plan::GrowPlan;
 
 /// What growing did.
@@ -42,11 +42,7 @@ pub struct Grown {
 pub fn grow(path: &Path, size: ImageSize) -> Result<Grown, GrowError> {
     let named =
         |action: &str, source| AccessError::new(format!("{action} {}", path.display()), source);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|source| named("open", source))?;
+    let mut file = named_file::open_to_change(path).map_err(|source| named("open", source))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => return Err(GrowError::Locked),

@@ -23,9 +23,9 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn check(program: &Path) -> Result<(), String> {
     let mut child = Command::new(program)
         .arg("--version")
-        .stdin(Stdio::null())
+        .stdin(crate::sys::null::no_input())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(crate::sys::null::no_output())
         .spawn()
         .map_err(|error| error.to_string())?;
     let deadline = Instant::now() + VERSION_TIMEOUT;

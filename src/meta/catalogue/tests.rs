@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::super::schema::{self, STEPS};
-use super::super::{DiskRow, State, UsageRow, VolumeRow};
+use super::super::{ContentsId, DiskRow, State, UsageRow, VolumeRow};
 use super::*;
 use crate::model::{
     Bytes, DiskFormat, DiskFsType, Kind, Labels, Limits, Serial, Slot, Timestamp, Usage, VolumeId,
@@ -29,6 +29,7 @@ fn row(serial: i64, name: &str) -> VolumeRow {
         usage_clean: true,
         manifest_current: true,
         owner: Some(1000),
+        contents: None,
     }
 }
 
@@ -64,7 +65,7 @@ impl Scratch {
     }
 
     fn complaint(&self) -> String {
-        match Catalogue::open(&self.path()).and_then(|catalogue| catalogue.load()) {
+        match Catalogue::open(&self.path()).and_then(|mut catalogue| catalogue.load()) {
             Err(Error::Damaged { path, why }) => {
                 assert_eq!(path, self.path());
                 why
@@ -91,6 +92,10 @@ fn every_field_comes_back() {
     };
     full.usage_clean = false;
     full.manifest_current = false;
+    full.contents = Some(ContentsId {
+        inode: u64::MAX - 1,
+        born: Some(-5),
+    });
     let mut disk = row(8, "disk");
     disk.kind = Kind::Disk;
     disk.disk = Some(DiskRow {
@@ -108,7 +113,7 @@ fn every_field_comes_back() {
     catalogue.insert(&rows).unwrap();
     assert_eq!(catalogue.load().unwrap(), rows);
     drop(catalogue);
-    let catalogue = scratch.open();
+    let mut catalogue = scratch.open();
     assert_eq!(catalogue.load().unwrap(), rows);
     assert_eq!(catalogue.last_serial().unwrap(), Serial(9));
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use volfs::model::{Bytes, Kind};
+use volfs::sys::named_file;
 use volfs::transfer::{ImportOptions, import};
 
 use crate::context::Context;
@@ -38,6 +39,30 @@ pub struct ImportArgs {
     devices: bool,
 }
 
+/// A FIFO or a device serves as well as a file.
+fn open(path: &Path) -> Outcome<File> {
+    let file = File::open(path).map_err(|error| {
+        let error = named_file::why_not_opened(path, error);
+        match error.raw_os_error() {
+            Some(_) => Failure::io("open", path, &error),
+            None => Failure::new(
+                "no-archive",
+                format!("cannot open the archive {}: {error}", path.display()),
+            ),
+        }
+    })?;
+    if file.metadata().is_ok_and(|found| found.is_dir()) {
+        return Err(Failure::new(
+            "no-archive",
+            format!(
+                "{} is a directory; name an archive, as 'volfs export' and tar make them",
+                path.display()
+            ),
+        ));
+    }
+    Ok(file)
+}
+
 impl ImportArgs {
     /// Makes the volume.
     pub fn run(self, context: &Context) -> Outcome {
@@ -58,8 +83,7 @@ impl ImportArgs {
         let mut input: Box<dyn Read> = if from_stdin {
             Box::new(io::stdin().lock())
         } else {
-            let opened = File::open(&self.file);
-            Box::new(opened.map_err(|error| Failure::io("open", &self.file, &error))?)
+            Box::new(open(&self.file)?)
         };
         let mut input = BufReader::with_capacity(1 << 20, &mut input);
         let volumes = open_volumes(&context.store, Access::Create)?;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 use volfs::fuse::image_below;
 use volfs::model::Kind;
+use volfs::volume::VolumeInfo;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -20,6 +21,21 @@ pub struct PathArgs {
     /// The image of a disk volume, to be given to a virtual machine
     #[arg(long)]
     disk: bool,
+    /// Also while the store is not mounted: the place in the store, where nobody
+    /// counts what is written, nor notes that a guest has written an image
+    #[arg(long)]
+    unmounted: bool,
+}
+
+/// Whoever asks for a place wants to use it.
+fn not_mounted(info: &VolumeInfo) -> Failure {
+    let name = &info.name;
+    Failure::new(
+        "not-mounted",
+        format!(
+            "the store is not mounted, and what is written to volume {name:?} in the store itself is not counted; mount it first, or look with 'volfs path --unmounted', and run 'volfs verify --repair' after a change"
+        ),
+    )
 }
 
 impl PathArgs {
@@ -29,13 +45,16 @@ impl PathArgs {
         let info = open_volumes(&context.store, Access::Read)?.get(&name)?;
         let mountpoint = mountpoint_of(&context.store)?;
         let mounted = mountpoint.is_some();
+        if !mounted && !self.unmounted {
+            return Err(not_mounted(&info));
+        }
         let path = match (mountpoint, self.disk) {
             (Some(at), false) => at.join(name.as_str()),
             (None, false) if info.kind == Kind::Disk => {
                 return Err(Failure::new(
                     "not-mounted",
                     format!(
-                        "a disk volume has a directory only while the store is mounted; 'volfs path --disk {}' prints its image",
+                        "a disk volume has a directory only while the store is mounted; 'volfs path --unmounted --disk {}' prints its image",
                         name.as_shell_word()
                     ),
                 ));

@@ -49,7 +49,13 @@ pub fn in_foreground(plan: &MountPlan, output: Output, inherited: Option<Inherit
     let first = !is_successor(inherited.as_ref());
     let daemon = Running::start(plan, inherited, || {})?;
     if first {
-        daemon.mounted_as().tell(output)?;
+        // The log, which has the findings, is here.
+        let findings = Vec::new();
+        MountedAs {
+            findings,
+            ..daemon.mounted_as()
+        }
+        .tell(output)?;
     }
     daemon.run()
 }
@@ -156,6 +162,7 @@ impl Running {
                 why: error.to_string(),
             })?;
         }
+        refuse_unfit(plan)?;
         let options = StoreOptions {
             read_only: plan.options.read_only,
             create: !plan.options.read_only,
@@ -225,6 +232,7 @@ impl Running {
             store: self.plan.store.clone(),
             mountpoint: self.mounted.mountpoint().to_owned(),
             pid: daemon_pid(self.supervised),
+            findings: self.store.findings().to_vec(),
         }
     }
 
@@ -306,6 +314,19 @@ fn refuse_mounted(plan: &MountPlan) -> Outcome {
         Answer::Silent => Err(already(format!(
             "{shown} is already mounted on {at}, and the mount does not answer; 'volfs umount --force {word}' takes it away"
         ))),
+    }
+}
+
+/// Before a store is made where none can be used.
+fn refuse_unfit(plan: &MountPlan) -> Outcome {
+    let there = plan.store.ancestors().find(|dir| dir.is_dir());
+    match there.and_then(volfs::fuse::why_unfit_numbers) {
+        None => Ok(()),
+        Some(why) => Err(MountError::Store {
+            path: plan.store.clone(),
+            why,
+        }
+        .into()),
     }
 }
 

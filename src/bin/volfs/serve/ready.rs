@@ -22,6 +22,9 @@ pub struct MountedAs {
     pub mountpoint: PathBuf,
     /// The daemon's process id.
     pub pid: u32,
+    /// What was amiss in the store, and what was done about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
 }
 
 /// The word.

@@ -1,7 +1,8 @@
 //! Checks of the store: its directory, its file system, who has it, and mounts
 //! that a dead daemon left.
 
-use std::fs::TryLockError;
+use std::fs::{OpenOptions, TryLockError};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,8 @@ use nix::unistd::{AccessFlags, access};
 use volfs::control::{Client, Status};
 use volfs::fuse::mount::{self, Answer};
 use volfs::model::Bytes;
+use volfs::sys::named_file;
+use volfs::volume::{Error, Store};
 
 use super::Check;
 use crate::mounts;
@@ -22,6 +25,10 @@ const LOW_PER_CENT: u64 = 5;
 pub fn checks(store: &Path) -> Vec<Check> {
     let daemon = daemon(store);
     let mut checks = vec![directory(store)];
+    checks.extend(catalogue(
+        store,
+        daemon.as_ref().ok().and_then(Option::as_ref),
+    ));
     checks.extend(file_system(store));
     checks.push(lock(store, daemon.as_ref().ok().and_then(Option::as_ref)));
     checks.extend(daemon_checks(daemon));
@@ -73,6 +80,9 @@ fn directory(store: &Path) -> Check {
             format!("{shown} is not there yet; 'volfs mount' makes it"),
         );
     }
+    if let Err(error) = try_to_write(store) {
+        return not_written(NAME, store, &error);
+    }
     let has_catalogue = store.join("meta.db").exists();
     let is_empty = std::fs::read_dir(store).is_ok_and(|mut list| list.next().is_none());
     match (has_catalogue, is_empty) {
@@ -96,6 +106,87 @@ fn directory(store: &Path) -> Check {
     }
 }
 
+fn not_written(name: &str, store: &Path, error: &io::Error) -> Check {
+    let found = format!("{}: writing a file fails: {error}", store.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Check::degraded(
+            name,
+            found,
+            "no volume can be made, and those without room of their own cannot grow",
+            "free some space, or move the store",
+        ),
+        // That is a check of its own, below.
+        io::ErrorKind::ReadOnlyFilesystem => Check::ok(name, store.display().to_string()),
+        _ => Check::missing(
+            name,
+            found,
+            "the store cannot be used",
+            "look into the system's log (dmesg) for errors of the disk, or choose another store with --store DIR",
+        ),
+    }
+}
+
+/// Reads the catalogue as a mount does, all of it.
+fn catalogue(store: &Path, daemon: Option<&Status>) -> Option<Check> {
+    const NAME: &str = "catalogue";
+    let path = store.join("meta.db");
+    path.symlink_metadata().ok()?;
+    let means = "the store cannot be mounted, and no command can use it";
+    let examined = match Store::examine(store) {
+        Ok(examined) => examined,
+        Err(error @ (Error::Catalogue { .. } | Error::BadStore { .. })) => {
+            return Some(Check::missing(
+                NAME,
+                error.to_string(),
+                means,
+                "volfs doctor --rebuild-catalogue, or put a backup of meta.db in its place",
+            ));
+        }
+        Err(Error::Locked { holder, .. }) => {
+            return Some(Check::ok(NAME, format!("not looked at: {holder}")));
+        }
+        Err(error) => {
+            return Some(Check::missing(
+                NAME,
+                error.to_string(),
+                means,
+                "look into the system's log (dmesg) for errors of the disk; it is not the catalogue",
+            ));
+        }
+    };
+    if daemon.is_none()
+        && let Err(error) = OpenOptions::new().read(true).write(true).open(&path)
+    {
+        return Some(Check::missing(
+            NAME,
+            format!("{} cannot be written: {error}", path.display()),
+            "volumes can only be looked at, with volfs mount --read-only",
+            "become the owner of the store or root; lsattr shows whether the file is immutable",
+        ));
+    }
+    let found = format!(
+        "sound: {} volumes, {} in the trash",
+        examined.volumes, examined.trashed
+    );
+    if examined.findings.is_empty() {
+        return Some(Check::ok(NAME, found));
+    }
+    Some(Check::degraded(
+        NAME,
+        format!("{found}; {}", examined.findings.join("; ")),
+        "catalogue and volumes do not agree",
+        "mount the store, which says what it makes of it; volumes that it had to rename or put into the trash are restored with volfs mv and volfs trash restore",
+    ))
+}
+
+/// Whether something can be written there, and is on the disk then. Nobody sees
+/// the file: it has no name.
+fn try_to_write(directory: &Path) -> io::Result<()> {
+    let mut file = tempfile::tempfile_in(directory)?;
+    file.write_all(&[0; 4096])?;
+    file.sync_all()
+}
+
 fn file_system(store: &Path) -> Vec<Check> {
     let near = nearest(store);
     let mount = near
@@ -103,7 +194,10 @@ fn file_system(store: &Path) -> Vec<Check> {
         .ok()
         .and_then(|path| mounts::around(&path).ok().flatten());
     let fstype = mount.map_or_else(|| "unknown".to_owned(), |mount| mount.fs_type);
-    vec![kind(&fstype), handles(&near, &fstype), space(&near)]
+    let mut checks = vec![kind(&fstype)];
+    checks.extend(inode_numbers(&near));
+    checks.extend([handles(&near, &fstype), space(&near)]);
+    checks
 }
 
 fn kind(fstype: &str) -> Check {
@@ -129,6 +223,16 @@ fn kind(fstype: &str) -> Check {
         ),
         _ => Check::ok(NAME, fstype),
     }
+}
+
+fn inode_numbers(near: &Path) -> Option<Check> {
+    let why = volfs::fuse::why_unfit_numbers(near)?;
+    Some(Check::missing(
+        "inode numbers",
+        why,
+        "the store cannot be mounted",
+        "choose a store on a local file system with --store DIR",
+    ))
 }
 
 fn handles(near: &Path, fstype: &str) -> Check {
@@ -193,8 +297,17 @@ fn lock(store: &Path, daemon: Option<&Status>) -> Check {
     if daemon.is_some() {
         return Check::ok(NAME, "held by the daemon");
     }
-    let Ok(file) = std::fs::File::open(store.join("lock")) else {
-        return Check::ok(NAME, "free");
+    let file = match named_file::open(&store.join("lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Check::ok(NAME, "free"),
+        Err(error) => {
+            return Check::missing(
+                NAME,
+                format!("{}: {error}", store.join("lock").display()),
+                "nobody can use the store",
+                "become the owner of the store or root; if it is no file, move it away",
+            );
+        }
     };
     match file.try_lock_shared() {
         Ok(()) => Check::ok(NAME, "free"),

@@ -1,12 +1,12 @@
 //! `volfs image inspect`.
 
 use std::fmt::Write;
-use std::fs::File;
 use std::path::PathBuf;
 
 use clap::Args;
 use volfs::diskimg::{self, ImageState, Summary};
 use volfs::model::Bytes;
+use volfs::sys::named_file;
 
 use super::{bytes, failed};
 use crate::context::Context;
@@ -25,7 +25,14 @@ impl InspectArgs {
     /// Prints what the image is; fails when it is not sound.
     pub fn run(self, context: &Context) -> Outcome {
         let path = &self.file;
-        let file = File::open(path).map_err(|error| Failure::io("open the image", path, &error))?;
+        let file = named_file::open_seekable(path).map_err(|error| match error.raw_os_error() {
+            Some(_) => Failure::io("open the image", path, &error),
+            None => failed(
+                "no-image",
+                path,
+                format!("cannot open the image {}: {error}", path.display()),
+            ),
+        })?;
         let summary = diskimg::inspect(&file).map_err(|error| {
             failed(
                 "image-unreadable",

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, PipeReader, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -40,7 +40,7 @@ pub fn launch(plan: &MountPlan, argv: &[OsString]) -> Outcome<MountedAs> {
         .arg0(name)
         .arg(MARK)
         .args(arguments)
-        .stdin(Stdio::null())
+        .stdin(volfs::sys::null::no_input())
         .stdout(writer)
         .spawn()
         .map_err(|error| Failure::io("start", &program, &error))?;
@@ -130,8 +130,12 @@ fn last_lines(log: &Path) -> std::io::Result<Vec<String>> {
 }
 
 impl MountedAs {
-    /// Tells that it is mounted.
+    /// Tells that it is mounted, and what was found amiss, whoever wants it
+    /// quiet.
     pub fn tell(&self, output: Output) -> Outcome {
+        for finding in &self.findings {
+            output.warn(finding);
+        }
         if output.is_json() {
             return output.value(self);
         }
