@@ -212,6 +212,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         VolumeError::Exists { .. } => Errno::EEXIST,
         VolumeError::NotFound { .. } | VolumeError::NotInTrash { .. } => Errno::ENOENT,
         VolumeError::InUse { .. }
+        | VolumeError::TrashInUse { .. }
         | VolumeError::NotGrown { .. }
         | VolumeError::Unaccounted { .. }
         | VolumeError::Unsteady { .. }
@@ -243,6 +244,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         | VolumeError::Image { .. }
         | VolumeError::FilesMissing { .. }
         | VolumeError::Unresponsive { .. }
+        | VolumeError::Elsewhere { .. }
         | VolumeError::Daemon { .. } => Errno::EIO,
         VolumeError::Io { errno, .. } => Errno::from_raw(*errno),
     }

@@ -402,7 +402,7 @@ impl FileSystem {
             let own = own.and_then(Result::ok);
             let file = handle.file.as_ref().map(AsFd::as_fd);
             let file = file.or(own.as_ref().map(AsFd::as_fd)).and_then(|file| {
-                let inode = Inode::of(&node::stat(file).ok()?);
+                let inode = self.nameless(&handle, Some(file))?;
                 Some((file, inode))
             });
             // It was unlinked before, and nothing takes that back.
@@ -435,7 +435,7 @@ impl FileSystem {
         image: &OwnedFd,
         register: &dyn Register,
     ) -> Option<Backing> {
-        if self.kernel.passes_through() {
+        if self.kernel.passes_through() && self.store_ground().passes_through() {
             self.register(image.as_fd(), register)
         } else {
             None

@@ -15,6 +15,7 @@ use crate::fuse::fs::FileSystem;
 use crate::fuse::live::journal;
 use crate::fuse::node::NodeId;
 use crate::fuse::property;
+use crate::fuse::root;
 use crate::fuse::types::Caller;
 use crate::meta::ATTRIBUTES_MOST;
 use crate::sys::creds::Acting;
@@ -48,7 +49,8 @@ impl FileSystem {
         {
             return Err(Errno::ENODATA.into());
         }
-        if self.rests_without_attributes(node) || self.view_of(node)?.is_some() {
+        let has_none = root::is_missing(node) || self.rests_without_attributes(node);
+        if has_none || self.view_of(node)?.is_some() {
             return Err(Errno::ENODATA.into());
         }
         let (_, fd) = self.open_node(node)?;
