@@ -50,7 +50,8 @@ mod units;
 mod writer;
 
 pub use attach::{
-    Access, AttachError, Attached, Fuse2fs, Health, MountedImage, Ways, is_free, wait_until_free,
+    Access, AttachError, Attached, FUSE2FS_MOUNT, Fuse2fs, Health, MountedImage, Ways, is_free,
+    wait_until_free,
 };
 pub use check::{CheckError, CheckReport, check, check_foreign, mend};
 pub use error::{

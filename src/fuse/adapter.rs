@@ -493,6 +493,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        explain::asked_by(req.uid());
         let unique = RequestId::from(req);
         let adapter = self;
         ask!(adapter, ino, [], {
@@ -517,6 +518,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        explain::asked_by(req.uid());
         let unique = RequestId::from(req);
         let adapter = self;
         ask!(adapter, ino, [], {

@@ -8,12 +8,14 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 use nix::sys::statvfs::fstatvfs;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{OpError, OpResult};
 use super::fs::{FileSystem, Located};
+use super::ground::Ground;
 use super::handles::{Handle, OpenInode};
 use super::live::Live;
 use super::live::journal::{self, Charging, Item};
@@ -79,9 +81,12 @@ pub(super) struct Sizing<'a> {
 
 /// An inode that is about to lose a name, locked.
 pub(super) struct Removing<'a> {
-    volume: &'a Volume,
+    /// The directory that has the name.
+    dir: &'a Located,
     node: NodeId,
     fd: OwnedFd,
+    /// What it was before.
+    before: FileStat,
     /// What the account has of it.
     known: Inode,
     charging: Charging,
@@ -133,7 +138,7 @@ impl FileSystem {
         if shape.links == 0 && inode.is_none() {
             // Removed while this was on its way, and its charge given back:
             // the kernel does not lock an inode for an open with O_TRUNC.
-            return Err(nix::errno::Errno::ESTALE.into());
+            return Err(Errno::ESTALE.into());
         }
         let charged = inode.as_ref().and_then(|inode| inode.charged_size());
         let old = charged.unwrap_or(size);
@@ -183,11 +188,15 @@ impl FileSystem {
     /// names are [locked](Self::naming).
     pub(super) fn about_to_remove<'a>(
         &'a self,
-        volume: &'a Volume,
+        dir: &'a Located,
         node: NodeId,
         fd: OwnedFd,
     ) -> OpResult<Removing<'a>> {
         let lock = self.size_locks.exclusive(node);
+        if !dir.ground.shows_removals() {
+            // Else it may be what it was before another name of it went.
+            node::refresh(&fd)?;
+        }
         let stat = node::stat(&fd)?;
         journal::victim(&Attr::from_host(node, &stat));
         let inode = self.handles.inode(node);
@@ -196,7 +205,8 @@ impl FileSystem {
             None => Inode::of(&stat),
         };
         let identity = Some((node, self.generation_of(node)));
-        let charging = journal::charging(Item::First, volume.serial, identity, charge(known));
+        let serial = dir.volume.serial;
+        let charging = journal::charging(Item::First, serial, identity, charge(known));
         if stat.st_nlink == 1 && self.handles.is_open_here(node) {
             // Before the name goes: there is no moment without either.
             let place = self.keep_unnamed(node, fd.as_fd());
@@ -204,9 +214,10 @@ impl FileSystem {
                 .drop_kept(place.and_then(|place| self.handles.keep(node, place)));
         }
         Ok(Removing {
-            volume,
+            dir,
             node,
             fd,
+            before: stat,
             known,
             charging,
             _lock: lock,
@@ -225,44 +236,89 @@ impl FileSystem {
     /// given back now, or with its last close.
     pub(super) fn name_removed(&self, removing: Removing<'_>) {
         let Removing {
-            volume,
+            dir,
             node,
             fd,
+            before,
             known,
             charging,
             _lock,
         } = removing;
-        match node::stat(&fd) {
-            // A directory has no other name; btrfs leaves its link count at 1.
-            Ok(stat) if stat.st_nlink == 0 || known.is_directory() => {
-                let open = self.handles.unlinked(node);
-                // ext4_rmdir (fs/ext4/namei.c) sets the size of a directory to 0.
-                let inode = if known.is_directory() {
-                    known
-                } else {
-                    Inode::of(&stat)
-                };
-                let may_stay = |fd: &OwnedFd| emptied(volume, inode, fd) && !is_missed(&stat, fd);
-                let held = Some(fd).filter(|fd| open || may_stay(fd));
-                let mut attr = Attr::from_host(node, &stat);
-                attr.nlink = 0;
-                let states = (volume.is_limited(), open);
-                if self.nodes.set_gone(node, attr, held, states) && self.live.has_successor() {
-                    self.going.push(node);
-                }
-                if known.is_directory() {
-                    self.dir_cache.remove(node);
-                }
-                if !open {
-                    give_back(volume, inode, &charging);
-                }
-            }
-            Ok(_) => {}
-            Err(_) => volume.account().distrust(),
+        let volume = &*dir.volume;
+        let after = match left_of(&dir.ground, &before, known, &fd) {
+            Left::Names => return,
+            Left::Nothing(after) => after,
+            Left::Unknown => return volume.account().distrust(),
+        };
+        // What is open under a hidden name may lose that as well: once is enough.
+        let open = self.handles.unlinked(node);
+        // ext4_rmdir (fs/ext4/namei.c) sets the size of a directory to 0.
+        let inode = match after {
+            Some(after) if !known.is_directory() => Inode::of(&after),
+            _ => known,
+        };
+        let stat = after.unwrap_or(before);
+        let may_stay = |fd: &OwnedFd| emptied(volume, inode, fd) && !is_missed(&stat, fd);
+        let holds = |fd: &OwnedFd| open || may_stay(fd);
+        let held = Some(fd).filter(|fd| dir.ground.shows_removals() && holds(fd));
+        let mut attr = Attr::from_host(node, &stat);
+        attr.nlink = 0;
+        let states = (volume.is_limited(), open);
+        if self.nodes.set_gone(node, attr, held, states) && self.live.has_successor() {
+            self.going.push(node);
+        }
+        if known.is_directory() {
+            self.dir_cache.remove(node);
+        }
+        if !open {
+            give_back(volume, inode, &charging);
         }
         // Before the lock is free.
         drop(charging);
     }
+
+    /// What the account has of an open file without a name, as far as that can
+    /// be known: some file systems cannot look at such.
+    pub(super) fn nameless(&self, handle: &Handle, file: Option<BorrowedFd<'_>>) -> Option<Inode> {
+        match node::stat(file?) {
+            Ok(stat) => Some(Inode::of(&stat)),
+            Err(errno) if is_gone(errno) => {
+                let size = handle.inode.charged_size();
+                let size = size.or_else(|| Some(self.nodes.gone(handle.node)?.size))?;
+                Some(Inode::File { size })
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+/// What is left of an inode that has lost a name.
+enum Left {
+    /// Other names.
+    Names,
+    /// None; its attributes, where the file system still tells them.
+    Nothing(Option<FileStat>),
+    /// That cannot be known.
+    Unknown,
+}
+
+/// What is left of the inode `fd`, which had the attributes `before`.
+fn left_of(ground: &Ground, before: &FileStat, known: Inode, fd: &OwnedFd) -> Left {
+    let had_one_name = before.st_nlink <= 1 || known.is_directory();
+    match node::stat(fd) {
+        // A directory has no other name; btrfs leaves its link count at 1.
+        Ok(stat) if stat.st_nlink == 0 || known.is_directory() => Left::Nothing(Some(stat)),
+        Ok(stat) if had_one_name && !ground.shows_removals() => Left::Nothing(Some(stat)),
+        Ok(_) => Left::Names,
+        Err(errno) if is_gone(errno) && had_one_name => Left::Nothing(None),
+        Err(errno) if is_gone(errno) => Left::Names,
+        Err(_) => Left::Unknown,
+    }
+}
+
+/// What a file system says of an inode that it knows no name of.
+fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ESTALE)
 }
 
 /// A file that lost its last name when it was not open, and is about to be: charged
@@ -302,7 +358,7 @@ impl FileSystem {
     ) -> OpResult<Nameless<'a>> {
         // It may have had a limit when the name went.
         if at.volume.is_limited() || !self.nodes.is_whole(at.node) {
-            return Err(nix::errno::Errno::ESTALE.into());
+            return Err(Errno::ESTALE.into());
         }
         self.about_to_charge(&at.volume)?;
         let charge = charge(Inode::File { size });
@@ -362,7 +418,7 @@ impl FileSystem {
                     // The supervisor may have it for a moment longer.
                     let _ = node::truncate(file, 0);
                 }
-                if missed || !emptied(&at.volume, inode, file) {
+                if missed || !at.ground.shows_removals() || !emptied(&at.volume, inode, file) {
                     self.nodes.let_host_free(at.node);
                 }
                 self.nodes.set_closed(at.node);

@@ -18,7 +18,7 @@ use super::{image_file, root};
 use crate::model::Timestamp;
 
 /// Its name in the root of the mount.
-pub(super) const NAME: &str = ".volfs";
+pub(super) use crate::volume::holders::CONTROL_TREE as NAME;
 /// Its node.
 pub(super) const DIR: NodeId = NodeId::control(2);
 

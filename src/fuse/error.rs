@@ -217,6 +217,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         VolumeError::Exists { .. } => Errno::EEXIST,
         VolumeError::NotFound { .. } | VolumeError::NotInTrash { .. } => Errno::ENOENT,
         VolumeError::InUse { .. }
+        | VolumeError::TrashInUse { .. }
         | VolumeError::NotGrown { .. }
         | VolumeError::Unaccounted { .. }
         | VolumeError::Unsteady { .. }
@@ -249,6 +250,7 @@ fn volume_errno(error: &VolumeError) -> Errno {
         | VolumeError::Image { .. }
         | VolumeError::FilesMissing { .. }
         | VolumeError::Unresponsive { .. }
+        | VolumeError::Elsewhere { .. }
         | VolumeError::Daemon { .. } => Errno::EIO,
         VolumeError::Io { errno, .. } => Errno::from_raw(*errno),
     }

@@ -13,18 +13,8 @@ use parking_lot::Mutex;
 
 use super::live::{Live, NameRecord};
 use crate::model::{Serial, Slot, VolumeName};
+use crate::volume::holders::Called;
 use crate::volume::{Store, Volume};
-
-/// What a name says of a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Called {
-    /// It never was the volume's.
-    Never,
-    /// It is the volume's, and was no other's.
-    Now,
-    /// The volume had it, or has it after another one.
-    Once,
-}
 
 #[derive(Debug)]
 struct Former {

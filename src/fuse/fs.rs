@@ -27,7 +27,6 @@ use super::former_names::FormerNames;
 use super::going::Going;
 use super::ground::Ground;
 use super::handles::{Handles, OpenInode};
-use super::holders::Surveys;
 use super::host::Host;
 use super::kernel::Kernel;
 use super::last_error::LastErrors;
@@ -74,7 +73,6 @@ pub struct FileSystem {
     pub(super) going: Going,
     pub(super) reclaim: Arc<Reclaim>,
     pub(super) former_names: FormerNames,
-    pub(super) surveys: Surveys,
     pub(super) places: Places,
     /// What all directory volumes stand on.
     store_ground: Arc<Ground>,
@@ -136,7 +134,6 @@ impl FileSystem {
             going: Going::default(),
             reclaim,
             former_names: FormerNames::default(),
-            surveys: Surveys::default(),
             places: Places::default(),
             store_ground: Arc::new(ground),
         })
@@ -169,6 +166,13 @@ impl FileSystem {
         &self.kernel
     }
 
+    /// Why the kernel is given no files of the store to read and write by
+    /// itself, if that is because of the file system that the store is on.
+    #[must_use]
+    pub fn why_not_passed_through(&self) -> Option<&'static str> {
+        self.store_ground.why_not_passed_through()
+    }
+
     /// What all directory volumes stand on.
     pub(super) fn store_ground(&self) -> &Arc<Ground> {
         &self.store_ground
@@ -182,6 +186,8 @@ impl FileSystem {
     /// The mount is there, with this device number.
     pub(super) fn mounted_as(&self, device: u64) {
         let _ = self.device.set(device);
+        let mount = super::holders::mount_side(self, device);
+        self.store.set_mount_side(mount);
     }
 
     /// All counters of the mount, as in `.volfs/stats.json`.

@@ -17,6 +17,7 @@ use super::error::{OpError, OpResult};
 use super::host::Host;
 use super::live::KeptHere;
 use crate::diskimg::{Health, ImageSize, MountedImage};
+use crate::sys::filesystem::Server;
 use crate::sys::{mount, node};
 use crate::volume::Volume;
 
@@ -30,6 +31,7 @@ pub(super) struct Ground {
     // Before the image, which it would keep attached.
     host: Host,
     begins: Begins,
+    server: Server,
     /// Keeps an image attached for a successor.
     kept: Option<KeptHere>,
 }
@@ -62,9 +64,16 @@ impl Ground {
         };
         // Handles are opened relative to a descriptor that is not O_PATH.
         let readable = nix::fcntl::openat(&top, ".", flags | OFlag::O_RDONLY, Mode::empty())?;
+        let server = Server::of(&readable)?;
         Ok(Self {
-            host: Host::probe(readable)?,
+            host: match server {
+                Server::Kernel | Server::Network => Host::probe(readable)?,
+                // A handle of another FUSE file system is good only until the
+                // kernel forgets the inode.
+                Server::Process => Host::without_handles(readable)?,
+            },
             begins: Begins::Below(top),
+            server,
             kept: None,
         })
     }
@@ -79,14 +88,17 @@ impl Ground {
         kept: Option<KeptHere>,
     ) -> OpResult<Self> {
         let root = image.root().map_err(|_| Errno::EMFILE)?;
+        let server = match image {
+            MountedImage::Kernel(_) => Server::Kernel,
+            MountedImage::Fuse2fs(_) => Server::Process,
+        };
         Ok(Self {
-            host: match image {
-                MountedImage::Kernel(_) => Host::probe(root)?,
-                // A handle of another FUSE file system is good only until the
-                // kernel forgets the inode.
-                MountedImage::Fuse2fs(_) => Host::without_handles(root)?,
+            host: match server {
+                Server::Process => Host::without_handles(root)?,
+                Server::Kernel | Server::Network => Host::probe(root)?,
             },
             begins: Begins::Image(image, path),
+            server,
             kept,
         })
     }
@@ -112,9 +124,32 @@ impl Ground {
     }
 
     /// Whether the kernel may be given files of it to read and write by
-    /// itself: not those that another process serves, and may die over.
+    /// itself: not those that another process or machine serves. What it has
+    /// not written when that dies is known to the open file alone that it was
+    /// written by, and so to nobody who could tell the caller's fsync.
     pub(super) fn passes_through(&self) -> bool {
-        !self.may_vanish()
+        self.server == Server::Kernel
+    }
+
+    /// Why [not](Self::passes_through).
+    pub(super) fn why_not_passed_through(&self) -> Option<&'static str> {
+        match self.server {
+            Server::Kernel => None,
+            Server::Process => Some(
+                "another process serves the store's file system (FUSE); if it died, nobody would be told what it had not written",
+            ),
+            Server::Network => Some(
+                "another machine serves the store's file system; if it went away, nobody would be told what it had not written",
+            ),
+        }
+    }
+
+    /// Whether an inode that is held when its last name goes shows that, by its
+    /// number of links. FUSE and network file systems know inodes by their
+    /// names: they say ENOENT or ESTALE of one that has none, and give one that
+    /// is open a hidden name for as long (libfuse's `.fuse_hidden…`, `.nfs…`).
+    pub(super) fn shows_removals(&self) -> bool {
+        self.server == Server::Kernel
     }
 
     /// Whether nothing in it can be changed.
@@ -122,7 +157,7 @@ impl Ground {
         fstatvfs(self.any_dir()).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
     }
 
-    /// Whether a process serves it, that can end.
+    /// Whether a process that we have started serves it, and can end.
     pub(super) fn may_vanish(&self) -> bool {
         matches!(&self.begins, Begins::Image(MountedImage::Fuse2fs(_), _))
     }

@@ -245,9 +245,10 @@ fn try_open(
     }
     let access = flags & (OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC);
     let share = fs.handles.shares().take(volume)?;
-    let file = open_image(fs, volume, access)?;
+    // Before we open it: then nobody writes it, by the store's path either.
     fs.begin_image(volume, user)?;
     let opened = noted(fs, volume, writes).and_then(|()| {
+        let file = open_image(fs, volume, access)?;
         let _lock = fs.size_locks.exclusive(node);
         let opening = fs.handles.opening(node);
         let path = match opening.mode() {

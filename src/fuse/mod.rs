@@ -32,7 +32,6 @@ mod last_error;
 mod live;
 pub mod mount;
 mod mounted_volumes;
-pub mod mountinfo;
 mod naming;
 pub mod node;
 mod nodes;
@@ -54,6 +53,7 @@ mod verify;
 mod view;
 mod volume_stats;
 
+pub use crate::sys::mountinfo;
 pub use image_file::path_below as image_below;
 pub use live::why_not_outlives;
 pub use options::{MountOptions, RmdirPolicy};

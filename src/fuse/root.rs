@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 
+use nix::errno::Errno;
+
 use super::error::{OpError, OpResult};
 use super::fs::{FileSystem, volume_name};
 use super::live::journal;
@@ -52,6 +54,28 @@ pub(super) fn is_missing(node: NodeId) -> bool {
     node.slot().is_some() && node.ino().0 == 0
 }
 
+/// Whether the host says by this that what is in a volume's place is not there, or is
+/// not the volume, or cannot be reached for now; and not that this process lacks
+/// something.
+fn is_away(errno: Errno) -> bool {
+    !matches!(
+        errno,
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN | Errno::EINTR
+    )
+}
+
+/// The attributes of the root of a volume whose files were missing.
+///
+/// # Errors
+/// ESTALE when they are back, so that the kernel looks its name up again.
+pub(super) fn attr_of_missing(fs: &FileSystem, node: NodeId) -> OpResult<Attr> {
+    let volume = fs.volume_of(node)?;
+    match fs.volume_root(&volume) {
+        Ok(_) => Err(OpError::Host(Errno::ESTALE)),
+        Err(_) => Ok(missing_attr(node)),
+    }
+}
+
 /// What a volume looks like whose files are missing: a directory that nobody
 /// can enter. It can be seen, and removed by command.
 pub(super) fn missing_attr(node: NodeId) -> Attr {
@@ -79,7 +103,9 @@ pub(super) fn volume_entry(fs: &FileSystem, volume: &Volume, name: &OsStr) -> Op
         Ok(entry) => Ok(entry),
         // An image that cannot be mounted must not hide the other volumes.
         Err(_) if volume.kind == Kind::Disk => fs.unreadable_entry(volume),
-        Err(OpError::Host(nix::errno::Errno::ENOENT)) => {
+        // Nor must files that somebody has removed, or mounted something over, nor
+        // a file system that is away.
+        Err(OpError::Host(errno)) if is_away(errno) => {
             let node = NodeId::missing(volume.slot);
             let place = Place {
                 parent: NodeId::ROOT,
@@ -101,7 +127,7 @@ pub(super) fn lookup(fs: &FileSystem, name: &OsStr) -> OpResult<Found> {
         return Ok(Found::Entry(control_tree::entry(fs, control_tree::DIR)));
     }
     if name.len() > crate::model::VolumeName::MAX_BYTES {
-        return Err(OpError::Host(nix::errno::Errno::ENAMETOOLONG));
+        return Err(OpError::Host(Errno::ENAMETOOLONG));
     }
     // What cannot be a volume's name is simply not there.
     let volume = volume_name(name)
@@ -152,7 +178,7 @@ pub(super) fn mkdir(fs: &FileSystem, caller: Caller, name: &OsStr, mode: u32) ->
     }
     change(fs, caller, || {
         if name == control_tree::NAME {
-            return Err(OpError::Host(nix::errno::Errno::EEXIST));
+            return Err(OpError::Host(Errno::EEXIST));
         }
         // The volume's mode is set as asked.
         let _as = crate::sys::creds::Acting::keeping_set_id();
@@ -228,7 +254,7 @@ pub(super) fn rename(
                 fs.store.rename(&from, &to)?;
             }
             libc::RENAME_EXCHANGE => fs.store.exchange(&from, &to)?,
-            _ => return Err(OpError::Host(nix::errno::Errno::EINVAL)),
+            _ => return Err(OpError::Host(Errno::EINVAL)),
         }
         note(caller, format_args!("rename {name:?} to {new_name:?}"));
         Ok(())
@@ -302,7 +328,10 @@ pub(super) fn readdir(
     }
     each_volume(fs, offset, |next, name, volume| {
         let node = match fs.volume_root_without_attaching(volume) {
-            Ok(Some(root)) => fs.node_id(volume, &crate::sys::node::stat(root)?)?,
+            Ok(Some(root)) => match crate::sys::node::stat(root) {
+                Ok(stat) => fs.node_id(volume, &stat)?,
+                Err(_) => NodeId::missing(volume.slot),
+            },
             Ok(None) => super::resting::root_node(volume.slot)?,
             Err(_) => NodeId::missing(volume.slot),
         };

@@ -227,7 +227,7 @@ impl Mounted {
         let (session, negotiated) = {
             let negotiated = before.as_ref().map(|before| &before.negotiated);
             let offer = Offer {
-                passthrough: options.passthrough,
+                passthrough: options.passthrough && fs.store_ground().passes_through(),
                 // An earlier version that has begun the mount has not offered it.
                 by_id: fs.finds_by_id() && negotiated.is_none_or(Negotiated::by_id),
             };

@@ -4,6 +4,7 @@
 //! kernel writes by itself cannot be held back; it is noticed.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 
 use nix::fcntl::OFlag;
 
@@ -12,9 +13,8 @@ use super::error::OpResult;
 use super::fs::{FileSystem, Located};
 use super::handles::Handle;
 use crate::failpoint;
-use crate::meta::{Inode, charge};
+use crate::meta::charge;
 use crate::model::{Bytes, Usage, VolumeName};
-use crate::sys::node;
 use crate::volume::{Error, Result, Verified, Volume, Volumes, check_is_directory};
 
 /// How often a count is tried while the kernel writes by itself.
@@ -118,15 +118,18 @@ fn look(fs: &FileSystem, volume: &Volume) -> Result<Moment> {
             let (at, file) = file_of(fs, handle).map_err(failed)?;
             fs.settle_passthrough(&at, file).map_err(failed)?;
         }
-        if handle.inode.is_unlinked() && seen.insert(handle.node) {
-            let stat = match &handle.file {
-                Some(file) => node::stat(file).map_err(|errno| failed(errno.into()))?,
-                None => {
-                    let (_, file) = file_of(fs, handle).map_err(failed)?;
-                    node::stat(file).map_err(|errno| failed(errno.into()))?
-                }
+        // Under a hidden name the walk finds it.
+        let is_nameless = handle.inode.is_unlinked() && handle.ground.shows_removals();
+        if is_nameless && seen.insert(handle.node) {
+            let own = match &handle.file {
+                Some(_) => None,
+                None => Some(file_of(fs, handle).map_err(failed)?.1),
             };
-            nameless = sum(nameless, charge(Inode::of(&stat)));
+            let file = handle.file.as_ref().map(AsFd::as_fd);
+            let file = file.or(own.as_ref().map(AsFd::as_fd));
+            let inode = fs.nameless(handle, file);
+            let inode = inode.ok_or_else(|| failed(nix::errno::Errno::EIO.into()))?;
+            nameless = sum(nameless, charge(inode));
         }
     }
     Ok(Moment {

@@ -1,5 +1,5 @@
 //! What file system a directory is on, as far as that tells how directories
-//! grow.
+//! grow, and who keeps it.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -33,6 +33,53 @@ const EXT_SUPER_MAGIC: u64 = 0xef53;
 const XFS_SUPER_MAGIC: u64 = 0x5846_5342;
 const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// Who keeps a file system, and so who can fail behind the kernel's back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// The kernel, on a disk or in memory of this machine.
+    Kernel,
+    /// A process, of this machine or of the one that runs it (FUSE, virtiofs).
+    Process,
+    /// Another machine.
+    Network,
+}
+
+// linux/magic.h, and the headers of file systems outside of the kernel.
+const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;
+const NETWORK: [u64; 14] = [
+    0x6969,      // NFS_SUPER_MAGIC
+    0x517b,      // SMB_SUPER_MAGIC
+    0xff53_4d42, // CIFS_SUPER_MAGIC
+    0xfe53_4d42, // SMB2_SUPER_MAGIC
+    0x0102_1997, // V9FS_MAGIC
+    0x00c3_6400, // CEPH_SUPER_MAGIC
+    0x5346_414f, // AFS_SUPER_MAGIC
+    0x6b41_4653, // AFS_FS_MAGIC
+    0x7375_7245, // CODA_SUPER_MAGIC
+    0x0bd0_0bd0, // Lustre
+    0x1983_0326, // BeeGFS
+    0x4750_4653, // GPFS
+    0x786f_4256, // vboxsf
+    0xbacb_acbc, // vmhgfs
+];
+
+impl Server {
+    /// Of the file system that `dir` is on.
+    ///
+    /// # Errors
+    /// As `fstatfs(2)`.
+    pub fn of(dir: impl AsFd) -> Result<Self> {
+        let FsType(magic) = fstatfs(dir.as_fd())?.filesystem_type();
+        #[allow(clippy::cast_sign_loss)] // its type is the machine's, and has 32 bits
+        let magic = magic as u64 & 0xffff_ffff;
+        Ok(match magic {
+            FUSE_SUPER_MAGIC => Self::Process,
+            _ if NETWORK.contains(&magic) => Self::Network,
+            _ => Self::Kernel,
+        })
+    }
+}
 
 /// `XFS_MAX_BLOCKSIZE`, fs/xfs/libxfs/xfs_format.h: of directories as well.
 const XFS_DIR_BLOCK_MOST: u64 = 64 << 10;
@@ -85,5 +132,6 @@ mod tests {
     fn of_a_tmpfs() {
         let dir = std::fs::File::open("/dev/shm").unwrap();
         assert_eq!(Filesystem::of(&dir), Ok(Filesystem::Tmpfs));
+        assert_eq!(Server::of(&dir), Ok(Server::Kernel));
     }
 }

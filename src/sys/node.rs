@@ -288,6 +288,28 @@ fn statx(fd: BorrowedFd<'_>, mask: u32) -> Result<libc::statx> {
     Ok(buffer)
 }
 
+/// Has a file system that keeps attributes for a while (FUSE, a network's) ask
+/// its server for them now, also for calls that come next.
+///
+/// # Errors
+/// As `statx(2)`.
+pub fn refresh(fd: impl AsFd) -> Result<()> {
+    // SAFETY: all-zero bytes are a valid `statx` buffer.
+    let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, the path is a C string and the buffer is
+    // live.
+    check(unsafe {
+        libc::statx(
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_STATX_FORCE_SYNC,
+            libc::STATX_BASIC_STATS,
+            &raw mut buffer,
+        )
+    })
+    .map(drop)
+}
+
 /// What the kernel has cached of an inode, and of the mount that it is seen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {

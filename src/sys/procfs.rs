@@ -5,6 +5,7 @@ use std::ffi::{CStr, OsStr};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
@@ -35,8 +36,8 @@ pub enum Link {
 /// Bytes that are asked for at a time.
 const BUFFER: usize = 32 << 10;
 
-/// Room for `PID/WHAT` and for the number of a descriptor.
-const PATH: usize = 32;
+/// Room for `PID/WHAT`, also with the addresses of a mapping.
+const PATH: usize = 64;
 
 /// `/proc`.
 #[derive(Debug)]
@@ -108,12 +109,37 @@ impl Proc {
         })
     }
 
-    /// Tells `each` what the files are that a process has open; says how many
-    /// descriptors there are.
+    /// Opens (`O_PATH`) what a link of a process leads to: `cwd`, `fd/3`.
     ///
     /// # Errors
     /// `EACCES`, `ENOENT`.
-    pub fn each_open_file(&mut self, pid: i32, mut each: impl FnMut(Identity)) -> Result<usize> {
+    pub fn open_link(&self, pid: i32, link: &str) -> Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        with_path(pid, link, |path| {
+            openat(&self.dir, path, flags, Mode::empty())
+        })
+    }
+
+    /// The path that a link of a process shows, as this process would say it.
+    ///
+    /// # Errors
+    /// `EACCES`, `ENOENT`.
+    pub fn read_link(&self, pid: i32, link: &str) -> Result<PathBuf> {
+        with_path(pid, link, |path| {
+            nix::fcntl::readlinkat(&self.dir, path).map(PathBuf::from)
+        })
+    }
+
+    /// Tells `each` the numbers of the descriptors that a process has, and what
+    /// the files are; says how many there are.
+    ///
+    /// # Errors
+    /// `EACCES`, `ENOENT`.
+    pub fn each_open_file(
+        &mut self,
+        pid: i32,
+        mut each: impl FnMut(&OsStr, Identity),
+    ) -> Result<usize> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let files = with_path(pid, "fd", |path| {
             openat(&self.dir, path, flags, Mode::empty())
@@ -127,7 +153,9 @@ impl Proc {
                 }
                 count += 1;
                 let found = with_name(entry.name, |name| cached_statx(files.as_raw_fd(), name, 0));
-                found.into_iter().for_each(&mut each);
+                if let Some(found) = found {
+                    each(entry.name, found);
+                }
             }
             // A reply with dots alone has been read with the first.
             if count == before {
@@ -232,7 +260,7 @@ mod tests {
         let mut found = 0;
         let same = |it: Identity| (it.device, it.ino) == (wanted.device, wanted.ino);
         let count = proc
-            .each_open_file(pid, |it| found += usize::from(same(it)))
+            .each_open_file(pid, |_, it| found += usize::from(same(it)))
             .unwrap();
         assert_eq!(found, files.len());
         assert!(count > files.len());

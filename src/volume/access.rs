@@ -80,18 +80,4 @@ impl Store {
         let guard = Box::new((image, lease));
         Ok(Source::new(volume.info(&self.layout), guard))
     }
-
-    pub(super) fn detach_mounts(&self, name: &VolumeName) -> Result<Vec<String>> {
-        let volume = self.index.read().find(name)?;
-        let in_use = |holders| Error::InUse {
-            name: name.clone(),
-            holders,
-        };
-        if !volume.leases.holders().is_empty() {
-            return Err(in_use(self.holders_of(&volume)));
-        }
-        let mut detached = Ok(Vec::new());
-        self.tell(|observer| detached = observer.detach(&volume));
-        detached.map_err(in_use)
-    }
 }

@@ -111,7 +111,7 @@ impl Store {
         if *change != size_alone {
             return Err(InvalidSpec::SizeAlone.into());
         }
-        let holders = self.seen_by_observer(volume);
+        let holders = self.holders_outside(volume);
         if !holders.is_empty() {
             return Err(Error::InUse {
                 name: name.clone(),

@@ -4,6 +4,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +17,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::error::{Error, Result};
 use crate::failpoint;
 use crate::sys::file_flags;
+use crate::sys::node;
 
 const OPEN_DIR: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
@@ -58,7 +60,13 @@ pub(super) fn delete_whole_tree(top: &Path) -> Result<()> {
 /// The first thing that could not be deleted; the rest of it stays.
 pub(super) fn delete_tree(top: &Path, steps: &Steps<'_>) -> Result<bool> {
     let error = |errno: Errno| Error::io("delete", top, &errno.into());
-    let dir = match Dir::open(top, OPEN_DIR, Mode::empty()) {
+    let opened = match (top.parent(), top.file_name()) {
+        (Some(above), Some(name)) => nix::fcntl::open(above, OPEN_DIR, Mode::empty())
+            .and_then(|above| node::open_beneath(above, name, OPEN_DIR, Mode::empty()))
+            .and_then(Dir::from_fd),
+        _ => Err(Errno::EINVAL),
+    };
+    let dir = match opened {
         Ok(dir) => dir,
         Err(Errno::ENOENT) => return Ok(true),
         Err(errno) => return Err(error(errno)),
@@ -147,7 +155,7 @@ impl<'a> Flatten<'a> {
     }
 
     fn empty(&mut self, name: &CStr) -> nix::Result<()> {
-        let open = |top: BorrowedFd<'_>| Dir::openat(top, name, OPEN_DIR, Mode::empty());
+        let open = |top: BorrowedFd<'_>| open_dir(top, name);
         let mut dir = match open(self.top.as_fd()) {
             // A directory that its owner has closed to himself.
             Err(Errno::EACCES) => {
@@ -232,6 +240,13 @@ fn unprotect(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Opens a directory of the tree; not what is mounted on one, which is somebody
+/// else's (EXDEV).
+fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<Dir> {
+    let name = std::ffi::OsStr::from_bytes(name.to_bytes());
+    Dir::from_fd(node::open_beneath(dir, name, OPEN_DIR, Mode::empty())?)
 }
 
 /// The first entries of a directory, at most `most`. Read before any of them is

@@ -43,6 +43,18 @@ pub enum Error {
         /// Who uses it.
         holders: Vec<Holder>,
     },
+    /// Volumes in the trash that somebody uses are not deleted.
+    #[error("removed volume {name:?} is in use by {}, and stays in the trash{}", holders_text(.holders), rest(*.kept, *.deleted))]
+    TrashInUse {
+        /// One of them.
+        name: VolumeName,
+        /// Who uses it.
+        holders: Vec<Holder>,
+        /// How many more there are.
+        kept: usize,
+        /// How many were deleted.
+        deleted: usize,
+    },
     /// A file system is grown while it is in use only with the right to.
     #[error("volume {name:?} cannot be grown while it is in use by {}: {why}; it can when nobody uses it", holders_text(.holders))]
     NotGrown {
@@ -173,6 +185,18 @@ pub enum Error {
         name: VolumeName,
         /// Where its files should be.
         path: PathBuf,
+    },
+    /// The volume's place in the store leads out of it.
+    #[error(
+        "the files of volume {name:?} are not in the store: {path:?} is {what}; volumes are on the store's own file system: unmount or move away what is there, and put the volume's own directory back"
+    )]
+    Elsewhere {
+        /// The volume.
+        name: VolumeName,
+        /// Where its files should be.
+        path: PathBuf,
+        /// What is there: `on another file system`.
+        what: String,
     },
     /// A system call failed.
     #[error("cannot {action} {}: {}", shown(.path), errno_text(*.errno))]
@@ -346,6 +370,18 @@ fn errno(error: &io::Error) -> i32 {
         io::ErrorKind::QuotaExceeded => libc::EDQUOT,
         io::ErrorKind::ReadOnlyFilesystem => libc::EROFS,
         _ => libc::EIO,
+    }
+}
+
+/// What has become of the rest of the trash.
+fn rest(kept: usize, deleted: usize) -> String {
+    let kept = match kept {
+        0 => String::new(),
+        more => format!(", as do {more} others"),
+    };
+    match deleted {
+        0 => kept,
+        deleted => format!("{kept}; {deleted} were deleted"),
     }
 }
 

@@ -27,6 +27,10 @@ pub struct Holder {
     /// or had this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_name: Option<String>,
+    /// The number of the mount namespace (as `lsns` shows it) that a mount is in;
+    /// only where no process is in that, but something keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<u64>,
     /// What the process runs in; absent when it is in no control group of its
     /// own, or cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,6 +92,7 @@ impl Holder {
             mountpoint: None,
             fs_type: None,
             by_name: None,
+            namespace: None,
             within: None,
         }
     }
@@ -127,6 +132,10 @@ impl std::fmt::Display for Holder {
                 write!(f, "process {pid} ({})", Plain(command))?;
             }
             (Some(pid), None) => write!(f, "process {pid}")?,
+            (None, _) if self.namespace.is_some() => {
+                let number = self.namespace.unwrap_or_default();
+                write!(f, "mount namespace {number}, which no process is in")?;
+            }
             (None, _)
                 if matches!(
                     self.how,

@@ -15,10 +15,9 @@
 //! have it read-only, and these change no image: they mount it by a read-only
 //! loop device, and refuse whatever wants a volume alone.
 //!
-//! What a daemon shows to other processes is not seen here; it is asked as the
-//! store's [`Observer`](super::Observer).
+//! What a daemon shows to other processes is not seen here, nor who goes by the
+//! paths in the store; that is `in_use`'s business.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -171,33 +170,6 @@ impl Drop for Lease {
 }
 
 impl Store {
-    pub(super) fn holders_of(&self, volume: &Volume) -> Vec<Holder> {
-        let mut holders = volume.leases.holders();
-        holders.append(&mut self.seen_by_observer(volume));
-        holders
-    }
-
-    /// Those volumes that somebody uses, and who does.
-    pub(super) fn holders_of_all(&self) -> BTreeMap<VolumeName, Vec<Holder>> {
-        let volumes: Vec<_> = self.index.read().live().map(Arc::clone).collect();
-        let mut seen = Vec::new();
-        self.tell(|observer| seen = observer.holders_of_each(&volumes));
-        seen.resize_with(volumes.len(), Vec::new);
-        let all = volumes.iter().zip(seen).map(|(volume, mut seen)| {
-            let mut holders = volume.leases.holders();
-            holders.append(&mut seen);
-            (volume.name(), holders)
-        });
-        all.filter(|(_, holders)| !holders.is_empty()).collect()
-    }
-
-    /// Who uses the volume in a mount.
-    pub(super) fn seen_by_observer(&self, volume: &Volume) -> Vec<Holder> {
-        let mut holders = Vec::new();
-        self.tell(|observer| holders = observer.holders(volume));
-        holders
-    }
-
     /// Begins to use the volume that has this name. It is not removed before
     /// the result is dropped.
     ///
@@ -236,10 +208,16 @@ impl Store {
         }
         let mut taken = None;
         self.tell(|observer| taken = Some(observer.take_image(volume)));
-        let taken = taken.transpose().map_err(|holders| Error::InUse {
+        let in_use = |holders| Error::InUse {
             name: volume.name(),
             holders,
-        })?;
+        };
+        let taken = taken.transpose().map_err(in_use)?;
+        // Who has the image by its path in the store is not seen in a mount.
+        let by_path = self.holders_in_store(&[Arc::clone(volume)]).concat();
+        if !by_path.is_empty() {
+            return Err(in_use(by_path));
+        }
         // Left by a daemon that was killed.
         let path = self.image_path(volume);
         diskimg::wait_until_free(&path).map_err(|error| Error::Image {

@@ -3,7 +3,7 @@
 //! Composes the parts: what is asked of the store as a whole is here, each
 //! step of it in a file of its own. Knows nothing of mounts and sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,6 +17,7 @@ use super::error::{Error, Result};
 use super::events::{Event, EventLog};
 use super::files::{Gate, VolumeFs};
 use super::holder::Holder;
+use super::holders::{MountSide, Surveys};
 use super::in_memory::Volume;
 use super::index::Index;
 use super::layout::{Layout, Place};
@@ -30,7 +31,7 @@ use super::source::Source;
 use super::staging::Staged;
 use super::users::Users;
 use crate::meta::{self, Catalogue, DirGrowth};
-use crate::model::{Kind, Serial, Slot, Timestamp, VolumeName, VolumeSpec};
+use crate::model::{Serial, Slot, Timestamp, VolumeId, VolumeName, VolumeSpec};
 use crate::sys::filesystem::Filesystem;
 
 /// How a store is opened.
@@ -83,6 +84,11 @@ pub struct Store {
     dir_growth: OnceLock<DirGrowth>,
     // What users may have; never set where nothing is limited.
     pub(super) users: OnceLock<Users>,
+    pub(super) surveys: Surveys,
+    pub(super) mount_side: OnceLock<MountSide>,
+    // Volumes in the trash whose time is over, and which are kept because somebody
+    // uses them; that has been told. A leaf lock.
+    pub(super) kept_in_trash: Mutex<HashSet<VolumeId>>,
     // Whether this process has kept the account of any volume by itself.
     pub(super) keeps_account: AtomicBool,
     // Last, so that the catalogue is closed before another process may come.
@@ -117,6 +123,9 @@ impl Store {
             files_gate: Arc::new(RwLock::new(true)),
             dir_growth: OnceLock::new(),
             users: OnceLock::new(),
+            surveys: Surveys::default(),
+            mount_side: OnceLock::new(),
+            kept_in_trash: Mutex::default(),
             keeps_account: AtomicBool::new(false),
             layout,
             reserve,
@@ -229,36 +238,6 @@ impl Store {
         most: usize,
     ) -> Vec<(VolumeName, Arc<Volume>)> {
         self.index.read().after(after, most)
-    }
-
-    /// Looks whether a volume's files are where they should be.
-    ///
-    /// # Errors
-    /// [`Error::FilesMissing`]: somebody has removed them by hand.
-    pub fn check_files(&self, volume: &Volume) -> Result<()> {
-        let path = self.contents(Place::Volumes, volume);
-        match path.symlink_metadata() {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(self.files_missing(volume))
-            }
-            Err(error) => Err(Error::io("look at", &path, &error)),
-        }
-    }
-
-    pub(super) fn files_missing(&self, volume: &Volume) -> Error {
-        Error::FilesMissing {
-            name: volume.name(),
-            path: self.contents(Place::Volumes, volume),
-        }
-    }
-
-    /// What a volume of its kind cannot be without.
-    pub(super) fn contents(&self, place: Place, volume: &Volume) -> PathBuf {
-        match volume.kind {
-            Kind::Directory => self.layout.data(place, volume.id),
-            Kind::Disk => self.layout.image(place, volume.id),
-        }
     }
 
     /// Compares every `volume.json` with the catalogue, and writes anew those

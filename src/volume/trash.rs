@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::api::Removal;
 use super::delete::delete_whole_tree;
 use super::error::{Error, Result};
+use super::holder::{Holder, holders_text};
 use super::image;
 use super::in_memory::Volume;
 use super::layout::{Layout, Place};
@@ -48,6 +49,9 @@ pub(super) fn rmdir_contents(layout: &Layout, id: VolumeId) -> Result<Emptied> {
     }
 }
 
+/// A volume that somebody uses, and who does.
+type InUse = (Arc<Volume>, Vec<Holder>);
+
 /// A volume as the thread that deletes has it.
 fn doomed(volume: &Volume) -> Doomed {
     let known = volume.kind == Kind::Directory && volume.usage_is_exact();
@@ -74,7 +78,7 @@ impl Store {
         // Until it is removed, or is not.
         let lease = self.lease(name, Use::Alone)?;
         let volume = Arc::clone(lease.volume());
-        let holders = self.seen_by_observer(&volume);
+        let holders = self.holders_outside(&volume);
         if !holders.is_empty() {
             return Err(Error::InUse {
                 name: name.clone(),
@@ -295,22 +299,40 @@ impl Store {
             Some(which) => vec![self.index.read().find_in_trash(which)?],
             None => self.index.read().trash().map(Arc::clone).collect(),
         };
-        Ok(self.purge_these(&doomed, &|_| true)?.len())
+        let (purged, mut kept) = self.purge_these(&doomed, &|_| true)?;
+        match kept.pop() {
+            None => Ok(purged.len()),
+            Some((volume, holders)) => Err(Error::TrashInUse {
+                name: volume.name(),
+                holders,
+                kept: kept.len(),
+                deleted: purged.len(),
+            }),
+        }
     }
 
+    /// Deletes volumes in the trash that are `due`, but for those that somebody
+    /// uses by their path in the store; returns both.
     fn purge_these(
         &self,
         volumes: &[Arc<Volume>],
         due: &dyn Fn(&Volume) -> bool,
-    ) -> Result<Vec<Arc<Volume>>> {
-        let mut purged = Vec::new();
+    ) -> Result<(Vec<Arc<Volume>>, Vec<InUse>)> {
+        let (mut purged, mut kept) = (Vec::new(), Vec::new());
         // In small steps, so that a full file system has room for each.
         for some in volumes.chunks(DROP_TOGETHER) {
-            let doomed = self.doom(some, due)?;
+            let mut free = Vec::new();
+            for (volume, holders) in some.iter().zip(self.holders_in_store(some)) {
+                match holders.is_empty() {
+                    true => free.push(Arc::clone(volume)),
+                    false => kept.push((Arc::clone(volume), holders)),
+                }
+            }
+            let doomed = self.doom(&free, due)?;
             purged.extend(doomed.iter().map(Arc::clone));
             self.purge(doomed)?;
         }
-        Ok(purged)
+        Ok((purged, kept))
     }
 
     /// Deletes for ever, in the background, what has been in the trash for
@@ -333,7 +355,20 @@ impl Store {
         if over.is_empty() {
             return Ok(0);
         }
-        let purged = self.purge_these(&over, &is_over)?;
+        let (purged, kept) = self.purge_these(&over, &is_over)?;
+        let mut told = self.kept_in_trash.lock();
+        told.retain(|id| kept.iter().any(|(volume, _)| volume.id == *id));
+        for (volume, holders) in &kept {
+            if told.insert(volume.id) {
+                log::warn!(
+                    "removed volume {} ({}) has been in the trash for {retention}, and is kept while it is in use by {}",
+                    volume.name(),
+                    volume.id,
+                    holders_text(holders)
+                );
+            }
+        }
+        drop(told);
         for volume in &purged {
             log::info!(
                 "removed volume {} ({}) has been in the trash for {retention} and is deleted",

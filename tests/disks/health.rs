@@ -56,6 +56,7 @@ fn an_error_at_run_time_is_noticed_told_and_mended() {
     let raw = OpenOptions::new().write(true).open(&image).unwrap();
     raw.write_all_at(&[0x55; 4096], block * 4096).unwrap();
     raw.sync_all().unwrap();
+    drop(raw);
     let read =
         fs::read_dir(dir.join("victim")).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
     assert!(read.is_err(), "{read:?}");

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod by_path;
 mod containers;
 mod inside;
 mod renamed;

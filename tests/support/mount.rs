@@ -21,6 +21,7 @@ pub struct MountBuilder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     parent: Option<PathBuf>,
+    store: Option<PathBuf>,
     user: Option<User>,
     descriptors: Option<u32>,
     supervised: bool,
@@ -58,6 +59,12 @@ impl MountBuilder {
         self
     }
 
+    /// Makes the store there, which is somebody else's to remove.
+    pub fn store(mut self, store: &Path) -> Self {
+        self.store = Some(store.to_owned());
+        self
+    }
+
     /// Mounts as another user, who owns store and mountpoint.
     pub fn user(mut self, user: User) -> Self {
         self.user = Some(user);
@@ -70,7 +77,13 @@ impl MountBuilder {
             Some(parent) => TestDir::new_in(parent),
             None => TestDir::new(),
         };
-        let store = dir.mkdir("store");
+        let store = match &self.store {
+            Some(store) => {
+                fs::create_dir(store).unwrap();
+                store.clone()
+            }
+            None => dir.mkdir("store"),
+        };
         let mountpoint = dir.mkdir("mnt");
         if let Some(user) = self.user {
             for path in [&store, &mountpoint] {

@@ -98,6 +98,7 @@ fn every_error_crosses_unchanged_and_in_words() {
                 mountpoint: Some("/cache".into()),
                 fs_type: Some("tmpfs".into()),
                 by_name: Some("old".into()),
+                namespace: Some(4026531841),
                 within: Some(volume::Within::Unit("cron.service".into())),
                 how: volume::Hold::WorkingDirectory,
             }],

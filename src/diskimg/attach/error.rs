@@ -35,6 +35,14 @@ pub enum AttachError {
         /// The image.
         path: PathBuf,
     },
+    /// Another program writes it.
+    #[error(
+        "another program has the image {path:?} open for writing, and two who write it destroy it; 'fuser {}' says which, end that first", .path.display()
+    )]
+    Written {
+        /// The image.
+        path: PathBuf,
+    },
     /// The kernel does not mount it.
     #[error("the kernel does not mount the image: {}{}", .errno.desc(), said(.messages))]
     Mount {
@@ -77,7 +85,7 @@ impl AttachError {
             | Self::Loop { errno }
             | Self::Mount { errno, .. }
             | Self::Fuse2fs { errno, .. } => *errno,
-            Self::InUse { .. } | Self::Served { .. } => Errno::EBUSY,
+            Self::InUse { .. } | Self::Served { .. } | Self::Written { .. } => Errno::EBUSY,
             Self::Unclean { .. } => Errno::EUCLEAN,
             Self::NoWay { .. } => Errno::EROFS,
         }
@@ -94,6 +102,7 @@ impl AttachError {
             Self::Open { .. }
             | Self::InUse { .. }
             | Self::Served { .. }
+            | Self::Written { .. }
             | Self::Fuse2fs { .. }
             | Self::Unclean { .. } => false,
         }

@@ -1,7 +1,9 @@
 //! That nobody has an image any more: two mounts of one image destroy it.
 //!
 //! A loop device is seen in sysfs. A fuse2fs holds a lock (flock(2)) on the
-//! image by the descriptor that it was started with, for as long as it lives.
+//! image by the descriptor that it was started with, for as long as it lives. Any
+//! other program that has it open for writing, as a virtual machine does that was
+//! given its path, is seen by a lease that the kernel does not give beside it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -10,26 +12,35 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::error::AttachError;
-use crate::sys::loopdev;
+use crate::sys::{lease, loopdev};
 
 /// How long the kernel may take to let go of a device after the unmount, and
 /// fuse2fs to write what it holds.
 pub(super) const LET_GO: Duration = Duration::from_secs(5);
 
-/// Whether nobody has the image at `path` mounted.
+/// How long who has closed an image that it has written may take to let go of it:
+/// the kernel does that after the call has returned.
+const CLOSED: Duration = Duration::from_millis(500);
+
+/// Whether nobody has the image at `path` mounted, or open for writing.
 #[must_use]
 pub fn is_free(path: &Path) -> bool {
     who_has(path).is_none()
 }
 
-/// Waits until nobody has the image at `path` mounted.
+/// Waits until nobody has the image at `path` mounted, or open for writing.
 ///
 /// # Errors
-/// [`AttachError::InUse`] or [`AttachError::Served`] when it stays mounted.
+/// [`AttachError::InUse`], [`AttachError::Served`] or [`AttachError::Written`] when
+/// somebody goes on to.
 pub fn wait_until_free(path: &Path) -> Result<(), AttachError> {
-    let deadline = Instant::now() + LET_GO;
+    let start = Instant::now();
     while let Some(busy) = who_has(path) {
-        if Instant::now() > deadline {
+        let most = match busy {
+            AttachError::Written { .. } => CLOSED,
+            _ => LET_GO,
+        };
+        if start.elapsed() > most {
             return Err(busy);
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -41,11 +52,12 @@ fn who_has(path: &Path) -> Option<AttachError> {
     if let Some(device) = loopdev::device_of(path) {
         return Some(AttachError::InUse { device });
     }
-    let locked = File::open(path)
-        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
-    locked.then(|| AttachError::Served {
-        path: path.to_owned(),
-    })
+    let file = File::open(path).ok()?;
+    let path = || path.to_owned();
+    if matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+        return Some(AttachError::Served { path: path() });
+    }
+    lease::is_open_for_writing(&file).then(|| AttachError::Written { path: path() })
 }
 
 /// Opens the image and locks it, for as long as the result or a duplicate of it

@@ -57,6 +57,9 @@ fn in_path(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// What the names of mountpoints begin with that fuse2fs is given.
+pub const MOUNT_PREFIX: &str = "volfs-fuse2fs-";
+
 /// An image that fuse2fs serves.
 #[derive(Debug)]
 pub struct Fuse2fs {
@@ -74,7 +77,7 @@ impl Fuse2fs {
     pub(super) fn new(program: &Path, path: &Path, read_only: bool) -> Result<Self, AttachError> {
         let image = free::lock(path, read_only)?;
         let at = tempfile::Builder::new()
-            .prefix("volfs-fuse2fs-")
+            .prefix(MOUNT_PREFIX)
             .tempdir()
             // Removed below, and only when it is empty: what is mounted there
             // is somebody's.

@@ -21,7 +21,7 @@ use crate::sys::ext4;
 
 pub use error::AttachError;
 pub use free::{is_free, wait_until_free};
-pub use fuse2fs::Fuse2fs;
+pub use fuse2fs::{Fuse2fs, MOUNT_PREFIX as FUSE2FS_MOUNT};
 pub use kernel::{Access, Attached};
 pub use ways::Ways;
 

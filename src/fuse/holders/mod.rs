@@ -1,30 +1,21 @@
-//! Who uses a volume: what `/proc` says of every process, in every mount
-//! namespace.
+//! Who uses a volume, of those who can be seen by `/proc`: what of the mount is
+//! which volume's.
 
-mod cgroup;
-mod layers;
-mod links;
-mod mounts;
-mod processes;
-mod survey;
-mod surveys;
 mod writers;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::mounts::{Shown, Wanted};
-use self::survey::{Namespaces, Survey, holder};
-pub(super) use self::surveys::Surveys;
 pub(super) use self::writers::writers;
-use super::former_names::Called;
 use super::fs::FileSystem;
 use super::image_file;
 use super::node::NodeId;
-use crate::model::Kind;
+use crate::model::{Kind, Slot};
 use crate::sys::node::cached_identity;
 use crate::sys::procfs::Proc;
+use crate::volume::holders::{self, Called, MountSide, Namespaces, Shown, Survey, Wanted, holder};
 use crate::volume::{Hold, Holder, Volume};
 
 /// How long the close of a file that nobody has open any more may take to
@@ -38,18 +29,19 @@ pub(super) fn of_volume(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
 
 /// Who uses each of `volumes` now, found in one look for all.
 pub(super) fn of_each(fs: &FileSystem, volumes: &[Arc<Volume>]) -> Vec<Vec<Holder>> {
-    let Some(device) = fs.device() else {
-        return vec![Vec::new(); volumes.len()];
-    };
-    let survey = survey(fs, device, true);
+    let survey = fs.store.survey(true);
     let touched = survey.touched();
+    let nodes = touched.of_mount.iter().map(|ino| NodeId::from_raw(*ino));
+    let (slots, others): (Vec<NodeId>, Vec<NodeId>) = nodes.partition(|it| it.slot().is_some());
+    let slots: HashSet<Slot> = slots.into_iter().filter_map(NodeId::slot).collect();
     let of_volume = |volume: &Arc<Volume>| {
         // Most are used by nobody.
         let may_be_used = touched.by_name
-            || touched.slots.contains(&volume.slot)
-            || touched.others.contains(&image_file::node_of(volume.slot));
+            || slots.contains(&volume.slot)
+            || touched.stored.contains(&volume.id)
+            || others.contains(&image_file::node_of(volume.slot));
         match may_be_used {
-            true => holders_in(&survey, fs, device, volume, Namespaces::All),
+            true => holders_in(&survey, fs, volume, Namespaces::All),
             false => Vec::new(),
         }
     };
@@ -78,9 +70,6 @@ pub(super) fn of_each(fs: &FileSystem, volumes: &[Arc<Volume>]) -> Vec<Vec<Holde
 /// # Errors
 /// Who does.
 pub(super) fn detach(fs: &FileSystem, volume: &Volume) -> Result<Vec<String>, Vec<Holder>> {
-    let Some(device) = fs.device() else {
-        return Ok(Vec::new());
-    };
     // A container that has it bound runs on what it would lose; the mount
     // namespace of the daemon is where people bind by hand.
     let others = find(fs, volume, Namespaces::Others);
@@ -88,15 +77,17 @@ pub(super) fn detach(fs: &FileSystem, volume: &Volume) -> Result<Vec<String>, Ve
         return Err(others);
     }
     let wanted = Wanted {
-        device,
-        is_node: &|node| is_of(volume, node),
+        is_node: &|ino| is_of(volume, ino),
         called: &|shown, before| called(fs, volume, shown, before),
+        is_stored: &fs.store.is_stored(volume),
     };
-    mounts::detach(&wanted)
+    let mount = fs.device().map(|device| mount_side(fs, device));
+    holders::detach(&wanted, mount, fs.store.dir())
 }
 
-/// Whether a node is the volume's, or its image.
-fn is_of(volume: &Volume, node: NodeId) -> bool {
+/// Whether an inode of the mount is the volume's, or its image.
+fn is_of(volume: &Volume, ino: u64) -> bool {
+    let node = NodeId::from_raw(ino);
     node.slot() == Some(volume.slot) || node == image_file::node_of(volume.slot)
 }
 
@@ -110,37 +101,36 @@ fn called(fs: &FileSystem, volume: &Volume, shown: &Shown, before: Option<u64>) 
     }
 }
 
-/// A survey that begins from now on.
-fn survey(fs: &FileSystem, device: u64, mappings: bool) -> Arc<Survey> {
-    fs.surveys.get(mappings, |mappings, threads| {
-        Survey::new(device, mappings, threads)
-    })
+/// The mount with this device number, as surveys see it.
+pub(super) fn mount_side(fs: &FileSystem, device: u64) -> MountSide {
+    let keeper = || nix::unistd::getppid().as_raw();
+    MountSide {
+        device,
+        in_volume: |ino| NodeId::from_raw(ino).slot().is_some(),
+        keeper: fs.live.is_supervised().then(keeper),
+    }
 }
 
 fn holders_in(
     survey: &Survey,
     fs: &FileSystem,
-    device: u64,
     volume: &Volume,
     namespaces: Namespaces,
 ) -> Vec<Holder> {
     let wanted = Wanted {
-        device,
-        is_node: &|node| is_of(volume, node),
+        is_node: &|ino| is_of(volume, ino),
         called: &|shown, before| called(fs, volume, shown, before),
+        is_stored: &fs.store.is_stored(volume),
     };
     survey.holders(&wanted, namespaces)
 }
 
 fn find(fs: &FileSystem, volume: &Volume, namespaces: Namespaces) -> Vec<Holder> {
-    let Some(device) = fs.device() else {
-        return Vec::new();
-    };
     // A mapping of a file that the kernel reads by itself keeps nothing open
     // that we know of. In an empty volume there is nothing to be mapped.
     let mappings = volume.kind == Kind::Disk || volume.usage().inodes > 0;
-    let survey = survey(fs, device, mappings);
-    let found = holders_in(&survey, fs, device, volume, namespaces);
+    let survey = fs.store.survey(mappings);
+    let found = holders_in(&survey, fs, volume, namespaces);
     let still_open = || !fs.handles.in_volume(volume.slot).is_empty();
     if found.is_empty() && stays(still_open) {
         return vec![UNSEEN];
@@ -151,17 +141,15 @@ fn find(fs: &FileSystem, volume: &Volume, namespaces: Namespaces) -> Vec<Holder>
 /// Who has the image of a disk volume open.
 pub(super) fn of_image(fs: &FileSystem, volume: &Volume) -> Vec<Holder> {
     let image = image_file::node_of(volume.slot);
-    let found = fs.device().map_or_else(Vec::new, |device| {
-        let wanted = Wanted {
-            device,
-            is_node: &|node| node == image,
-            called: &|shown, before| match shown {
-                Shown::Image(_) => called(fs, volume, shown, before),
-                Shown::Volume(_) | Shown::Control => Called::Never,
-            },
-        };
-        survey(fs, device, true).holders(&wanted, Namespaces::All)
-    });
+    let wanted = Wanted {
+        is_node: &|ino| NodeId::from_raw(ino) == image,
+        called: &|shown, before| match shown {
+            Shown::Image(_) => called(fs, volume, shown, before),
+            Shown::Volume(_) | Shown::Control => Called::Never,
+        },
+        is_stored: &fs.store.is_stored(volume),
+    };
+    let found = fs.store.survey(true).holders(&wanted, Namespaces::All);
     if found.is_empty() {
         vec![UNSEEN]
     } else {
@@ -244,32 +232,29 @@ fn opened_for_writing(fdinfo: &Path) -> bool {
 
 /// Who uses anything of the mount, other than the mount itself.
 pub(super) fn of_mount(fs: &FileSystem) -> Vec<Holder> {
-    let Some(device) = fs.device() else {
-        return Vec::new();
-    };
-    let survey = survey(fs, device, true);
+    let survey = fs.store.survey(true);
     let wanted = Wanted {
-        device,
-        is_node: &|node| node.slot().is_some() || image_file::is_image(node),
+        is_node: &|ino| {
+            let node = NodeId::from_raw(ino);
+            node.slot().is_some() || image_file::is_image(node)
+        },
         called: &|_, _| Called::Now,
+        is_stored: &|_, _| false,
     };
     let mut holders = survey.holders(&wanted, Namespaces::OfMount);
-    holders.extend(survey.working_in(NodeId::ROOT));
+    holders.extend(survey.working_in(NodeId::ROOT.raw()));
     holders
 }
 
 /// Who has a bind mount out of the mount. umount(2) does not see them: they
 /// keep the file system alive, not its mountpoint busy.
 pub(super) fn bind_mounts(fs: &FileSystem) -> Vec<Holder> {
-    let Some(device) = fs.device() else {
-        return Vec::new();
-    };
     let wanted = Wanted {
-        device,
-        is_node: &|node| node != NodeId::ROOT,
+        is_node: &|ino| NodeId::from_raw(ino) != NodeId::ROOT,
         called: &|_, _| Called::Now,
+        is_stored: &|_, _| false,
     };
-    let mut holders = survey(fs, device, false).holders(&wanted, Namespaces::All);
+    let mut holders = fs.store.survey(false).holders(&wanted, Namespaces::All);
     holders.retain(|holder| holder.how == Hold::BindMount);
     holders
 }

@@ -3,13 +3,11 @@
 
 use std::path::Path;
 
-use super::processes::mapped_file;
-use super::survey::holder;
 use super::{UNSEEN, is_of, opened_for_writing, proc_file, stays, writers_of_a_dead_mount};
 use crate::fuse::fs::FileSystem;
-use crate::fuse::node::NodeId;
 use crate::sys::node::cached_identity;
 use crate::sys::procfs::Proc;
+use crate::volume::holders::{holder, mapped_file};
 use crate::volume::{Hold, Holder, Volume};
 
 /// Who has files of the volume, or its image, open for writing, or mapped so that they
@@ -24,7 +22,7 @@ pub(in crate::fuse) fn writers(fs: &FileSystem, volume: &Volume) -> Vec<Holder> 
     let is_open = stays(writes);
     let mut holders = writers_of_a_dead_mount(fs, volume);
     if let Some(device) = fs.device() {
-        let is_its = |(dev, ino): (u64, u64)| dev == device && is_of(volume, NodeId::from_raw(ino));
+        let is_its = |(dev, ino): (u64, u64)| dev == device && is_of(volume, ino);
         let own = std::process::id().cast_signed();
         let processes = Proc::open().map(|mut proc| proc.processes());
         let pids = processes.unwrap_or_default().into_iter().map(|it| it.pid);
@@ -57,7 +55,8 @@ fn has_open(pid: i32, is_its: &dyn Fn((u64, u64)) -> bool) -> bool {
 fn has_mapped(pid: i32, is_its: &dyn Fn((u64, u64)) -> bool) -> bool {
     let is_shared = |line: &str| {
         let permissions = line.split_ascii_whitespace().nth(1);
-        permissions.is_some_and(|it| it.ends_with('s')) && mapped_file(line).is_some_and(is_its)
+        permissions.is_some_and(|it| it.ends_with('s'))
+            && mapped_file(line).is_some_and(|(_, file)| is_its(file))
     };
     // A look at `maps` is cheap, and of most processes enough.
     let Ok(maps) = std::fs::read(proc_file(pid, "maps")) else {

@@ -118,6 +118,12 @@ impl Live {
         Ok((live, past))
     }
 
+    /// Whether this process has a supervisor, which is its parent and keeps files
+    /// for its successor.
+    pub(super) fn is_supervised(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// The mount is about to be served: from here on a successor can go on.
     /// `before` is where the state of the process before is kept.
     ///

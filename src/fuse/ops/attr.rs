@@ -63,7 +63,7 @@ impl FileSystem {
             return Ok((control_tree::attr(self, node)?, keep));
         }
         if root::is_missing(node) {
-            return Ok((root::missing_attr(node), true));
+            return Ok((root::attr_of_missing(self, node)?, false));
         }
         if let Some(resting) = self.resting_attr(node) {
             return Ok(resting);

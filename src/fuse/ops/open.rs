@@ -377,7 +377,7 @@ impl FileSystem {
         image: &OwnedFd,
         register: &dyn Register,
     ) -> Option<Backing> {
-        if self.kernel.passes_through() {
+        if self.kernel.passes_through() && self.store_ground().passes_through() {
             self.register(image.as_fd(), register)
         } else {
             None

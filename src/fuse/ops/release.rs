@@ -10,8 +10,6 @@ use crate::fuse::control_tree;
 use crate::fuse::fs::{FileSystem, Located};
 use crate::fuse::image_file;
 use crate::fuse::types::Fh;
-use crate::meta::Inode;
-use crate::sys::node;
 
 impl FileSystem {
     /// Closes `fh`.
@@ -66,7 +64,7 @@ impl FileSystem {
             let own = own.and_then(Result::ok);
             let file = handle.file.as_ref().map(AsFd::as_fd);
             let file = file.or(own.as_ref().map(AsFd::as_fd)).and_then(|file| {
-                let inode = Inode::of(&node::stat(file).ok()?);
+                let inode = self.nameless(&handle, Some(file))?;
                 Some((file, inode))
             });
             // It was unlinked before, and nothing takes that back.

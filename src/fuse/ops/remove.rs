@@ -57,7 +57,7 @@ impl FileSystem {
             (naming, victim, fd)
         };
         journal::intend_one(dir.at.node, name, 0);
-        let removing = self.about_to_remove(&dir.at.volume, victim, fd)?;
+        let removing = self.about_to_remove(&dir.at, victim, fd)?;
         failpoint::hit("live.remove.intent");
         unlinkat(&dir.fd, name, flags)?;
         failpoint::hit("live.remove.host");

@@ -63,7 +63,7 @@ impl FileSystem {
             }
         }
         let removing = victim
-            .map(|(node, fd)| self.about_to_remove(&to.at.volume, node, fd))
+            .map(|(node, fd)| self.about_to_remove(&to.at, node, fd))
             .transpose()?;
         let in_from = if flags & (libc::RENAME_EXCHANGE | libc::RENAME_WHITEOUT) == 0 {
             Grows::Never

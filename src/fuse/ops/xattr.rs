@@ -15,6 +15,7 @@ use crate::fuse::fs::FileSystem;
 use crate::fuse::live::journal;
 use crate::fuse::node::NodeId;
 use crate::fuse::property;
+use crate::fuse::root;
 use crate::fuse::types::Caller;
 use crate::meta::ATTRIBUTES_MOST;
 use crate::sys::creds::Acting;
@@ -48,7 +49,7 @@ impl FileSystem {
         {
             return Err(Errno::ENODATA.into());
         }
-        if self.rests_without_attributes(node) {
+        if root::is_missing(node) || self.rests_without_attributes(node) {
             return Err(Errno::ENODATA.into());
         }
         if let Some((_, view)) = self.view_of(node)? {

@@ -126,11 +126,12 @@ fn empty(context: &Context, which: Option<&str>, wait: bool, yes: bool) -> Outco
     let waits = wait || volumes.mountpoint()?.is_none();
     // From before anything is deleted: what is deleted goes on in the background.
     let interrupt = waits.then(Interrupt::caught);
-    let deleted = Volumes::empty_trash(&*volumes, which)?;
+    let emptied = Volumes::empty_trash(&*volumes, which);
     if let Some(interrupt) = interrupt {
         let ids = volumes.purges()?.iter().map(|purge| purge.id).collect();
         purging::wait_for(context, &*volumes, &ids, interrupt)?;
     }
+    let deleted = emptied?;
     if context.output.is_json() {
         return context
             .output

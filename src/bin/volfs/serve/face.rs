@@ -43,8 +43,11 @@ impl Face {
             on,
             why: if on { yes } else { no }.to_owned(),
         };
+        let by_store = self.mounted.file_system().why_not_passed_through();
         let no_passthrough = if !self.passthrough_wanted {
             "a mount option turned it off"
+        } else if let Some(why) = by_store {
+            why
         } else if creds::has(Capability::SysAdmin) {
             "the kernel does not offer it, or cannot do it on the store's file system"
         } else {

@@ -209,16 +209,17 @@ fn kind(fstype: &str) -> Check {
             "every volume is gone when the machine is switched off",
             "choose a store on a disk with --store DIR",
         ),
-        "nfs" | "nfs4" | "cifs" | "smb3" | "9p" | "virtiofs" => Check::degraded(
+        "nfs" | "nfs4" | "cifs" | "smb3" | "9p" | "virtiofs" | "ceph" | "afs" | "lustre"
+        | "beegfs" | "gpfs" | "vboxsf" => Check::degraded(
             NAME,
             fstype,
-            "locks, ownership and crash safety are only as good as that file system's server makes them",
+            "reads and writes go through the daemon, which is slower: the kernel is given no files of a file system that another machine serves; and locks, ownership and crash safety are only as good as that server makes them",
             "choose a store on a local file system with --store DIR",
         ),
         _ if fstype.starts_with("fuse") => Check::degraded(
             NAME,
             fstype,
-            "the kernel does not pass data through to another FUSE file system, and its locks may be local",
+            "reads and writes go through the daemon, which is slower: the kernel is given no files that another process serves (FUSE); when that process dies, so does the store, and its locks may be local",
             "choose a store on a local file system with --store DIR",
         ),
         _ => Check::ok(NAME, fstype),

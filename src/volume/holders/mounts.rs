@@ -1,7 +1,8 @@
 //! Mounts of directories of a volume: bind mounts and layers of overlays, in
-//! any mount namespace; and detaching those that nobody uses.
+//! any mount namespace.
 //!
-//! A mount is the volume's that the node is in which it shows, whatever the
+//! A mount of the store's own file system is the volume's that its root is in,
+//! by the path from the root of the file system. A mount of ours is the volume's that the node is in which it shows, whatever the
 //! volume was called then. That is looked at in the kernel's memory alone: to
 //! ask our own mount would be to wait for ourselves. What cannot be looked at
 //! (something else is mounted over it) is taken for every volume's that ever
@@ -9,33 +10,56 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use nix::mount::{MntFlags, umount2};
 
-use super::{layers, links};
-use crate::fuse::former_names::Called;
-use crate::fuse::mountinfo::{self, MountInfo};
-use crate::fuse::node::NodeId;
+use super::survey::{Sides, Thing};
+use super::{Hold, layers, links};
+use crate::model::VolumeId;
+use crate::sys::mount_ns;
+use crate::sys::mountinfo::{self, MountInfo};
 use crate::sys::node::{identity_of, open_cached, unique_mount_of};
-use crate::volume::{Hold, Holder};
 
-/// What a mount is looked for by.
-pub(super) struct Wanted<'a> {
-    /// `st_dev` of the mount that has the volume.
-    pub(super) device: u64,
-    /// Whether a node is of the volume.
-    pub(super) is_node: &'a dyn Fn(NodeId) -> bool,
+/// The directory of the mount that shows no volume.
+pub(crate) const CONTROL_TREE: &str = ".volfs";
+
+/// What a name says of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Called {
+    /// It never was the volume's.
+    Never,
+    /// It is the volume's, and was no other's.
+    Now,
+    /// The volume had it, or has it after another one.
+    Once,
+}
+
+/// What is looked for.
+pub(crate) struct Wanted<'a> {
+    /// Whether an inode of the mount is of the volume.
+    pub(crate) is_node: &'a dyn Fn(u64) -> bool,
     /// Whether something of this name is, or was; as far as it is known before
     /// which mount the name was said.
-    pub(super) called: &'a dyn Fn(&Shown, Option<u64>) -> Called,
+    pub(crate) called: &'a dyn Fn(&Shown, Option<u64>) -> Called,
+    /// Whether an inode of the store's file system is, or what is in this
+    /// volume.
+    pub(crate) is_stored: &'a dyn Fn(u64, Option<VolumeId>) -> bool,
+}
+
+impl Wanted<'_> {
+    pub(super) fn is_thing(&self, thing: Thing) -> bool {
+        match thing {
+            Thing::OfMount(ino) => (self.is_node)(ino),
+            Thing::Stored(ino, volume) => (self.is_stored)(ino, volume),
+        }
+    }
 }
 
 /// What a path below the root of our mount shows, by its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(crate) enum Shown {
     /// The volume of this name, or something in it.
     Volume(String),
     /// The image of the volume of this name.
@@ -52,7 +76,7 @@ impl Shown {
             .filter(|part| matches!(part, std::path::Component::Normal(_)))
             .map(|part| part.as_os_str().to_string_lossy().into_owned());
         let first = names.next()?;
-        if first != crate::fuse::control_tree::NAME {
+        if first != CONTROL_TREE {
             return Some(Self::Volume(first));
         }
         let image = names.next().filter(|dir| dir == "disks").and(names.next());
@@ -71,7 +95,7 @@ impl Shown {
 /// The mounts that a process sees.
 pub(super) struct View {
     root: Option<OwnedFd>,
-    mounts: Vec<MountInfo>,
+    pub(super) mounts: Vec<MountInfo>,
     /// Paths that are no symbolic links.
     plain: RefCell<HashSet<PathBuf>>,
 }
@@ -92,11 +116,11 @@ pub(super) struct MountUse {
     targets: Vec<Target>,
 }
 
-/// What of our mount something shows.
+/// What of ours something shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
+pub(super) enum Target {
     /// It was looked at.
-    Node(NodeId),
+    Thing(Thing),
     /// What has this name, or had it.
     Named(Shown),
 }
@@ -104,9 +128,13 @@ enum Target {
 impl Target {
     /// Whether it is what is wanted; if that is concluded from a name, from
     /// which.
-    fn is_of(&self, wanted: &Wanted<'_>, made_before: Option<u64>) -> Option<Option<String>> {
+    pub(super) fn is_of(
+        &self,
+        wanted: &Wanted<'_>,
+        made_before: Option<u64>,
+    ) -> Option<Option<String>> {
         match self {
-            Self::Node(node) => (wanted.is_node)(*node).then_some(None),
+            Self::Thing(thing) => wanted.is_thing(*thing).then_some(None),
             Self::Named(shown) => match (wanted.called)(shown, made_before) {
                 Called::Never => None,
                 Called::Now => Some(None),
@@ -124,9 +152,9 @@ impl MountUse {
     }
 
     /// What it shows that was looked at.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+    pub(super) fn things(&self) -> impl Iterator<Item = Thing> {
         self.targets.iter().filter_map(|it| match it {
-            Target::Node(node) => Some(*node),
+            Target::Thing(thing) => Some(*thing),
             Target::Named(_) => None,
         })
     }
@@ -141,9 +169,9 @@ impl MountUse {
 }
 
 /// What is seen at the mountpoint of a mount.
-enum Look {
-    /// The root of the mount.
-    Here(OwnedFd, NodeId),
+pub(super) enum Look {
+    /// The root of the mount, and its inode number.
+    Here(OwnedFd, u64),
     /// The mount with this id.
     Hidden(u64),
     /// It cannot be known without asking a file system.
@@ -161,6 +189,21 @@ impl View {
         }
     }
 
+    /// Of the mount namespace that no process may be in.
+    pub(super) fn in_namespace(namespace: &OwnedFd) -> Option<Self> {
+        let proc = std::fs::File::open("/proc").ok()?;
+        let look = || {
+            let mounts = mountinfo::of_this_thread(&proc).unwrap_or_default();
+            (open_root(Path::new("/")), mounts)
+        };
+        let (root, mounts) = mount_ns::inside(namespace, look).ok()?;
+        Some(Self {
+            root,
+            mounts,
+            plain: RefCell::default(),
+        })
+    }
+
     /// Where the whole of our mount is.
     pub(super) fn mountpoints(&self, device: u64) -> Vec<PathBuf> {
         let whole = |mount: &&MountInfo| mount.device == device && mount.root == Path::new("/");
@@ -168,14 +211,14 @@ impl View {
         all.map(|mount| mount.mountpoint.clone()).collect()
     }
 
-    /// The mounts that show something of the mount of `device`; `mountpoints`
-    /// are where that is in this process's mount namespace.
-    pub(super) fn uses(&self, device: u64, mountpoints: &[PathBuf]) -> Vec<MountUse> {
+    /// The mounts that show something of our mount, or of volumes in the store.
+    pub(super) fn uses(&self, sides: &Sides<'_>) -> Vec<MountUse> {
         let mut found = Vec::new();
+        let device = sides.mount.map(|mount| mount.device);
         let whole: HashSet<u64> = self
             .mounts
             .iter()
-            .filter(|mount| mount.device == device && mount.root == Path::new("/"))
+            .filter(|mount| Some(mount.device) == device && mount.root == Path::new("/"))
             .map(|mount| mount.id)
             .collect();
         for mount in &self.mounts {
@@ -195,30 +238,50 @@ impl View {
                     });
                 }
             };
-            if mount.device == device {
+            if Some(mount.device) == device {
                 add(Hold::BindMount, Vec::from_iter(self.bound(mount)));
             } else if mount.fs_type == "overlay" {
-                add(Hold::Overlay, self.layers(mount, device, mountpoints));
+                add(Hold::Overlay, self.layers(mount, sides));
+            } else {
+                add(Hold::BindMount, Vec::from_iter(stored(mount, sides)));
             }
             // On a bind mount of a volume: that is said to use it.
             if whole.contains(&mount.parent) {
-                let mountpoint = self.mountpoint_of(mount, device);
+                let mountpoint = self.mountpoint_of(mount, sides);
+                add(Hold::MountInside, Vec::from_iter(mountpoint));
+            } else {
+                let mountpoint = self.stored_mountpoint(mount, sides);
                 add(Hold::MountInside, Vec::from_iter(mountpoint));
             }
         }
         found
     }
 
+    /// The volume in the store that is mounted on, where that is not by a bind
+    /// mount of the volume.
+    fn stored_mountpoint(&self, mount: &MountInfo, sides: &Sides<'_>) -> Option<Target> {
+        let store = sides.store?;
+        let mut above = self.mounts.iter();
+        let on = above.find(|on| on.id == mount.parent && on.device == store.mount_device)?;
+        let is_bound = store.volume_in_fs(&on.root).is_some();
+        let below = mount.mountpoint.strip_prefix(&on.mountpoint).ok()?;
+        let id = store
+            .volume_in_fs(&on.root.join(below))
+            .filter(|_| !is_bound)?;
+        Some(Target::Thing(Thing::Stored(0, Some(id))))
+    }
+
     /// What of ours is mounted on, where the whole of ours is mounted.
-    fn mountpoint_of(&self, mount: &MountInfo, device: u64) -> Option<Target> {
+    fn mountpoint_of(&self, mount: &MountInfo, sides: &Sides<'_>) -> Option<Target> {
+        let side = sides.mount?;
         let above = mount.mountpoint.parent()?;
         let found = self.root.as_ref().and_then(|root| {
             let found = identity_of(open_cached(root, above).ok()?)?;
-            let is_ours = found.device == device && found.mount == Some(mount.parent);
-            is_ours.then(|| NodeId::from_raw(found.ino))
+            let is_ours = found.device == side.device && found.mount == Some(mount.parent);
+            is_ours.then_some(found.ino)
         });
-        if let Some(node) = found.filter(|node| node.slot().is_some()) {
-            return Some(Target::Node(node));
+        if let Some(ino) = found.filter(|ino| (side.in_volume)(*ino)) {
+            return Some(Target::Thing(Thing::OfMount(ino)));
         }
         let on = self.mounts.iter().find(|on| on.id == mount.parent)?;
         let below = mount.mountpoint.strip_prefix(&on.mountpoint).ok()?;
@@ -226,19 +289,23 @@ impl View {
     }
 
     /// What a mount out of ours shows.
-    fn bound(&self, mount: &MountInfo) -> Option<Target> {
+    pub(super) fn bound(&self, mount: &MountInfo) -> Option<Target> {
         match self.look(mount) {
-            Look::Here(_, node) => Some(Target::Node(node)),
+            Look::Here(_, ino) => Some(Target::Thing(Thing::OfMount(ino))),
             Look::Hidden(_) | Look::Unknown => Shown::by(&mount.root).map(Target::Named),
         }
     }
 
     /// What of ours is a layer of an overlay.
-    fn layers(&self, mount: &MountInfo, device: u64, mountpoints: &[PathBuf]) -> Vec<Target> {
+    fn layers(&self, mount: &MountInfo, sides: &Sides<'_>) -> Vec<Target> {
+        let device = sides.mount.map(|mount| mount.device);
         let of_layer = |layer: PathBuf| {
             let layer = self.follow(&layer, device);
-            let Some((on, below)) = self.under(&layer, device) else {
-                let below = layers::below_any(&layer, mountpoints)?;
+            if let Some(id) = self.stored_layer(&layer, sides) {
+                return Some(Target::Thing(Thing::Stored(0, Some(id))));
+            }
+            let Some((on, below)) = device.and_then(|device| self.under(&layer, device)) else {
+                let below = layers::below_any(&layer, &sides.mountpoints)?;
                 return Shown::by(&below).map(Target::Named);
             };
             match Shown::by(&on.root) {
@@ -250,6 +317,14 @@ impl View {
         layers.filter_map(of_layer).collect()
     }
 
+    /// The volume in the store that a layer is in.
+    fn stored_layer(&self, layer: &Path, sides: &Sides<'_>) -> Option<VolumeId> {
+        let store = sides.store?;
+        let under = self.under(layer, store.mount_device);
+        let here = under.and_then(|(on, below)| store.volume_in_fs(&on.root.join(below)));
+        here.or_else(|| store.volume_in_jail(layer))
+    }
+
     /// The id of a mount that is never given again.
     fn unique_id(&self, mount: &MountInfo) -> Option<u64> {
         match self.look(mount) {
@@ -259,10 +334,10 @@ impl View {
     }
 
     /// Follows the links in the path of a layer, up to the mount of `device`.
-    fn follow(&self, layer: &Path, device: u64) -> PathBuf {
+    fn follow(&self, layer: &Path, device: Option<u64>) -> PathBuf {
         let may_look = |path: &Path| {
             let on = self.on(path);
-            on.is_some_and(|on| on.device != device && links::answers_by_itself(&on.fs_type))
+            on.is_some_and(|on| Some(on.device) != device && links::answers_by_itself(&on.fs_type))
         };
         match &self.root {
             Some(root) if layer.is_absolute() => {
@@ -288,117 +363,41 @@ impl View {
             .max_by_key(|mount| mount.mountpoint.components().count())
     }
 
-    fn look(&self, mount: &MountInfo) -> Look {
+    pub(super) fn look(&self, mount: &MountInfo) -> Look {
         let found = self.root.as_ref().and_then(|root| {
             let fd = open_cached(root, &mount.mountpoint).ok()?;
             let found = identity_of(&fd)?;
             Some((fd, found, found.mount?))
         });
         match found {
-            Some((fd, found, id)) if id == mount.id => Look::Here(fd, NodeId::from_raw(found.ino)),
+            Some((fd, found, id)) if id == mount.id => Look::Here(fd, found.ino),
             Some((.., id)) => Look::Hidden(id),
             None => Look::Unknown,
         }
     }
 }
 
+/// What of a volume in the store a mount of the store's file system shows.
+pub(super) fn stored(mount: &MountInfo, sides: &Sides<'_>) -> Option<Target> {
+    let store = sides.store?;
+    let is_of_store = mount.device == store.mount_device;
+    let id = is_of_store.then(|| store.volume_in_fs(&mount.root))??;
+    Some(Target::Thing(Thing::Stored(0, Some(id))))
+}
+
 /// The root directory of a process, `O_PATH`.
 fn root_of(pid: &str) -> Option<OwnedFd> {
-    let path = format!("/proc/{pid}/root");
+    open_root(Path::new(&format!("/proc/{pid}/root")))
+}
+
+fn open_root(path: &Path) -> Option<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty()).ok()
-}
-
-/// Detaches the bind mounts of a volume in this process's mount namespace.
-/// Nobody may be using them; that is the caller's to know.
-///
-/// # Errors
-/// The mount that is in the way, or that cannot be detached.
-pub(super) fn detach(wanted: &Wanted<'_>) -> Result<Vec<String>, Vec<Holder>> {
-    let mut detached = Vec::new();
-    let mut view = View::of("self");
-    view.in_the_way(wanted)?;
-    // Each may be on top of another one, that can be looked at only then.
-    for _ in 0..view.mounts.len() {
-        let Some((fd, mount)) = view.last_of(wanted) else {
-            break;
-        };
-        let mountpoint = &mount.mountpoint;
-        // By what was looked at, not by its path.
-        let it = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        match umount2(it.as_str(), MntFlags::MNT_DETACH) {
-            Ok(()) => {
-                log::info!("the bind mount on {mountpoint:?} is detached");
-                detached.push(mountpoint.to_string_lossy().into_owned());
-            }
-            // Gone with another one, by propagation.
-            Err(nix::errno::Errno::EINVAL) => {}
-            Err(errno) => {
-                log::error!("cannot detach {mountpoint:?}: {}", errno.desc());
-                return Err(held(mountpoint, None));
-            }
-        }
-        view = View::of("self");
-    }
-    Ok(detached)
-}
-
-impl View {
-    /// The last mount of what is wanted that can be looked at.
-    fn last_of(&self, wanted: &Wanted<'_>) -> Option<(OwnedFd, &MountInfo)> {
-        let ours = |mount: &&MountInfo| mount.device == wanted.device;
-        let mut last_first = self.mounts.iter().rev().filter(ours);
-        last_first.find_map(|mount| match self.look(mount) {
-            Look::Here(fd, node) if (wanted.is_node)(node) => Some((fd, mount)),
-            _ => None,
-        })
-    }
-
-    /// Whether all mounts of what is wanted can be detached, and nothing goes
-    /// with them.
-    fn in_the_way(&self, wanted: &Wanted<'_>) -> Result<(), Vec<Holder>> {
-        let (mut ours, mut doubtful) = (HashSet::new(), Vec::new());
-        for mount in self.mounts.iter().filter(|it| it.device == wanted.device) {
-            match self.look(mount) {
-                Look::Here(_, node) if (wanted.is_node)(node) => {
-                    ours.insert(mount.id);
-                }
-                Look::Here(..) => {}
-                hidden => {
-                    let bound = self.bound(mount);
-                    if let Some(by_name) = bound.and_then(|it| it.is_of(wanted, None)) {
-                        doubtful.push((mount, hidden, by_name));
-                    }
-                }
-            }
-        }
-        for (mount, look, by_name) in &doubtful {
-            // What is under one of ours comes to light with that.
-            if !matches!(look, Look::Hidden(by) if ours.contains(by)) {
-                return Err(held(&mount.mountpoint, by_name.clone()));
-            }
-        }
-        // What is mounted on top would go, too, and is somebody else's.
-        let is_doubtful = |id| doubtful.iter().any(|(mount, ..)| mount.id == id);
-        let on_top = self.mounts.iter().find(|mount| {
-            ours.contains(&mount.parent) && !ours.contains(&mount.id) && !is_doubtful(mount.id)
-        });
-        on_top.map_or(Ok(()), |mount| Err(held(&mount.mountpoint, None)))
-    }
-}
-
-/// A mount in this process's mount namespace.
-fn held(mountpoint: &Path, by_name: Option<String>) -> Vec<Holder> {
-    let holder = Holder {
-        mountpoint: Some(mountpoint.to_string_lossy().into_owned()),
-        by_name,
-        ..Holder::unseen(Hold::BindMount)
-    };
-    vec![holder]
+    nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::survey::MountSide;
     use super::*;
 
     fn mount(device: u64, root: &str, mountpoint: &str, fs_type: &str, options: &str) -> MountInfo {
@@ -457,12 +456,19 @@ mod tests {
                 _ => Called::Never,
             };
             let wanted = Wanted {
-                device: 9,
                 is_node: &|_| unreachable!("nothing can be looked at"),
                 called: &called,
+                is_stored: &|_, _| unreachable!("no store was looked for"),
             };
-            let places = view.mountpoints(9);
-            let uses = view.uses(9, &places);
+            let uses = view.uses(&Sides {
+                mount: Some(MountSide {
+                    device: 9,
+                    in_volume: |_| unreachable!("nothing can be looked at"),
+                    keeper: None,
+                }),
+                mountpoints: view.mountpoints(9),
+                store: None,
+            });
             uses.into_iter()
                 .filter_map(|it| {
                     let by_name = it.is_of(&wanted)?;

@@ -1,22 +1,23 @@
-//! What each process has of our mount: asked of many, with little for each.
+//! What each process has of our mount and of the store: asked of many, with
+//! little for each.
 
 use std::collections::HashMap;
 use std::num::NonZero;
 
 use nix::errno::Errno;
 
-use super::survey::Use;
-use crate::fuse::node::NodeId;
+use super::Hold;
+use super::store_place::Finder;
+use super::survey::{Thing, Use};
 use crate::sys::node::Identity;
 use crate::sys::process::is_kernel_thread;
 use crate::sys::procfs::{Link, Listed, Proc};
-use crate::volume::Hold;
 
 /// Kernel threads that are known to be ones: they have no working directory but
 /// the root and no files, and stay what they are (since Linux 5.19). `true` for
 /// those that have root directory and mount namespace with the first of them,
 /// whose children they are (`kthreadd`, kernel/kthread.c).
-pub(super) type KernelThreads = HashMap<Listed, bool>;
+pub(in crate::volume) type KernelThreads = HashMap<Listed, bool>;
 
 /// The process id of the first kernel thread.
 pub(super) const KTHREADD: i32 = 2;
@@ -29,9 +30,13 @@ const MOST_THREADS: usize = 4;
 
 /// What a process is looked at for.
 #[derive(Clone, Copy)]
-pub(super) struct Question {
-    /// `st_dev` of the mount.
-    pub(super) device: u64,
+pub(super) struct Question<'a> {
+    /// `st_dev` of the mount, if there is one.
+    pub(super) mount: Option<u64>,
+    /// What files of the store are whose.
+    pub(super) store: Option<&'a Finder<'a>>,
+    /// Keeps files of the store for this process.
+    pub(super) keeper: Option<i32>,
     /// Also for mapped files.
     pub(super) mappings: bool,
     /// This process.
@@ -50,7 +55,7 @@ pub(super) struct Seen {
     pub(super) namespace: Option<u64>,
 }
 
-impl Question {
+impl Question<'_> {
     /// Asks all `processes`, on several processors if they are many. `None` for
     /// those that may not be looked at.
     pub(super) fn ask_all(self, processes: &[Listed], known: &KernelThreads) -> Vec<Option<Seen>> {
@@ -113,25 +118,33 @@ impl Question {
             if (&root, &cwd) == (&Err(Errno::EACCES), &Err(Errno::EACCES)) {
                 return None;
             }
-            let mut add = |how, (device, ino): (u64, u64)| {
-                if device == self.device {
-                    let node = NodeId::from_raw(ino);
-                    uses.push(Use::Process { pid, how, node });
+            let mut stored = Vec::new();
+            let mut add = |how, link: &str, (device, ino): (u64, u64)| {
+                if Some(device) == self.mount {
+                    let what = Thing::OfMount(ino);
+                    uses.push(Use::Process { pid, how, what });
+                } else if self.store.is_some_and(|store| store.is_on(device)) {
+                    stored.push((how, link.to_owned(), ino));
                 }
             };
             if let Ok(cwd) = cwd {
-                add(Hold::WorkingDirectory, (cwd.device, cwd.ino));
+                add(Hold::WorkingDirectory, "cwd", (cwd.device, cwd.ino));
             }
             if let Ok(root) = root {
-                add(Hold::RootDirectory, (root.device, root.ino));
+                add(Hold::RootDirectory, "root", (root.device, root.ino));
             }
-            let open = proc.each_open_file(at, |file| {
-                add(Hold::OpenFile, (file.device, file.ino));
+            let open = proc.each_open_file(at, |name, file| {
+                let name = name.to_str().unwrap_or_default();
+                add(Hold::OpenFile, name, (file.device, file.ino));
             });
             if self.mappings && proc.mappings(at, maps).is_ok() {
                 let lines = String::from_utf8_lossy(maps);
-                let mapped = lines.lines().filter_map(mapped_file);
-                mapped.for_each(|file| add(Hold::Mapping, file));
+                for (place, file) in lines.lines().filter_map(mapped_file) {
+                    add(Hold::Mapping, place, file);
+                }
+            }
+            if let Some(store) = self.store.filter(|_| self.keeper != Some(pid)) {
+                uses.extend(store.uses(proc, (pid, at), stored));
             }
             is_thread = open == Ok(0) && is_kernel_thread(pid);
         }
@@ -146,11 +159,14 @@ impl Question {
     }
 }
 
-/// Device and inode of a line of `/proc/PID/maps` (proc_pid_maps(5)).
-pub(super) fn mapped_file(line: &str) -> Option<(u64, u64)> {
-    let mut fields = line.split_ascii_whitespace().skip(3);
+/// Where a file is mapped, and its device and inode: of a line of
+/// `/proc/PID/maps` (proc_pid_maps(5)).
+pub(crate) fn mapped_file(line: &str) -> Option<(&str, (u64, u64))> {
+    let mut fields = line.split_ascii_whitespace();
+    let place = fields.next()?;
+    let mut fields = fields.skip(2);
     let (major, minor) = fields.next()?.split_once(':')?;
     let hex = |text| u32::from_str_radix(text, 16).ok();
     let ino = fields.next()?.parse().ok()?;
-    Some((libc::makedev(hex(major)?, hex(minor)?), ino))
+    Some((place, (libc::makedev(hex(major)?, hex(minor)?), ino)))
 }

@@ -14,7 +14,7 @@ const AT_ONCE: usize = 2;
 
 /// Makes surveys for whoever asks.
 #[derive(Debug, Default)]
-pub(in crate::fuse) struct Surveys {
+pub(in crate::volume) struct Surveys {
     // Not held over a survey. A leaf lock.
     turn: Mutex<Turn>,
     ended: Condvar,
@@ -38,7 +38,7 @@ struct Turn {
 impl Surveys {
     /// A survey that began after this call, made by `make` unless another call
     /// makes it. `make` is told whether mapped files are wanted by anybody.
-    pub(super) fn get(
+    pub(in crate::volume) fn get(
         &self,
         mappings: bool,
         make: impl FnOnce(bool, &mut KernelThreads) -> Survey,

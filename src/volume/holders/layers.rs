@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::fuse::mountinfo::unescape;
+use crate::sys::mountinfo::unescape;
 
 /// The directories that an overlay is made of.
 pub(super) fn of(options: &OsStr) -> Vec<PathBuf> {

@@ -2,21 +2,21 @@
 //! for whatever volume is asked for then.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::cgroup;
 use super::mounts::{MountUse, View, Wanted};
 use super::processes::{KTHREADD, KernelThreads, Question, Seen};
-use crate::fuse::node::NodeId;
-use crate::model::Slot;
+use super::store_place::{Finder, StorePlace};
+use super::{Hold, Holder, cgroup};
+use crate::model::VolumeId;
+use crate::sys::mount_ns;
 use crate::sys::node::Identity;
 use crate::sys::process::{command_of, is_kernel_thread, mount_namespace};
 use crate::sys::procfs::Proc;
-use crate::volume::{Hold, Holder};
 
 /// Whose bind mounts count.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Namespaces {
+pub(crate) enum Namespaces {
     All,
     /// All but those of this process's own mount namespace.
     Others,
@@ -24,9 +24,30 @@ pub(super) enum Namespaces {
     OfMount,
 }
 
-/// All that uses anything of our mount.
+/// The mount of a store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MountSide {
+    /// `st_dev` of its files.
+    pub(crate) device: u64,
+    /// Whether a file with this inode number is in a volume, and not above all.
+    pub(crate) in_volume: fn(u64) -> bool,
+    /// The process that keeps files for the one that serves.
+    pub(crate) keeper: Option<i32>,
+}
+
+/// What is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thing {
+    /// The inode of our mount with this number.
+    OfMount(u64),
+    /// The inode of the store's file system with this number; in this volume, if
+    /// that was looked for.
+    Stored(u64, Option<VolumeId>),
+}
+
+/// All that uses anything of our mount, or of the volumes in the store.
 #[derive(Debug)]
-pub(in crate::fuse) struct Survey {
+pub(crate) struct Survey {
     /// By process, in the order of their ids.
     uses: Vec<Use>,
     /// Whether mapped files were looked for.
@@ -35,40 +56,45 @@ pub(in crate::fuse) struct Survey {
 
 /// What is used, roughly.
 #[derive(Debug, Default)]
-pub(super) struct Touched {
-    /// Volumes of which something is.
-    pub(super) slots: HashSet<Slot>,
-    /// Nodes of no volume.
-    pub(super) others: HashSet<NodeId>,
+pub(crate) struct Touched {
+    /// Inodes of the mount.
+    pub(crate) of_mount: HashSet<u64>,
+    /// Volumes of which something in the store is.
+    pub(crate) stored: HashSet<VolumeId>,
     /// Whether something is that is known by a name alone.
-    pub(super) by_name: bool,
-}
-
-impl Touched {
-    fn add(&mut self, node: NodeId) {
-        match node.slot() {
-            Some(slot) => drop(self.slots.insert(slot)),
-            None => drop(self.others.insert(node)),
-        }
-    }
+    pub(crate) by_name: bool,
 }
 
 #[derive(Debug)]
 pub(super) enum Use {
-    /// A process has this node.
-    Process { pid: i32, how: Hold, node: NodeId },
-    /// A mount, and the first process that sees it.
+    /// A process has this.
+    Process { pid: i32, how: Hold, what: Thing },
+    /// A mount, and the first process that sees it, or the number of a mount
+    /// namespace that no process is in.
     Mount {
-        pid: i32,
+        seen_by: Seer,
         in_own_namespace: bool,
         mount: MountUse,
     },
 }
 
+/// Who sees a mount.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Seer {
+    Process(i32),
+    Nobody(u64),
+}
+
 impl Survey {
-    /// Looks at all that uses the mount with this `st_dev`; at mapped files
-    /// only if asked to, which takes as long as everything else.
-    pub(super) fn new(device: u64, mappings: bool, threads: &mut KernelThreads) -> Self {
+    /// Looks at all that uses the mount, and what is in the store's directory
+    /// `store`; at mapped files, and in which volume of the store a file is, only
+    /// if asked to, which takes as long as everything else.
+    pub(in crate::volume) fn new(
+        mount: Option<MountSide>,
+        store: &Path,
+        mappings: bool,
+        threads: &mut KernelThreads,
+    ) -> Self {
         let mut survey = Self {
             uses: Vec::new(),
             mappings,
@@ -92,12 +118,21 @@ impl Survey {
                 !is_like_first
             });
         }
+        let own = View::of("self");
+        let place = StorePlace::of(store, &own.mounts);
+        let finder = place.as_ref().map(|place| Finder::new(place, mappings));
         let question = Question {
-            device,
+            mount: mount.map(|mount| mount.device),
+            store: finder.as_ref(),
+            keeper: mount.and_then(|mount| mount.keeper),
             mappings,
             own: std::process::id().cast_signed(),
         };
-        let mut namespaces = MountNamespaces::new(device);
+        let mut namespaces = MountNamespaces::new(Sides {
+            mount,
+            mountpoints: mount.map_or_else(Vec::new, |mount| own.mountpoints(mount.device)),
+            store: place.as_ref(),
+        });
         let mut kthreadd = None;
         for mut seen in question.ask_all(&processes, &known).into_iter().flatten() {
             survey.uses.append(&mut seen.uses);
@@ -110,6 +145,7 @@ impl Survey {
             }
             namespaces.seen_by(&seen, &mut survey.uses);
         }
+        namespaces.seen_by_nobody(&mut survey.uses);
         survey.date_overlays();
         survey
     }
@@ -149,13 +185,13 @@ impl Survey {
     }
 
     /// Who uses what is wanted.
-    pub(super) fn holders(&self, wanted: &Wanted<'_>, namespaces: Namespaces) -> Vec<Holder> {
+    pub(crate) fn holders(&self, wanted: &Wanted<'_>, namespaces: Namespaces) -> Vec<Holder> {
         let mut found = Vec::new();
         let mut seen = HashSet::new();
         let mut last = None;
         for it in &self.uses {
             match it {
-                Use::Process { pid, how, node } if (wanted.is_node)(*node) => {
+                Use::Process { pid, how, what } if wanted.is_thing(*what) => {
                     // Of several files of a process one is enough.
                     let said = last == Some((*pid, *how))
                         || *how == Hold::Mapping && last == Some((*pid, Hold::OpenFile));
@@ -166,7 +202,7 @@ impl Survey {
                 }
                 Use::Process { .. } => {}
                 Use::Mount {
-                    pid,
+                    seen_by,
                     in_own_namespace,
                     mount,
                 } => {
@@ -181,7 +217,7 @@ impl Survey {
                         _ => false,
                     };
                     if seen.insert((mount.how, mount.id)) && !is_left_out {
-                        found.push(mounted(*pid, mount, by_name));
+                        found.push(mounted(*seen_by, mount, by_name));
                     }
                 }
             }
@@ -190,39 +226,47 @@ impl Survey {
     }
 
     /// All that is used, by whomever.
-    pub(super) fn touched(&self) -> Touched {
+    pub(crate) fn touched(&self) -> Touched {
         let mut touched = Touched::default();
+        let mut add = |thing| match thing {
+            Thing::OfMount(ino) => drop(touched.of_mount.insert(ino)),
+            Thing::Stored(_, id) => touched.stored.extend(id),
+        };
+        let mut by_name = false;
         for it in &self.uses {
             match it {
-                Use::Process { node, .. } => touched.add(*node),
+                Use::Process { what, .. } => add(*what),
                 Use::Mount { mount, .. } => {
-                    touched.by_name |= mount.shows_by_name();
-                    mount.nodes().for_each(|node| touched.add(node));
+                    by_name |= mount.shows_by_name();
+                    mount.things().for_each(&mut add);
                 }
             }
         }
-        touched
+        Touched { by_name, ..touched }
     }
 
-    /// Whose working directory is `node`.
-    pub(super) fn working_in(&self, node: NodeId) -> impl Iterator<Item = Holder> {
+    /// Whose working directory is the inode of the mount with this number.
+    pub(crate) fn working_in(&self, ino: u64) -> impl Iterator<Item = Holder> {
         self.uses.iter().filter_map(move |it| match it {
             Use::Process {
                 pid,
                 how: how @ Hold::WorkingDirectory,
-                node: found,
-            } if *found == node => Some(holder(*pid, *how)),
+                what,
+            } if *what == Thing::OfMount(ino) => Some(holder(*pid, *how)),
             _ => None,
         })
     }
 }
 
-fn mounted(pid: i32, mount: &MountUse, by_name: Option<String>) -> Holder {
-    // No process can be blamed for what is mounted in the host's.
-    let whose = if pid == 1 || is_kernel_thread(pid) {
-        Holder::unseen(mount.how)
-    } else {
-        holder(pid, mount.how)
+fn mounted(seen_by: Seer, mount: &MountUse, by_name: Option<String>) -> Holder {
+    let whose = match seen_by {
+        Seer::Nobody(namespace) => Holder {
+            namespace: Some(namespace),
+            ..Holder::unseen(mount.how)
+        },
+        // No process can be blamed for what is mounted in the host's.
+        Seer::Process(pid) if pid == 1 || is_kernel_thread(pid) => Holder::unseen(mount.how),
+        Seer::Process(pid) => holder(pid, mount.how),
     };
     Holder {
         mountpoint: Some(mount.mountpoint.to_string_lossy().into_owned()),
@@ -232,23 +276,28 @@ fn mounted(pid: i32, mount: &MountUse, by_name: Option<String>) -> Holder {
     }
 }
 
+/// What mounts are looked at for.
+pub(super) struct Sides<'a> {
+    pub(super) mount: Option<MountSide>,
+    /// Where that is in this process's mount namespace.
+    pub(super) mountpoints: Vec<PathBuf>,
+    pub(super) store: Option<&'a StorePlace>,
+}
+
 /// The mount namespaces, each looked at once.
-struct MountNamespaces {
-    device: u64,
+struct MountNamespaces<'a> {
+    sides: Sides<'a>,
     own: Option<u64>,
-    /// Where the mount is in this process's mount namespace.
-    mountpoints: Vec<PathBuf>,
     /// Mount namespaces, and whose root they were looked at from: nobody sees
     /// what is not below the own root.
     views: HashSet<(u64, Option<Identity>)>,
 }
 
-impl MountNamespaces {
-    fn new(device: u64) -> Self {
+impl<'a> MountNamespaces<'a> {
+    fn new(sides: Sides<'a>) -> Self {
         Self {
-            device,
+            sides,
             own: mount_namespace("self"),
-            mountpoints: View::of("self").mountpoints(device),
             views: HashSet::new(),
         }
     }
@@ -258,20 +307,34 @@ impl MountNamespaces {
         let Some(namespace) = seen.namespace else {
             return;
         };
-        let pid = seen.process.pid;
-        if !self.views.insert((namespace, seen.root)) {
-            return;
+        if self.views.insert((namespace, seen.root)) {
+            let view = View::of(&seen.at.to_string());
+            self.look(&view, Seer::Process(seen.process.pid), namespace, uses);
         }
-        let found = View::of(&seen.at.to_string()).uses(self.device, &self.mountpoints);
+    }
+
+    /// Mounts in namespaces that no process is in: something holds on to them, a
+    /// bind mount of `/proc/PID/ns/mnt` or a descriptor.
+    fn seen_by_nobody(&self, uses: &mut Vec<Use>) {
+        let seen: HashSet<u64> = self.views.iter().map(|(namespace, _)| *namespace).collect();
+        for (number, namespace) in mount_ns::all_but(&|number| seen.contains(&number)) {
+            if let Some(view) = View::in_namespace(&namespace) {
+                self.look(&view, Seer::Nobody(number), number, uses);
+            }
+        }
+    }
+
+    fn look(&self, view: &View, seen_by: Seer, namespace: u64, uses: &mut Vec<Use>) {
+        let found = view.uses(&self.sides);
         uses.extend(found.into_iter().map(|mount| Use::Mount {
-            pid,
+            seen_by,
             in_own_namespace: self.own == Some(namespace),
             mount,
         }));
     }
 }
 
-pub(super) fn holder(pid: i32, how: Hold) -> Holder {
+pub(crate) fn holder(pid: i32, how: Hold) -> Holder {
     Holder {
         pid: Some(pid),
         command: command_of(pid),

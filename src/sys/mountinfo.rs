@@ -1,6 +1,7 @@
 //! `/proc/PID/mountinfo` (proc(5)).
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -42,11 +43,32 @@ impl MountInfo {
 /// # Errors
 /// The file cannot be read.
 pub fn read(file: &Path) -> std::io::Result<Vec<MountInfo>> {
-    let text = std::fs::read(file)?;
-    Ok(text
-        .split(|&byte| byte == b'\n')
+    Ok(parse_all(&std::fs::read(file)?))
+}
+
+/// Those that the calling thread sees; `proc` is a `/proc`, which its mount
+/// namespace need not have.
+///
+/// # Errors
+/// They cannot be read.
+pub fn of_this_thread(proc: impl std::os::fd::AsFd) -> std::io::Result<Vec<MountInfo>> {
+    use nix::fcntl::{OFlag, openat};
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(
+        proc,
+        "thread-self/mountinfo",
+        flags,
+        nix::sys::stat::Mode::empty(),
+    )?;
+    let mut text = Vec::new();
+    std::fs::File::from(file).read_to_end(&mut text)?;
+    Ok(parse_all(&text))
+}
+
+fn parse_all(text: &[u8]) -> Vec<MountInfo> {
+    text.split(|&byte| byte == b'\n')
         .filter_map(parse)
-        .collect())
+        .collect()
 }
 
 fn parse(line: &[u8]) -> Option<MountInfo> {
