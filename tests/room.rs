@@ -22,6 +22,20 @@ fn fill(path: &Path) -> File {
     file
 }
 
+/// Waits until the daemon has closed a file: the kernel sends that after close(2) has
+/// returned, and a write that it does itself does not wait for it.
+fn closed(file: &Path) {
+    let volume = file.parent().unwrap();
+    let mount = volume.parent().unwrap();
+    let name = volume.file_name().unwrap().to_str().unwrap();
+    support::wait_for("the close", || {
+        let stats = fs::read_to_string(mount.join(".volfs/stats.json")).unwrap();
+        let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+        // The log alone.
+        stats["volumes"][name]["open_files"] == 1
+    });
+}
+
 /// How the room is made.
 type Removal = (&'static str, fn(&Path));
 
@@ -110,6 +124,7 @@ fn room_is_there_at_once(what: &str, dir: &Path) {
     let mut log = File::create(dir.join("log")).unwrap();
     for _ in 0..5 {
         drop(fill(&dir.join("big")));
+        closed(&dir.join("big"));
         fs::remove_file(dir.join("big")).unwrap();
         log.write_all(&vec![3; 4 * MIB]).unwrap();
         log.set_len(0).unwrap();

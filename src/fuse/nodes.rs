@@ -342,11 +342,11 @@ impl NodeTable {
             self.reclaim.passed_on(node.slot());
         }
         if held.is_some() {
+            let slot = node.slot().filter(|_| leaves);
+            self.reclaim.freeing(slot);
             drop(held);
             self.held.fetch_sub(1, Ordering::Relaxed);
-            if leaves {
-                self.reclaim.let_go(node.slot());
-            }
+            self.reclaim.let_go(slot);
         }
     }
 

@@ -22,13 +22,18 @@ use crate::volume::Volume;
 /// Volumes share counters by slot: who shares them may wait for the other.
 const ROOMS: usize = 64;
 
-/// No request waits longer.
-const LONGEST: Duration = Duration::from_secs(2);
+/// No request waits longer: the host's file system may take so long to free what is
+/// still being written.
+const LONGEST: Duration = Duration::from_secs(30);
 /// The kernel forgets a removed inode before the removal returns to its caller:
 /// what is held for longer is referred to by somebody.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(1);
-/// How long a close may have been read from the device and not have begun.
-const BEGUN_WITHIN: Duration = Duration::from_millis(100);
+/// How long a close may have been read from the device and not have begun, on a
+/// machine that is busy.
+const BEGUN_WITHIN: Duration = Duration::from_secs(1);
+/// The same where that has been waited for already, and none was removed since:
+/// somebody keeps the files open.
+const BEGUN_SINCE: Duration = Duration::from_millis(10);
 /// How long the supervisor may take to close what it has kept.
 const CLOSED_WITHIN: Duration = Duration::from_millis(20);
 /// With less than this a program that writes may be at the end before what is on
@@ -50,8 +55,14 @@ pub(super) enum Short {
 struct Room {
     /// Inodes without a name that are held and not open.
     held: AtomicUsize,
+    /// Of these, those that are just being closed.
+    freeing: AtomicUsize,
     /// Open files that have no name.
     nameless: AtomicUsize,
+    /// How often an open file has lost its last name.
+    unlinked: AtomicU64,
+    /// What `unlinked` was when a close was last waited for in vain.
+    in_vain: AtomicU64,
     /// Closes that were begun, and that have ended.
     begun: AtomicU64,
     ended: AtomicU64,
@@ -59,6 +70,18 @@ struct Room {
     last_held: AtomicU64,
     /// When the supervisor was last asked to close one.
     last_passed_on: AtomicU64,
+}
+
+impl Room {
+    /// Whether a close of a file without a name may have been read and not begun.
+    fn may_begin(&self, waited: Duration) -> bool {
+        let now = self.unlinked.load(Ordering::SeqCst);
+        if waited >= BEGUN_WITHIN {
+            self.in_vain.store(now, Ordering::SeqCst);
+        }
+        let in_vain = self.in_vain.load(Ordering::SeqCst) == now;
+        waited < if in_vain { BEGUN_SINCE } else { BEGUN_WITHIN }
+    }
 }
 
 /// What is on its way to being free.
@@ -142,17 +165,28 @@ impl Reclaim {
         }
     }
 
+    /// It is about to be closed.
+    pub(super) fn freeing(&self, slot: Option<Slot>) {
+        if let Some(slot) = slot {
+            self.room(slot).freeing.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
     /// It is held no more: its descriptor is closed.
     pub(super) fn let_go(&self, slot: Option<Slot>) {
         if let Some(slot) = slot {
-            decrease(&self.room(slot).held);
+            let room = self.room(slot);
+            decrease(&room.held);
+            decrease(&room.freeing);
         }
     }
 
     /// An inode that is open has lost its last name.
     pub(super) fn nameless(&self, slot: Option<Slot>) {
         if let Some(slot) = slot {
-            self.room(slot).nameless.fetch_add(1, Ordering::SeqCst);
+            let room = self.room(slot);
+            room.nameless.fetch_add(1, Ordering::SeqCst);
+            room.unlinked.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -215,9 +249,15 @@ impl Wait<'_> {
     }
 
     fn is_pending(&self, waited: Duration) -> bool {
-        let load = |counter: fn(&Room) -> u64| self.rooms.iter().map(counter).sum::<u64>();
-        if load(|it| it.nameless.load(Ordering::SeqCst) as u64) > 0
-            && (waited < BEGUN_WITHIN || load(|it| it.ended.load(Ordering::SeqCst)) < self.begun)
+        let ended: u64 = self
+            .rooms
+            .iter()
+            .map(|it| it.ended.load(Ordering::SeqCst))
+            .sum();
+        let nameless = |room: &&Room| room.nameless.load(Ordering::SeqCst) > 0;
+        let mut closes = self.rooms.iter().filter(nameless).peekable();
+        if closes.peek().is_some() && ended < self.begun
+            || closes.any(|room| room.may_begin(waited))
         {
             return true;
         }
@@ -228,6 +268,7 @@ impl Wait<'_> {
         };
         self.rooms.iter().any(|room| {
             within(&room.last_passed_on, CLOSED_WITHIN)
+                || room.freeing.load(Ordering::SeqCst) > 0
                 || room.held.load(Ordering::SeqCst) > 0 && within(&room.last_held, FORGOTTEN_WITHIN)
         })
     }
@@ -371,8 +412,9 @@ mod tests {
         reclaim.nameless(Some(slot(1)));
         let (_, time) = tries(&reclaim, Short::Store);
         assert!(time >= FORGOTTEN_WITHIN / 2, "{time:?}");
+        // Nor so long the next time.
         let (_, time) = tries(&reclaim, Short::Store);
-        assert!(time < LONGEST / 2, "{time:?}");
+        assert!(time < FORGOTTEN_WITHIN / 2, "{time:?}");
         // Nor when as many wait as may.
         reclaim.held(Some(slot(1)));
         let _other = reclaim.wait(Short::Store, 1);
