@@ -12,16 +12,15 @@ use super::{fixture, json_error};
 fn a_bad_name_is_refused_before_anything_is_done() {
     let (dir, volfs) = fixture();
     let long = "n".repeat(256);
-    for (name, part) in [
+    let in_no_store = [
         ("", "cannot be empty"),
         (".hidden", "must start with a letter or digit"),
         ("../etc", "must start with a letter or digit"),
         ("a/b", "contains '/'"),
-        ("a b", "contains ' '"),
         ("a\n", "contains '\\n'"),
-        ("naïve", "contains 'ï'"),
         (long.as_str(), "has 256 bytes; the most is 255"),
-    ] {
+    ];
+    let refuses = |(name, part): (&str, &str)| {
         for arguments in [
             vec!["create", "good", name],
             vec!["rm", "good", name],
@@ -36,11 +35,30 @@ fn a_bad_name_is_refused_before_anything_is_done() {
             let message = error["message"].as_str().unwrap();
             assert!(message.contains(part), "{arguments:?}: {message}");
         }
-    }
+    };
+    in_no_store.into_iter().for_each(refuses);
     let not_utf8 = OsString::from_vec(b"a\xff".to_vec());
     let said = volfs.fails(2, &[OsStr::new("create"), OsStr::new("good"), &not_utf8]);
     assert!(said.contains("not valid UTF-8"), "{said}");
     assert!(!dir.join("store").exists(), "nothing was made");
+
+    // Names that a store can be set to take are the store's own to refuse.
+    volfs.ok(&["create", "there"]);
+    let in_a_portable_store = [("a b", "contains ' '"), ("naïve", "contains 'ï'")];
+    for (name, part) in in_a_portable_store {
+        for arguments in [
+            vec!["create", "good", name],
+            vec!["mv", "there", name],
+            vec!["clone", "there", name],
+        ] {
+            let error = json_error(&volfs, 2, &arguments);
+            assert_eq!(error["code"], "invalid-name", "{arguments:?}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(part), "{arguments:?}: {message}");
+        }
+    }
+    in_no_store.into_iter().for_each(refuses);
+    assert_eq!(volfs.names(), ["there"]);
 }
 
 #[test]

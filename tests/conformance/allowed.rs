@@ -322,12 +322,6 @@ pub const QUOTA: &[Allowed] = &[
         reason: "the limit is looked at first, and the size is over it too",
     },
     Allowed {
-        case: "where it cannot be",
-        label: "too far",
-        on_volume: "ENOSPC",
-        reason: "the limit is looked at first, and the size is over it too",
-    },
-    Allowed {
         case: "statfs of the whole",
         label: "blocks",
         on_volume: "1970324836974592",

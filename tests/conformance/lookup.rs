@@ -137,7 +137,7 @@ pub const CASES: &[Case] = &[
             .all(|n| d.stat(n).unwrap().0.st_dev == device);
         t.note("one device", same);
     }),
-    ("statx", |d, t| {
+    ("statx and stat agree", |d, t| {
         make_all(d);
         for name in ALL_KINDS {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
