@@ -126,7 +126,7 @@ fn look(fs: &FileSystem, volume: &Volume) -> Result<Moment> {
                     node::stat(file).map_err(|errno| failed(errno.into()))?
                 }
             };
-            nameless = sum(nameless, charge(Inode::of(&stat)));
+            nameless = sum(nameless, charge(Inode::of(&stat), volume.unit()));
         }
     }
     Ok(Moment {

@@ -10,9 +10,11 @@ use super::error::{Error, Result};
 use super::layout::{Layout, Place, sync_dir};
 use super::lock::StoreLock;
 use super::reconcile::{look_only, reconcile};
+use super::reserve::Reserve;
 use super::settings;
 use super::store::{Store, StoreOptions};
-use crate::meta::Catalogue;
+use super::unit;
+use crate::meta::{self, Catalogue};
 
 /// What may be in a directory that becomes a store: what a daemon leaves before
 /// the store is made, and what the root of a fresh file system holds.
@@ -41,7 +43,7 @@ impl Store {
         }
         check_is_store(&layout, options.create)?;
         let lock = StoreLock::exclusive(layout.root(), &layout.lock())?;
-        open_with(layout, lock)
+        open_with(layout, lock, Units::Tried)
     }
 
     /// As [`open`](Self::open), with the lock that an earlier process has left:
@@ -51,21 +53,61 @@ impl Store {
     /// As [`open`](Self::open), but never [`Error::Locked`].
     pub fn open_inherited(dir: &Path, lock: OwnedFd) -> Result<Self> {
         let dir = find(dir, &StoreOptions::default())?;
-        open_with(Layout::new(&dir), StoreLock::inherited(lock))
+        open_with(Layout::new(&dir), StoreLock::inherited(lock), Units::Noted)
     }
 }
 
-fn open_with(layout: Layout, lock: StoreLock) -> Result<Store> {
-    check_has_catalogue(&layout)?;
+/// Where the unit of charges comes from.
+enum Units {
+    /// The place is looked at.
+    Tried,
+    /// An earlier process has accounts in it, which go on.
+    Noted,
+}
+
+fn open_with(layout: Layout, lock: StoreLock, units: Units) -> Result<Store> {
+    let reserve = Reserve::new(layout.reserve());
+    let mut catalogue = open_catalogue(&layout, &reserve)?;
     make_places(&layout)?;
-    let path = layout.catalogue();
-    let mut catalogue = Catalogue::open_or_make(&path, &settings::of_new_store())?;
     let settings = settings::load(&catalogue)?;
-    let (mut index, doomed) = reconcile(&layout, &mut catalogue)?;
+    let unit = match units {
+        Units::Tried => unit::settle(&layout, &mut catalogue)?,
+        Units::Noted => catalogue.allocation_unit()?,
+    };
+    let (mut index, doomed) = reconcile(&layout, &mut catalogue, unit)?;
     index.set_changed(catalogue.names_changed()?);
-    let store = Store::assemble(layout, Some(catalogue), index, Some(lock), settings);
+    let catalogue = Some((catalogue, reserve));
+    let store = Store::assemble(layout, catalogue, index, Some(lock), settings, unit);
     store.purger.push(doomed);
     Ok(store)
+}
+
+/// The catalogue, with room for what is to come: on a full file system from what
+/// was kept back.
+fn open_catalogue(layout: &Layout, reserve: &Reserve) -> Result<Catalogue> {
+    let open = || {
+        check_has_catalogue(layout)?;
+        let settings = settings::of_new_store();
+        Ok(Catalogue::open_or_make(&layout.catalogue(), &settings)?)
+    };
+    let catalogue = match open() {
+        // SQLite tells of a log that cannot be made as of one that may not be.
+        Err(Error::Io { errno, .. })
+            if [libc::ENOSPC, libc::EACCES].contains(&errno) && reserve.release() =>
+        {
+            open()?
+        }
+        opened => opened?,
+    };
+    let is_full = |error: &meta::Error| matches!(error, meta::Error::System { errno, .. } if *errno == libc::ENOSPC);
+    let room = match catalogue.keep_room() {
+        Err(error) if is_full(&error) && reserve.release() => catalogue.keep_room(),
+        room => room,
+    };
+    if let Err(error) = room {
+        log::warn!("removals may fail while the store's disk is full: no room is kept: {error}");
+    }
+    Ok(catalogue)
 }
 
 /// The store's directory, canonical, made if that is wished.
@@ -204,7 +246,8 @@ fn open_read_only(layout: Layout) -> Result<Store> {
     let mut index = look_only(&layout, &catalogue)?;
     index.set_changed(catalogue.names_changed()?);
     let settings = settings::load(&catalogue)?;
-    Ok(Store::assemble(layout, None, index, lock, settings))
+    let unit = catalogue.allocation_unit()?;
+    Ok(Store::assemble(layout, None, index, lock, settings, unit))
 }
 
 fn bad(store: &Path, why: &str) -> Error {

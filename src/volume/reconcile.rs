@@ -20,7 +20,9 @@ use super::staging;
 use super::trash::{Emptied, rmdir_contents};
 use crate::failpoint;
 use crate::meta::{Catalogue, DiskRow, State, VolumeRow};
-use crate::model::{Kind, Labels, Limits, Serial, Slot, Timestamp, Usage, VolumeId, VolumeName};
+use crate::model::{
+    AllocationUnit, Kind, Labels, Limits, Serial, Slot, Timestamp, Usage, VolumeId, VolumeName,
+};
 
 /// How long the start of a store deletes what a crash has left. What is not
 /// deleted by then is deleted beside everything else.
@@ -40,6 +42,7 @@ impl Sweep<'_> {
         let steps = Steps {
             deleted: &deleted,
             stop: &|| Instant::now() > self.until,
+            salvage: &|_, _| false,
         };
         match doomed.delete(self.layout, &steps) {
             Ok(true) => true,
@@ -64,6 +67,7 @@ impl Sweep<'_> {
 pub(super) fn reconcile(
     layout: &Layout,
     catalogue: &mut Catalogue,
+    unit: AllocationUnit,
 ) -> Result<(Index, Vec<Doomed>)> {
     let rows = catalogue.load()?;
     let last = catalogue.last_serial()?;
@@ -99,24 +103,25 @@ pub(super) fn reconcile(
         if !row.manifest_current {
             stale.push(row.clone());
         }
-        index.load(Volume::new(row));
+        index.load(Volume::new(row, unit));
     }
-    finish_removals(&mut sweep, catalogue, &mut index, &cut)?;
+    finish_removals(&mut sweep, catalogue, &mut index, &cut, unit)?;
     index.set_finished(cut.iter().map(|row| row.name.clone()).collect());
     renew_manifests(layout, catalogue, &stale);
-    adopt_orphans(layout, catalogue, &found, &known, &mut index)?;
+    adopt_orphans(layout, catalogue, &found, &known, &mut index, unit)?;
     Ok((index, sweep.left))
 }
 
 /// The index of a store that must not be changed; what is amiss is only said.
 pub(super) fn look_only(layout: &Layout, catalogue: &Catalogue) -> Result<Index> {
+    let unit = catalogue.allocation_unit()?;
     let found = Found::look(layout)?;
     let mut index = Index::new(catalogue.last_serial()?);
     for row in catalogue.load()? {
         if row.state == State::Live && !found.volumes.ids.contains(&row.id) {
             say_missing(layout, &row);
         }
-        index.load(Volume::new(row));
+        index.load(Volume::new(row, unit));
     }
     Ok(index)
 }
@@ -200,11 +205,12 @@ fn finish_removals(
     catalogue: &mut Catalogue,
     index: &mut Index,
     cut: &[VolumeRow],
+    unit: AllocationUnit,
 ) -> Result<()> {
     let mut gone = Vec::new();
     for row in cut {
         let emptied = match row.state {
-            State::Rmdir => rmdir_contents(sweep.layout, row.id)?,
+            State::Rmdir => rmdir_contents(sweep.layout, Place::Trash, row.id)?,
             State::Live | State::Trash | State::Purging => Emptied::Yes,
         };
         if emptied == Emptied::HoldsFiles {
@@ -237,7 +243,7 @@ fn finish_removals(
     // Read again: rows have gone, and may have come to the trash.
     let mut again = Index::new(catalogue.last_serial()?);
     for row in catalogue.load()? {
-        again.load(Volume::new(row));
+        again.load(Volume::new(row, unit));
     }
     *index = again;
     Ok(())
@@ -288,6 +294,7 @@ fn adopt_orphans(
     found: &Found,
     known: &HashMap<VolumeId, State>,
     index: &mut Index,
+    unit: AllocationUnit,
 ) -> Result<()> {
     let strays = |listing: &Listing| -> Vec<VolumeId> {
         let mut ids: Vec<_> = listing.ids.iter().copied().collect();
@@ -328,7 +335,7 @@ fn adopt_orphans(
         if !found.trash.ids.contains(&row.id) {
             layout.relocate(row.id, Place::Volumes, Place::Trash)?;
         }
-        index.load(Volume::new(row));
+        index.load(Volume::new(row, unit));
     }
     Ok(())
 }
