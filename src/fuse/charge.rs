@@ -23,17 +23,12 @@ use super::node::NodeId;
 use super::types::Attr;
 use crate::failpoint;
 use crate::keeper::Place;
-use crate::meta::{Inode, Reservation, charge, round_up};
+use crate::meta::{Inode, OverLimit, Reservation, Resource, charge};
 use crate::model::{Bytes, Kind, Usage};
 use crate::sys::node;
 use crate::volume::Volume;
 
 const SHARDS: usize = 1024;
-
-/// What a removed directory may take of the host's space while it is held: what
-/// every directory is charged. A file that is emptied may take as much, in extended
-/// attributes.
-const SMALL_DIRECTORY: u64 = 4096;
 
 /// One lock per inode, shared by inodes of equal hash: shared for a write
 /// inside the file, exclusive for what may change its size or take its last
@@ -146,7 +141,7 @@ impl FileSystem {
             Item::First,
             at.volume.serial,
             Some((at.node, self.generation_of(at.node))),
-            charge(Inode::File { size: old }),
+            charge(Inode::File { size: old }, at.volume.unit()),
         );
         Ok(Sizing {
             volume: &at.volume,
@@ -179,7 +174,7 @@ impl FileSystem {
             shape.map_or(0, |shape| shape.size)
         });
         let identity = Some((at.node, self.generation_of(at.node)));
-        let known = charge(Inode::File { size });
+        let known = charge(Inode::File { size }, at.volume.unit());
         journal::charging(Item::Second, at.volume.serial, identity, known)
     }
 
@@ -206,7 +201,8 @@ impl FileSystem {
         };
         let identity = Some((node, self.generation_of(node)));
         let serial = dir.volume.serial;
-        let charging = journal::charging(Item::First, serial, identity, charge(known));
+        let charged = charge(known, dir.volume.unit());
+        let charging = journal::charging(Item::First, serial, identity, charged);
         if stat.st_nlink == 1 && self.handles.is_open_here(node) {
             // Before the name goes: there is no moment without either.
             let place = self.keep_unnamed(node, fd.as_fd());
@@ -361,7 +357,7 @@ impl FileSystem {
             return Err(Errno::ESTALE.into());
         }
         self.about_to_charge(&at.volume)?;
-        let charge = charge(Inode::File { size });
+        let charge = charge(Inode::File { size }, at.volume.unit());
         let room = at.volume.account().reserve(charge.bytes, charge.inodes);
         let room = room.map_err(OpError::OverQuota)?;
         let identity = Some((at.node, self.generation_of(at.node)));
@@ -435,7 +431,7 @@ impl FileSystem {
 /// Gives back the charge of an inode that has no name and is not open, and that
 /// is [`emptied`] or not held any more.
 fn give_back(volume: &Volume, inode: Inode, charging: &Charging) {
-    let charge = charge(inode);
+    let charge = charge(inode, volume.unit());
     charging.becomes(Usage::default());
     volume.account().release(charge.bytes, charge.inodes);
 }
@@ -462,8 +458,10 @@ fn emptied(volume: &Volume, inode: Inode, fd: impl AsFd) -> bool {
             }
             emptied.is_ok()
         }
-        // Its blocks stay although no name is left in it.
-        Inode::Directory { .. } => charge(inode).bytes.0 <= SMALL_DIRECTORY,
+        // Its blocks stay although no name is left in it: no more than every
+        // directory is charged, and than an emptied file may take in extended
+        // attributes.
+        Inode::Directory { size } => size <= volume.unit().bytes(),
         _ => true,
     }
 }
@@ -506,13 +504,28 @@ impl Sizing<'_> {
         let end = if granted == wanted {
             new
         } else {
-            round_up(self.old) + granted
+            self.volume.unit().round_up(self.old) + granted
         };
         (reservation, end)
     }
 
+    /// Why nothing of a growth to `new` bytes fits, of which `room` was granted.
+    pub(super) fn over(&self, room: &Reservation<'_>, new: u64) -> OpError {
+        if let Some(over) = self.volume.pool_of_contents().and_then(|it| it.reached()) {
+            return OpError::OverQuota(over);
+        }
+        let (used, limits) = self.volume.account().snapshot();
+        OpError::OverQuota(OverLimit {
+            resource: Resource::Bytes,
+            limit: limits.bytes.map_or(u64::MAX, |limit| limit.0),
+            taken: used.bytes.0,
+            asked: self.growth(new).saturating_sub(room.amount().bytes.0),
+            user: None,
+        })
+    }
+
     fn growth(&self, new: u64) -> u64 {
-        round_up(new).saturating_sub(round_up(self.old))
+        self.volume.unit().grow(self.old, new)
     }
 
     /// The change is done, or has failed: the account moves by what the size
@@ -523,11 +536,13 @@ impl Sizing<'_> {
             account.distrust();
             return;
         };
-        let (before, after) = (round_up(self.old), round_up(new));
+        let unit = self.volume.unit();
+        let (before, after) = (unit.round_up(self.old), unit.round_up(new));
         if before == after {
             drop(reserved);
         } else {
-            self.charging.becomes(charge(Inode::File { size: new }));
+            self.charging
+                .becomes(charge(Inode::File { size: new }, unit));
             account.resettle(reserved, Bytes(before), Bytes(after));
         }
         if let Some(inode) = &self.inode {

@@ -10,6 +10,10 @@ use super::fs::FileSystem;
 use super::node::NodeId;
 use crate::model::Kind;
 
+/// With more left on the store's disk it is the image of a disk volume that is
+/// full.
+const LITTLE: u64 = 1 << 20;
+
 thread_local! {
     /// Who asks for what this thread is doing, if that is known.
     static ASKED_BY: Cell<Option<u32>> = const { Cell::new(None) };
@@ -48,10 +52,11 @@ impl FileSystem {
 
     fn sentence(&self, node: NodeId, error: &OpError) -> Option<String> {
         match error {
-            OpError::Host(Errno::ENOSPC) => self.what_is_full(node),
+            OpError::Host(Errno::ENOSPC | Errno::EDQUOT) => self.what_is_full(node),
             OpError::OverQuota(over) if over.user.is_some() => {
                 Some(self.store.over_user_limit(*over).to_string())
             }
+            OpError::OverQuota(_) => self.what_is_reached(node),
             OpError::Host(Errno::ESTALE) => self.what_is_missing(node),
             // Programs ask for attributes that are not there all the time.
             OpError::Host(_) | OpError::NoProperty => None,
@@ -73,23 +78,49 @@ impl FileSystem {
         Some(missing.to_string())
     }
 
+    /// The host has no space, or the image of a disk volume.
     fn what_is_full(&self, node: NodeId) -> Option<String> {
         let volume = self.store.volume_in(node.slot()?)?;
         let name = volume.name();
-        if let Some(over) = volume.pool_of_contents().and_then(|pool| pool.reached()) {
-            return Some(self.store.over_user_limit(over).to_string());
-        }
-        let (used, limits) = volume.account().snapshot();
-        if limits.bytes.is_none() && limits.inodes.is_none() {
+        let disk = self.store.disk_space()?;
+        if volume.kind == Kind::Disk && disk.available.0 > LITTLE {
             return Some(format!(
-                "no space is left for volume {name:?}: the file system that the store lies on, or its image, is full"
+                "the image of volume {name:?} is full; remove something in it, or let its operator make it larger with 'volfs set {} --size'",
+                name.as_shell_word()
             ));
         }
+        if volume.kind == Kind::Directory {
+            self.store.note_full(&volume);
+        }
+        let what = if disk.out_of_inodes {
+            "has no inode left".to_owned()
+        } else {
+            format!("is full: {} of {} are left", disk.available, disk.size)
+        };
+        let (used, limits) = volume.account().snapshot();
+        let own = match limits.bytes {
+            Some(limit) => {
+                let share = u128::from(used.bytes.0) * 100 / u128::from(limit.0.max(1));
+                format!("is at {share} % of its own limit")
+            }
+            None => "has no limit of its own".to_owned(),
+        };
+        Some(format!(
+            "the store's disk {what}; volume {name:?} {own}. Let the operator of this machine remove volumes, empty the trash, or make room beside the store {:?}",
+            self.store.dir()
+        ))
+    }
+
+    /// The volume's own limit is reached.
+    fn what_is_reached(&self, node: NodeId) -> Option<String> {
+        let volume = self.store.volume_in(node.slot()?)?;
+        let name = volume.name();
+        let (used, limits) = volume.account().snapshot();
         let mut of = Vec::new();
         if let Some(bytes) = limits.bytes {
             of.push(format!("{} of {} bytes", used.bytes.0, bytes.0));
         }
-        if let Some(inodes) = limits.inodes_in_force() {
+        if let Some(inodes) = limits.inodes_in_force(volume.unit()) {
             of.push(format!("{} of {inodes} inodes", used.inodes));
         }
         Some(format!(

@@ -38,6 +38,7 @@ use super::open_texts::OpenTexts;
 use super::options::MountOptions;
 use super::readers::Readers;
 use super::reclaim::Reclaim;
+use super::rewrite::Rewrites;
 use super::stats::Stats;
 use super::types::{Attr, Caller, Entry};
 use super::volume_stats::VolumeStats;
@@ -61,6 +62,7 @@ pub struct FileSystem {
     pub(super) last_errors: LastErrors,
     pub(super) open_texts: OpenTexts,
     pub(super) size_locks: SizeLocks,
+    pub(super) rewrites: Rewrites,
     pub(super) dir_locks: DirLocks,
     pub(super) dir_cache: DirCache,
     pub(super) counting: Counting,
@@ -124,6 +126,7 @@ impl FileSystem {
             last_errors: LastErrors::default(),
             open_texts: OpenTexts::new(live.first_handle()),
             size_locks: SizeLocks::default(),
+            rewrites: Rewrites::default(),
             dir_locks: DirLocks::default(),
             dir_cache: DirCache::default(),
             counting: Counting::default(),
@@ -201,6 +204,11 @@ impl FileSystem {
         json["open_files_passthrough"] = self.handles.passthrough().into();
         json["attached_disks"] = self.disks.attached().into();
         json["passthrough"] = self.kernel.passes_through().into();
+        json["store_full_refusals"] = self.store.full_refusals().into();
+        if let Some(space) = self.store.disk_space() {
+            json["store_size_bytes"] = space.size.0.into();
+            json["store_available_bytes"] = space.available.0.into();
+        }
         json["threads"] = self.readers.to_json();
         json["low_latency"] = self.awake.get().map(Awake::to_json).into();
         json

@@ -44,6 +44,7 @@ mod property;
 mod readers;
 mod reclaim;
 mod resting;
+mod rewrite;
 mod root;
 mod session;
 pub mod stats;

@@ -15,7 +15,7 @@ use super::fs::{FileSystem, OpenDir};
 use super::live::journal::{self, Charging, Item};
 use super::node::NodeId;
 use crate::failpoint;
-use crate::meta::{DirGrowth, Inode, Reservation, charge, directory_bytes};
+use crate::meta::{Inode, Reservation, charge};
 use crate::model::{Bytes, Kind, Usage};
 use crate::sys::creds::Acting;
 use crate::sys::{dir, node};
@@ -130,7 +130,7 @@ impl FileSystem {
             return Err(Errno::ENOENT.into());
         }
         let identity = Some((node, self.generation_of(node)));
-        let known = charge(Inode::Directory { size: shape.size });
+        let known = charge(Inode::Directory { size: shape.size }, dir.at.volume.unit());
         Ok(Dir {
             dir,
             before: shape.size,
@@ -197,7 +197,7 @@ impl<'a> Naming<'a> {
                 Grows::Replaced => growth.replaced(dir.before),
             });
             let most = sizes.max().unwrap_or(dir.before);
-            DirGrowth::charge(dir.before, most)
+            growth.charge(dir.before, most)
         };
         self.changes(first, second)
             .map(|(dir, changes)| of(dir, changes))
@@ -232,10 +232,12 @@ impl Drop for Naming<'_> {
                 account.distrust();
                 continue;
             };
-            let (before, after) = (directory_bytes(dir.before), directory_bytes(size));
+            let unit = self.volume.unit();
+            let (before, after) = (unit.directory_bytes(dir.before), unit.directory_bytes(size));
             if before != after {
                 failpoint::hit("live.names.grown");
-                dir.charging.becomes(charge(Inode::Directory { size }));
+                dir.charging
+                    .becomes(charge(Inode::Directory { size }, unit));
                 // What was reserved for it stays, for the other directory.
                 account.resettle(None, Bytes(before), Bytes(after));
                 failpoint::hit("live.names.settled");

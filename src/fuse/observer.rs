@@ -108,6 +108,18 @@ impl Observer for MountObserver {
             .unwrap_or_default()
     }
 
+    fn still(&self, volume: &Volume, work: &mut dyn FnMut()) {
+        match self.fs.upgrade() {
+            Some(fs) => {
+                let held = fs.counting.hold(volume.slot);
+                // Those that are under way have ended then.
+                held.still(|| ());
+                work();
+            }
+            None => work(),
+        }
+    }
+
     fn take_image(&self, volume: &Volume) -> Result<ImageGuard, Vec<Holder>> {
         match self.fs.upgrade() {
             Some(fs) => fs.take_image(volume),

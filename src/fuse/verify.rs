@@ -129,7 +129,7 @@ fn look(fs: &FileSystem, volume: &Volume) -> Result<Moment> {
             let file = file.or(own.as_ref().map(AsFd::as_fd));
             let inode = fs.nameless(handle, file);
             let inode = inode.ok_or_else(|| failed(nix::errno::Errno::EIO.into()))?;
-            nameless = sum(nameless, charge(inode));
+            nameless = sum(nameless, charge(inode, volume.unit()));
         }
     }
     Ok(Moment {

@@ -19,8 +19,7 @@ pub use self::reservation::Reservation;
 use self::turns::Turns;
 use super::crossing::Crossing;
 use super::pool::{Member, Pool};
-use super::quota::BLOCK;
-use crate::model::{Bytes, Limits, Timestamp, Usage};
+use crate::model::{AllocationUnit, Bytes, Limits, Timestamp, Usage};
 
 /// The account of one volume, shared by everything that changes it.
 ///
@@ -44,6 +43,7 @@ pub struct Account {
     changed: Condvar,
     // Told of changes with the state locked.
     mirror: OnceLock<Box<dyn Mirror>>,
+    unit: AllocationUnit,
 }
 
 #[derive(Debug)]
@@ -56,6 +56,7 @@ struct State {
     limits: Limits,
     // Its part in what all volumes of its user take.
     member: Option<Member>,
+    unit: AllocationUnit,
     trusted: bool,
     // How far the bytes and the inodes are, and what they have crossed that
     // nobody has been told yet.
@@ -83,9 +84,9 @@ pub struct Crossed {
 }
 
 impl Account {
-    /// An account that starts at `used`.
+    /// An account that starts at `used`, of what is charged in units of `unit`.
     #[must_use]
-    pub fn new(used: Usage, limits: Limits) -> Self {
+    pub fn new(used: Usage, limits: Limits, unit: AllocationUnit) -> Self {
         Self {
             state: Mutex::new(State {
                 used,
@@ -94,13 +95,15 @@ impl Account {
                 turns: Turns::default(),
                 limits,
                 member: None,
+                unit,
                 trusted: true,
                 bytes: Crossing::at(used.bytes.0, limits.bytes.map(|bytes| bytes.0)),
-                inodes: Crossing::at(used.inodes, limits.inodes_in_force()),
+                inodes: Crossing::at(used.inodes, limits.inodes_in_force(unit)),
                 crossed: Vec::new(),
             }),
             changed: Condvar::new(),
             mirror: OnceLock::new(),
+            unit,
         }
     }
 
@@ -143,12 +146,13 @@ impl Account {
     pub fn set_limits(&self, limits: Limits) {
         let mut state = self.state.lock();
         state.limits = limits;
-        let (used, bytes) = (state.used, limits.bytes.map(|bytes| bytes.0));
+        let (used, unit) = (state.used, state.unit);
+        let bytes = limits.bytes.map(|bytes| bytes.0);
         let crossed = state.bytes.set_limit(used.bytes.0, bytes);
         state.note(Resource::Bytes, crossed);
         let crossed = state
             .inodes
-            .set_limit(used.inodes, limits.inodes_in_force());
+            .set_limit(used.inodes, limits.inodes_in_force(unit));
         state.note(Resource::Inodes, crossed);
         self.wake(&state);
     }
@@ -182,6 +186,12 @@ impl Account {
             Some(member) => member.set_own(own),
             None => Ok(()),
         }
+    }
+
+    /// The unit in which is charged.
+    #[must_use]
+    pub fn unit(&self) -> AllocationUnit {
+        self.unit
     }
 
     /// What has been crossed since the last call, oldest first.
@@ -246,7 +256,7 @@ impl Account {
         })
     }
 
-    /// As many whole blocks of `bytes` (a multiple of [`BLOCK`]) as fit, maybe
+    /// As many whole units of `bytes` (a multiple of the unit) as fit, maybe
     /// none: for a write that does what a full disk would let it do.
     pub fn reserve_up_to(&self, bytes: Bytes) -> Reservation<'_> {
         let amount = self.in_turn(false, |state| {
@@ -256,10 +266,10 @@ impl Account {
             } else if state.passing.bytes > Bytes(0) {
                 return None;
             } else {
-                room - room % BLOCK
+                room - room % state.unit.bytes()
             };
             let granted = match &mut state.member {
-                Some(member) => member.take_up_to(granted),
+                Some(member) => member.take_up_to(granted, state.unit),
                 None => granted,
             };
             let amount = Usage {
@@ -414,7 +424,7 @@ impl State {
         self.note(Resource::Bytes, crossed);
         let crossed = self
             .inodes
-            .see(self.used.inodes, self.limits.inodes_in_force());
+            .see(self.used.inodes, self.limits.inodes_in_force(self.unit));
         self.note(Resource::Inodes, crossed);
     }
 
@@ -425,7 +435,7 @@ impl State {
         let (used, limit) = match resource {
             Resource::Bytes => (self.used.bytes.0, self.limits.bytes.map(|bytes| bytes.0)),
             Resource::Inodes | Resource::Volumes => {
-                (self.used.inodes, self.limits.inodes_in_force())
+                (self.used.inodes, self.limits.inodes_in_force(self.unit))
             }
         };
         if self.crossed.len() == MOST_CROSSED {
@@ -455,7 +465,7 @@ impl State {
         let limit_bytes = self.limits.bytes.map(|bytes| bytes.0);
         fits(limit_bytes, taken.bytes.0, amount.bytes.0, Resource::Bytes)?;
         fits(
-            self.limits.inodes_in_force(),
+            self.limits.inodes_in_force(self.unit),
             taken.inodes,
             amount.inodes,
             Resource::Inodes,

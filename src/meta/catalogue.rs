@@ -4,16 +4,18 @@
 //! What is in it is read in `load.rs` and written in `change.rs`. Whoever
 //! holds a [`Catalogue`] has made sure that no other process writes it.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use rusqlite::{Connection, Transaction};
 
 use super::error::{Error, Result};
 use super::lineage::Lineage;
 use super::recover;
 use super::schema::{self, Found};
+use crate::sys::{allocation, node};
 
 /// Without this a look would make the shared-memory file.
 const EXCLUSIVE: &str = "PRAGMA locking_mode = EXCLUSIVE;";
@@ -33,7 +35,16 @@ pub struct Catalogue {
     pub(super) pragmas: &'static str,
     // Renewed with the first change; `None` for a catalogue that stands alone.
     pub(super) lineage: Option<Lineage>,
+    // The database, for its room. Closed after the connection: closing any
+    // descriptor of a file gives up all locks that the process has of it.
+    file: Option<File>,
 }
+
+/// What the log takes at most, and a bit: it is moved to the database after 64 pages
+/// (`wal_autocheckpoint`), and a transaction more is about 30 at most.
+const LOG_ROOM: u64 = 384 << 10;
+/// What the database may grow by: all that is in the log.
+const DATABASE_ROOM: u64 = LOG_ROOM;
 
 impl Catalogue {
     /// Opens the catalogue for writing, makes it if the file is absent or
@@ -57,10 +68,32 @@ impl Catalogue {
             .create(true)
             .mode(0o600)
             .open(path);
-        made.map_err(|error| Error::System {
+        let file = made.map_err(|error| Error::System {
             path: path.to_owned(),
             errno: error.raw_os_error().unwrap_or(libc::EIO),
         })?;
+        if file.metadata().is_ok_and(|found| found.len() == 0) {
+            allocation::overwrite_in_place(&file);
+            // Closed again: SQLite takes a log of ours for one only when the
+            // database says that it has one.
+            Self::open_here(path, settings)?;
+        }
+        let log = path_of_log(path);
+        // Best effort, as in `keep_room`.
+        if let Ok(log) = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&log)
+        {
+            allocation::overwrite_in_place(&log);
+        }
+        let mut catalogue = Self::open_here(path, settings)?;
+        catalogue.file = Some(file);
+        Ok(catalogue)
+    }
+
+    fn open_here(path: &Path, settings: &[(&str, String)]) -> Result<Self> {
         let mut catalogue = Self::connect(
             path,
             // EXCLUSIVE: the store's lock already keeps others out, and without
@@ -70,7 +103,8 @@ impl Catalogue {
              PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA foreign_keys = ON;
-             PRAGMA journal_size_limit = 4194304;",
+             PRAGMA journal_size_limit = 4194304;
+             PRAGMA wal_autocheckpoint = 64;",
         )?;
         catalogue.surely(|it| it.prepare(settings))?;
         Ok(catalogue)
@@ -96,6 +130,7 @@ impl Catalogue {
             opened: path.to_owned(),
             pragmas,
             lineage: None,
+            file: None,
         })
     }
 
@@ -114,6 +149,43 @@ impl Catalogue {
 
     pub(super) fn error(&self, error: &rusqlite::Error) -> Error {
         Error::of(&self.connection, &self.path, error)
+    }
+
+    /// Has space allocated that commits will need, so that they go on when
+    /// others have taken all the rest. To be called again as the catalogue grows.
+    ///
+    /// # Errors
+    /// [`Error::System`], with ENOSPC when there is none.
+    pub fn keep_room(&self) -> Result<()> {
+        let failed = |path: &Path, error: &std::io::Error| Error::System {
+            path: path.to_owned(),
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        };
+        let Some(database) = &self.file else {
+            return Ok(());
+        };
+        let log = path_of_log(&self.path);
+        match OpenOptions::new().write(true).open(&log) {
+            Ok(file) => {
+                reserve(&file, LOG_ROOM).map_err(|e| failed(&log, &e))?;
+            }
+            // There is one with the first change.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&log, &error)),
+        }
+        self.keep_database_room(database)
+            .map_err(|e| failed(&self.path, &e))
+    }
+
+    /// SQLite gives back what is beyond the end of the database whenever it has
+    /// moved the log into it.
+    fn keep_database_room(&self, database: &File) -> std::io::Result<()> {
+        let found = database.metadata()?;
+        let wanted = found.len() + DATABASE_ROOM;
+        if found.blocks() * 512 >= wanted {
+            return Ok(());
+        }
+        reserve(database, wanted)
     }
 
     /// The database file.
@@ -162,6 +234,11 @@ impl Catalogue {
         done.map_err(|e| self.error(&e))?;
         if let Some(lineage) = &mut self.lineage {
             lineage.committed();
+        }
+        if let Some(database) = &self.file
+            && let Err(error) = self.keep_database_room(database)
+        {
+            log::debug!("the catalogue keeps no room: {error}");
         }
         Ok(())
     }
@@ -215,6 +292,21 @@ impl Catalogue {
             schema::look(&it.connection, path)
         })?;
         Ok(found != Found::Empty)
+    }
+}
+
+/// SQLite's name for the log of a database.
+fn path_of_log(path: &Path) -> PathBuf {
+    let mut log = path.to_owned().into_os_string();
+    log.push("-wal");
+    log.into()
+}
+
+/// Allocates the first `bytes` of a file, where the file system can.
+fn reserve(file: &File, bytes: u64) -> std::io::Result<()> {
+    match node::fallocate(file, libc::FALLOC_FL_KEEP_SIZE, 0, bytes) {
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

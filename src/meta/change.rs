@@ -6,8 +6,8 @@ use rusqlite::{Transaction, params};
 use super::catalogue::Catalogue;
 use super::error::Result;
 use super::row::{ContentsId, State, VolumeRow, sql};
-use super::schema;
-use crate::model::{Labels, Serial, Timestamp, Usage, VolumeName};
+use super::schema::{self, UNIT_KEY};
+use crate::model::{AllocationUnit, Labels, Serial, Timestamp, Usage, VolumeName};
 
 /// The usage of a volume to be saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +274,26 @@ impl Catalogue {
         self.change(|transaction| {
             schema::require_this_version(transaction)?;
             set_setting(transaction, key, value)
+        })
+    }
+
+    /// Notes that usage is counted in units of `unit` from now on: that of every
+    /// directory volume is to be counted again.
+    ///
+    /// # Errors
+    /// [`Error`](super::Error).
+    pub fn change_unit(&mut self, unit: AllocationUnit) -> Result<()> {
+        self.change(|transaction| {
+            transaction.execute(
+                "INSERT INTO setting (key, value) VALUES (?1, ?2) \
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                params![UNIT_KEY, unit.bytes().to_string()],
+            )?;
+            transaction.execute(
+                "UPDATE volume SET usage_clean = 0 WHERE kind = 'directory'",
+                [],
+            )?;
+            Ok(())
         })
     }
 

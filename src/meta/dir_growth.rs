@@ -4,12 +4,15 @@
 //! Pure arithmetic, of sizes in bytes (`st_size`). A bound may be too large, and
 //! then refuses a name near the limit of a volume; it is never too small.
 
-use super::quota::directory_bytes;
+use crate::model::AllocationUnit;
 use crate::sys::filesystem::Filesystem;
 
 /// How directories of a file system grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DirGrowth(Filesystem);
+pub struct DirGrowth {
+    filesystem: Filesystem,
+    unit: AllocationUnit,
+}
 
 /// `EXT4_TAIL_CHECKSUM`: `struct ext4_dir_entry_tail`, fs/ext4/ext4.h.
 const EXT_TAIL: u64 = 12;
@@ -23,16 +26,23 @@ const EXT_NAME: u64 = 32;
 const TMPFS_ENTRY: u64 = 20;
 
 impl DirGrowth {
-    /// On `filesystem`.
+    /// On `filesystem`, which allocates in units of `unit`.
     #[must_use]
-    pub const fn of(filesystem: Filesystem) -> Self {
-        Self(filesystem)
+    pub const fn of(filesystem: Filesystem, unit: AllocationUnit) -> Self {
+        Self { filesystem, unit }
+    }
+
+    /// Whether what is overwritten is written elsewhere, and the old extent stays
+    /// while any block of it is referenced.
+    #[must_use]
+    pub const fn copies_on_write(self) -> bool {
+        matches!(self.filesystem, Filesystem::Btrfs)
     }
 
     /// The size that a new directory has at most.
     #[must_use]
     pub const fn made(self) -> u64 {
-        match self.0 {
+        match self.filesystem {
             Filesystem::Ext { block } => block,
             // In the inode, or nothing.
             Filesystem::Xfs { .. } | Filesystem::Btrfs | Filesystem::Tmpfs => 0,
@@ -44,7 +54,7 @@ impl DirGrowth {
     /// `name` bytes has been added.
     #[must_use]
     pub fn added(self, size: u64, name: usize) -> u64 {
-        match self.0 {
+        match self.filesystem {
             // In the inode (inline_data): it becomes one block
             // (ext4_try_add_inline_entry, fs/ext4/inline.c).
             Filesystem::Ext { block } if size < block => block,
@@ -75,7 +85,7 @@ impl DirGrowth {
     /// As [`added`](Self::added), when a name gets another inode.
     #[must_use]
     pub fn replaced(self, size: u64) -> u64 {
-        match self.0 {
+        match self.filesystem {
             // In place: ext4_setent; the same name taken off and added again
             // (btrfs_rename, shmem_rename2).
             Filesystem::Ext { .. } | Filesystem::Btrfs | Filesystem::Tmpfs => size,
@@ -89,8 +99,9 @@ impl DirGrowth {
 
     /// The charged bytes that come with a growth from `size` to `most`.
     #[must_use]
-    pub const fn charge(size: u64, most: u64) -> u64 {
-        directory_bytes(most).saturating_sub(directory_bytes(size))
+    pub const fn charge(self, size: u64, most: u64) -> u64 {
+        let before = self.unit.directory_bytes(size);
+        self.unit.directory_bytes(most).saturating_sub(before)
     }
 
     /// Whether a name of `name` bytes surely finds room in a directory of `size`
@@ -105,7 +116,7 @@ impl DirGrowth {
         // One block has no index. Each entry has the free bytes up to the next
         // one, and the new one goes where there are enough for it
         // (ext4_find_dest_de): if it fitted nowhere, each would have fewer.
-        let Filesystem::Ext { block } = self.0 else {
+        let Filesystem::Ext { block } = self.filesystem else {
             return false;
         };
         let entry = |len: usize| EXT_ENTRY + (len as u64).next_multiple_of(EXT_NAME);
@@ -134,23 +145,30 @@ const fn unknown(size: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const EXT4: DirGrowth = DirGrowth(Filesystem::Ext { block: 4096 });
+    const EXT4: DirGrowth = on(Filesystem::Ext { block: 4096 });
+
+    const fn on(filesystem: Filesystem) -> DirGrowth {
+        DirGrowth::of(filesystem, AllocationUnit::SMALLEST)
+    }
 
     #[test]
     fn what_a_name_may_cost() {
-        let cost = |growth: DirGrowth, size| DirGrowth::charge(size, growth.added(size, 255));
+        let cost = |growth: DirGrowth, size| growth.charge(size, growth.added(size, 255));
         assert_eq!(cost(EXT4, 60), 0);
         assert_eq!(cost(EXT4, 4096), 8192);
         assert_eq!(cost(EXT4, 12_288), 12_288);
         assert_eq!(EXT4.replaced(12_288), 12_288);
-        let small = DirGrowth(Filesystem::Ext { block: 1024 });
+        let small = on(Filesystem::Ext { block: 1024 });
         assert_eq!((cost(small, 1024), cost(small, 2048)), (0, 4096));
-        let xfs = DirGrowth(Filesystem::Xfs { dir_block: 4096 });
+        let xfs = on(Filesystem::Xfs { dir_block: 4096 });
         assert_eq!((cost(xfs, 6), cost(xfs, 4096)), (0, 4096));
-        let btrfs = DirGrowth(Filesystem::Btrfs);
+        let btrfs = on(Filesystem::Btrfs);
         assert_eq!((cost(btrfs, 0), cost(btrfs, 3586)), (0, 0));
         assert_eq!(cost(btrfs, 3587), 4096);
-        assert_eq!(cost(DirGrowth(Filesystem::Tmpfs), 4080), 4096);
+        assert_eq!(cost(on(Filesystem::Tmpfs), 4080), 4096);
+        let clusters = AllocationUnit::at_most(65_536);
+        let bigalloc = DirGrowth::of(Filesystem::Ext { block: 4096 }, clusters);
+        assert_eq!((cost(bigalloc, 4096), cost(bigalloc, 61_440)), (0, 65_536));
     }
 
     #[test]

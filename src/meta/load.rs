@@ -3,7 +3,8 @@
 use super::catalogue::Catalogue;
 use super::error::{Error, Result};
 use super::row::{self, VolumeRow};
-use crate::model::{Serial, Timestamp};
+use super::schema::UNIT_KEY;
+use crate::model::{AllocationUnit, Serial, Timestamp};
 
 impl Catalogue {
     /// All volumes in order of creation. Reads and checks the whole file.
@@ -70,8 +71,8 @@ impl Catalogue {
     pub fn saved_settings(&self) -> Result<Vec<(String, String)>> {
         let read = || -> rusqlite::Result<Vec<(String, String)>> {
             self.connection
-                .prepare("SELECT key, value FROM setting ORDER BY key")?
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .prepare("SELECT key, value FROM setting WHERE key <> ?1 ORDER BY key")?
+                .query_map([UNIT_KEY], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect()
         };
         read().map_err(|e| self.error(&e))
@@ -86,6 +87,29 @@ impl Catalogue {
             .query_row("SELECT changed FROM names", [], |row| row.get(0))
             .map(Timestamp::from_nanos)
             .map_err(|e| self.error(&e))
+    }
+
+    /// The unit that usage was counted in.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn allocation_unit(&self) -> Result<AllocationUnit> {
+        let found = self
+            .connection
+            .prepare("SELECT value FROM setting WHERE key = ?1")
+            .and_then(|mut statement| {
+                let mut rows = statement.query([UNIT_KEY])?;
+                let row = rows.next()?;
+                row.map(|row| row.get::<_, String>(0)).transpose()
+            })
+            .map_err(|e| self.error(&e))?;
+        let Some(text) = found else {
+            return Ok(AllocationUnit::SMALLEST);
+        };
+        let bytes = text
+            .parse()
+            .map_err(|_| self.damaged(format!("its allocation unit {text:?} is not a number")))?;
+        Ok(AllocationUnit::at_most(bytes))
     }
 
     fn damaged(&self, why: String) -> Error {

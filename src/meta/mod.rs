@@ -26,7 +26,5 @@ pub use dir_growth::DirGrowth;
 pub use error::{Error, Result};
 pub use lineage::Standing;
 pub use pool::{Member, Pool, Taken};
-pub use quota::{
-    ATTRIBUTES_MOST, BLOCK, Inode, charge, directory_bytes, grow, root_bytes, round_up,
-};
+pub use quota::{ATTRIBUTES_MOST, BLOCK, Inode, charge};
 pub use row::{ContentsId, DiskRow, State, VolumeRow};

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::account::{OverLimit, Resource};
 use super::quota::BLOCK;
-use crate::model::{Bytes, Usage, UserLimits};
+use crate::model::{AllocationUnit, Bytes, Usage, UserLimits};
 
 /// What the volumes of one user take together.
 #[derive(Debug)]
@@ -185,15 +185,15 @@ impl Member {
         Ok(())
     }
 
-    /// Takes as many whole blocks of `bytes` as fit; returns how many bytes.
-    pub(super) fn take_up_to(&mut self, bytes: u64) -> u64 {
+    /// Takes as many whole units of `bytes` as fit; returns how many bytes.
+    pub(super) fn take_up_to(&mut self, bytes: u64, unit: AllocationUnit) -> u64 {
         let mut state = self.pool.state.lock();
         let limit = self.pool.limits.bytes.map_or(u64::MAX, |limit| limit.0);
         let room = limit.saturating_sub(state.usage.bytes.0);
         let granted = if bytes <= room {
             bytes
         } else {
-            room - room % BLOCK
+            room - room % unit.bytes()
         };
         let amount = Usage {
             bytes: Bytes(granted),

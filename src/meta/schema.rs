@@ -7,6 +7,10 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::error::{Error, Result};
 
+/// The key in the table `setting` of the unit that usage was counted in, which
+/// nobody sets; 4 KiB where it is missing.
+pub(super) const UNIT_KEY: &str = "place.allocation-unit";
+
 /// "volf": tells `file` and us that a SQLite file is a catalogue.
 pub(super) const APPLICATION_ID: i32 = 0x766f_6c66;
 

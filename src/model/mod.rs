@@ -12,6 +12,7 @@ mod size;
 mod spec;
 mod text;
 mod time;
+mod unit;
 mod user;
 
 pub use age::{Age, InvalidAge};
@@ -25,4 +26,5 @@ pub use spec::{
 };
 pub use text::{Plain, is_plain};
 pub use time::Timestamp;
+pub use unit::AllocationUnit;
 pub use user::UserLimits;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, VolumeName};
+use super::{AllocationUnit, Bytes, VolumeName};
 
 /// The two kinds of volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -170,25 +170,29 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// A volume with a limit of fewer bytes may hold as many inodes as with this.
+    const INODES_OF: u64 = 4 << 20;
     /// The fewest inodes that a volume with a limit of bytes alone may hold.
-    const LEAST_INODES: u64 = 1024;
+    const LEAST_INODES: u64 = 64;
 
     /// The most inodes that the volume may hold. With a limit of bytes alone
-    /// it is one for every 4 KiB, at least 1024: an inode is charged no bytes
+    /// it is one for every `unit` in which is charged, 4 KiB mostly and at least
+    /// 1024 then: an inode is charged no bytes
     /// for its attributes, or as a symbolic link for its target, and each has
-    /// up to 4 KiB of these, so that bytes alone would limit nothing. A file
+    /// up to a unit of these, so that bytes alone would limit nothing. A file
     /// that is not empty is charged as much as its share of this limit.
     #[must_use]
-    pub fn inodes_in_force(&self) -> Option<u64> {
+    pub fn inodes_in_force(&self, unit: AllocationUnit) -> Option<u64> {
         self.inodes.or_else(|| {
-            self.bytes
-                .map(|bytes| bytes.0.div_ceil(4096).max(Self::LEAST_INODES))
+            let bytes = self.bytes?.0.max(Self::INODES_OF);
+            Some(bytes.div_ceil(unit.bytes()).max(Self::LEAST_INODES))
         })
     }
 }
 
 /// What a volume holds: a regular file is charged its size rounded up to
-/// 4 KiB, a directory its size on the host likewise, but at least 4 KiB, of the
+/// the unit in which its place allocates (4 KiB mostly, see [`AllocationUnit`]),
+/// a directory its size on the host likewise, but at least one unit, of the
 /// volume's root what is beyond that; everything that has an inode counts one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {

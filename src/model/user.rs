@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Limits};
+use super::{AllocationUnit, Bytes, Limits};
 
 /// The limits of each user on volumes, theirs in the trash included; `None` is
 /// no limit.
@@ -31,6 +31,6 @@ impl UserLimits {
             bytes: self.bytes,
             inodes: self.inodes,
         };
-        limits.inodes_in_force()
+        limits.inodes_in_force(AllocationUnit::SMALLEST)
     }
 }

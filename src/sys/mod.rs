@@ -2,6 +2,7 @@
 //! not offer. The only place with `unsafe` code; knows nothing of volumes.
 
 pub mod acl;
+pub mod allocation;
 pub mod apart;
 pub mod backing;
 pub mod clone;

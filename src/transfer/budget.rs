@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use crate::meta::{Account, Inode, charge, directory_bytes, round_up};
-use crate::model::{Bytes, Limits, Usage};
+use crate::meta::{Account, Inode, charge};
+use crate::model::{AllocationUnit, Bytes, Limits, Usage};
 use crate::volume::{Error, Result};
 
 /// The account of a volume that is being built.
@@ -14,10 +14,10 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Nothing in it; `limits` hold.
-    pub(super) fn new(limits: Limits) -> Self {
+    /// Nothing in it; `limits` hold, and is charged in units of `unit`.
+    pub(super) fn new(limits: Limits, unit: AllocationUnit) -> Self {
         Self {
-            account: Account::new(Usage::default(), limits),
+            account: Account::new(Usage::default(), limits, unit),
         }
     }
 
@@ -31,7 +31,7 @@ impl Budget {
     /// # Errors
     /// [`Error::NoSpace`]; it must not be made then.
     pub(super) fn take(&self, inode: Inode, path: &Path) -> Result<()> {
-        let charge = charge(inode);
+        let charge = charge(inode, self.account.unit());
         match self.account.reserve(charge.bytes, charge.inodes) {
             Ok(reservation) => {
                 reservation.commit();
@@ -49,7 +49,8 @@ impl Budget {
     /// # Errors
     /// [`Error::NoSpace`].
     pub(super) fn resize(&self, old: u64, new: u64, path: &Path) -> Result<()> {
-        let (before, after) = (round_up(old), round_up(new));
+        let unit = self.account.unit();
+        let (before, after) = (unit.round_up(old), unit.round_up(new));
         if after <= before {
             self.account.release(Bytes(before - after), 0);
             return Ok(());
@@ -71,12 +72,13 @@ impl Budget {
     /// # Errors
     /// [`Error::NoSpace`].
     pub(super) fn resize_directory(&self, old: u64, new: u64, path: &Path) -> Result<()> {
-        self.resize(directory_bytes(old), directory_bytes(new), path)
+        let unit = self.account.unit();
+        self.resize(unit.directory_bytes(old), unit.directory_bytes(new), path)
     }
 
     /// What was charged is removed again.
     pub(super) fn give_back(&self, inode: Inode) {
-        let charge = charge(inode);
+        let charge = charge(inode, self.account.unit());
         self.account.release(charge.bytes, charge.inodes);
     }
 }

@@ -114,7 +114,7 @@ fn files(
         into: into.map_err(|e| Error::io("open", &root, &e.into()))?,
         root,
         linked: HashMap::new(),
-        budget: Budget::new(limits),
+        budget: Budget::new(limits, staging.unit()),
         copier: Copier::default(),
         shared: true,
         missed: Missed::default(),

@@ -224,7 +224,10 @@ impl<R: Read> Import<'_, R> {
         first: Option<Entry>,
     ) -> Result<Imported> {
         let root = staging.contents();
-        let mut unpacker = Unpacker::new(&root, staging.spec().limits, self.options.devices)?;
+        let mut unpacker = {
+            let (limits, unit) = (staging.spec().limits, staging.unit());
+            Unpacker::new(&root, limits, unit, self.options.devices)?
+        };
         let mut next = first;
         let mut entries = 0;
         while let Some(entry) = next {

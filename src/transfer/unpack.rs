@@ -27,7 +27,7 @@ use super::filling::Filling;
 use super::import::Import;
 use super::make;
 use crate::meta::{ATTRIBUTES_MOST, Inode};
-use crate::model::{Limits, Usage, shown};
+use crate::model::{AllocationUnit, Limits, Usage, shown};
 use crate::sys::node::{self, chmod, open_beneath, open_path};
 use crate::volume::{Error, Result};
 
@@ -59,14 +59,19 @@ pub(super) struct Unpacker {
 }
 
 impl Unpacker {
-    pub(super) fn new(root: &Path, limits: Limits, devices: bool) -> Result<Self> {
+    pub(super) fn new(
+        root: &Path,
+        limits: Limits,
+        unit: AllocationUnit,
+        devices: bool,
+    ) -> Result<Self> {
         let root_fd = nix::fcntl::open(root, DIR | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|e| Error::io("open", root, &e.into()))?;
         let mut unpacker = Self {
             root: root.to_owned(),
             root_fd,
             limits,
-            budget: Budget::new(limits),
+            budget: Budget::new(limits, unit),
             devices,
             closed: BTreeMap::new(),
             closed_bytes: 0,

@@ -20,7 +20,7 @@ use super::layout::{Layout, Place};
 use super::manifest::Manifest;
 use crate::failpoint;
 use crate::meta::{Catalogue, State, VolumeRow};
-use crate::model::{Serial, VolumeId, VolumeName};
+use crate::model::{AllocationUnit, Serial, VolumeId, VolumeName};
 
 /// What a directory says of itself, if it is about itself.
 pub(super) fn manifest_of(layout: &Layout, place: Place, id: VolumeId) -> Option<Manifest> {
@@ -36,6 +36,7 @@ pub(super) fn adopt(
     known: &HashMap<VolumeId, Serial>,
     index: &mut Index,
     findings: &mut Findings,
+    unit: AllocationUnit,
 ) -> Result<()> {
     let mut strays: Vec<_> = found
         .directories()
@@ -74,7 +75,7 @@ pub(super) fn adopt(
         if row.state != State::Live && !found.trash.ids.contains(&row.id) {
             layout.relocate(row.id, Place::Volumes, Place::Trash)?;
         }
-        index.load(Volume::new(row));
+        index.load(Volume::new(row, unit));
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use super::index::Index;
 use super::lease::{Lease, Use};
 use super::observer::Growth;
 use super::store::Store;
+use super::unused;
 use crate::failpoint;
 use crate::meta::VolumeRow;
 use crate::model::{Bytes, InvalidSpec, Kind, Labels, Limits, Timestamp, VolumeName};
@@ -84,9 +85,24 @@ impl Store {
     pub(super) fn change_volume(&self, name: &VolumeName, change: &Change) -> Result<Arc<Volume>> {
         self.writable()?;
         let Some(size) = change.size else {
+            let readied = self.ready_for_limit(name, change)?;
             let life = self.life.lock();
-            let volume = self.index.read().find(name)?;
-            return self.save_change(&life, &volume, change);
+            let found = self.index.read().find(name);
+            // Removed meanwhile, and maybe made again.
+            let volume = found.and_then(|found| match &readied {
+                Some(readied) if readied.id != found.id => {
+                    Err(Error::NotFound { name: name.clone() })
+                }
+                _ => Ok(found),
+            });
+            return match (volume, readied) {
+                (Ok(volume), _) => self.save_change(&life, &volume, change),
+                (Err(error), Some(readied)) => {
+                    readied.account().set_limits(readied.row().limits);
+                    Err(error)
+                }
+                (Err(error), None) => Err(error),
+            };
         };
         // Until the new size is in the catalogue: of several who want to
         // change it, one comes after the other.
@@ -128,7 +144,7 @@ impl Store {
         change: &Change,
     ) -> Result<Arc<Volume>> {
         let row = changed(&volume.row(), change)?;
-        let before = volume.limits();
+        let before = volume.row().limits;
         // In force before it is looked who writes, so that nobody slips by.
         volume.account().set_limits(row.limits);
         let was_read_only = volume.is_read_only();
@@ -139,7 +155,7 @@ impl Store {
                 true => self.check_nobody_writes(volume),
                 false => Ok(()),
             })
-            .and_then(|()| Ok(self.catalogue()?.save_settings(&row)?));
+            .and_then(|()| self.commit_removal(|it| it.save_settings(&row)));
         if let Err(error) = saved {
             volume.account().set_limits(before);
             volume.set_read_only(was_read_only);
@@ -153,6 +169,50 @@ impl Store {
 }
 
 impl Store {
+    /// A volume that is to have its first limit of bytes has the limit in force
+    /// when this returns, and nothing that is not charged because its size does
+    /// not show it. Returns it; its row is as before.
+    fn ready_for_limit(&self, name: &VolumeName, change: &Change) -> Result<Option<Arc<Volume>>> {
+        let Some(Some(_)) = change.quota_bytes else {
+            return Ok(None);
+        };
+        let volume = {
+            let _life = self.life.lock();
+            let volume = self.index.read().find(name)?;
+            let before = volume.row().limits;
+            let row = changed(&volume.row(), change)?;
+            if before.bytes.is_some() || volume.kind == Kind::Disk {
+                return Ok(None);
+            }
+            volume.account().set_limits(row.limits);
+            if let Err(error) = self.check_accounted(&volume, before) {
+                volume.account().set_limits(before);
+                return Err(error);
+            }
+            volume
+        };
+        let mut freed = Ok(0);
+        let mut work = || {
+            let _still = volume.changing.lock();
+            freed = unused::free(&self.data_dir(&volume), volume.unit());
+        };
+        match self.observer() {
+            Some(observer) => observer.still(&volume, &mut work),
+            None => work(),
+        }
+        match freed {
+            Ok(0) => {}
+            Ok(files) => log::info!(
+                "volume {name}: what {files} files had allocated beyond their ends is freed, before its first limit"
+            ),
+            Err(error) => {
+                volume.account().set_limits(volume.row().limits);
+                return Err(error);
+            }
+        }
+        Ok(Some(volume))
+    }
+
     /// Grows the image, before the catalogue has its new size: cut between the
     /// two, the same change can be asked for again.
     fn grow(&self, lease: &Lease, size: Bytes) -> Result<()> {

@@ -15,8 +15,8 @@ use super::settings::{Setting, Settings};
 use super::source::Source;
 use super::staging::Staged;
 use crate::model::{
-    Bytes, DiskFormat, DiskFsType, Kind, Labels, Limits, Timestamp, Usage, VolumeId, VolumeName,
-    VolumeSpec,
+    AllocationUnit, Bytes, DiskFormat, DiskFsType, Kind, Labels, Limits, Timestamp, Usage,
+    VolumeId, VolumeName, VolumeSpec,
 };
 
 /// A snapshot of a volume's metadata. It does not hold the volume open.
@@ -32,6 +32,9 @@ pub struct VolumeInfo {
     pub path: PathBuf,
     /// Its limits, for a directory volume.
     pub limits: Limits,
+    /// The unit in which what it holds is charged.
+    #[serde(default, skip_serializing_if = "AllocationUnit::is_smallest")]
+    pub allocation_unit: AllocationUnit,
     /// What it holds.
     pub used: Usage,
     /// Whether `used` is exact. It is not while a volume is recounted after an
@@ -67,6 +70,12 @@ impl VolumeInfo {
             Kind::Directory => self.limits.bytes,
             Kind::Disk => self.disk.as_ref().map(|disk| disk.size),
         }
+    }
+
+    /// The most inodes that it may hold, also by a limit of bytes alone.
+    #[must_use]
+    pub fn inodes_in_force(&self) -> Option<u64> {
+        self.limits.inodes_in_force(self.allocation_unit)
     }
 }
 

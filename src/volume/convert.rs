@@ -89,7 +89,7 @@ impl Store {
             }
         };
         failpoint::hit("convert.committed");
-        let volume = Arc::new(Volume::new(new));
+        let volume = Arc::new(Volume::new(new, self.unit));
         if let Some(member) = member {
             volume.account().join(member);
         }
@@ -115,7 +115,7 @@ impl Store {
 
     fn put_aside(&self, old: &Arc<Volume>) -> Result<()> {
         self.layout.relocate(old.id, Place::Volumes, Place::Trash)?;
-        match rmdir_contents(&self.layout, old.id)? {
+        match rmdir_contents(&self.layout, Place::Trash, old.id)? {
             Emptied::Yes => self.delete_for_good(old),
             Emptied::HoldsFiles => {
                 log::warn!(

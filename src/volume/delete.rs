@@ -33,6 +33,9 @@ pub(super) struct Steps<'a> {
     pub deleted: &'a AtomicU64,
     /// Asked before each; `true` ends it there.
     pub stop: &'a dyn Fn() -> bool,
+    /// Given each name first; `true` when it is not there any more, as somebody
+    /// has use for what it took.
+    pub salvage: &'a dyn Fn(BorrowedFd<'_>, &CStr) -> bool,
 }
 
 /// Deletes the directory `top` and all below it, to the end.
@@ -44,6 +47,7 @@ pub(super) fn delete_whole_tree(top: &Path) -> Result<()> {
     let steps = Steps {
         deleted: &deleted,
         stop: &|| false,
+        salvage: &|_, _| false,
     };
     delete_tree(top, &steps).map(drop)
 }
@@ -141,13 +145,14 @@ impl<'a> Flatten<'a> {
             return Err(STOPPED);
         }
         failpoint::hit("purge.step");
-        let removed = match remove(dir, name) {
-            Err(Errno::EPERM) => {
-                unprotect(dir, name)?;
-                remove(dir, name)?
-            }
-            other => other?,
-        };
+        let removed = (self.steps.salvage)(dir, name)
+            || match remove(dir, name) {
+                Err(Errno::EPERM) => {
+                    unprotect(dir, name)?;
+                    remove(dir, name)?
+                }
+                other => other?,
+            };
         if removed {
             self.steps.deleted.fetch_add(1, Ordering::Relaxed);
         }

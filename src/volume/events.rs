@@ -51,6 +51,10 @@ pub enum EventKind {
     QuotaBytes,
     /// Inodes have reached a share of their limit.
     QuotaInodes,
+    /// The host has refused the volume space, as the store's disk is full. The
+    /// share, `used` and `limit` are of the volume's bytes; the limit is 0 where
+    /// it has none.
+    StoreFull,
 }
 
 impl std::fmt::Display for Event {
@@ -58,6 +62,7 @@ impl std::fmt::Display for Event {
         let unit = match self.event {
             EventKind::QuotaBytes => "bytes",
             EventKind::QuotaInodes => "inodes",
+            EventKind::StoreFull => return self.fmt_full(f),
         };
         let (volume, percent) = (&self.volume, self.percent);
         let (used, limit) = (self.used, self.limit);
@@ -65,6 +70,17 @@ impl std::fmt::Display for Event {
             f,
             "volume {volume} has reached {percent}% of its quota: {used} of {limit} {unit}"
         )
+    }
+}
+
+impl Event {
+    fn fmt_full(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (volume, percent) = (&self.volume, self.percent);
+        f.write_str("the store's disk is full; ")?;
+        match self.limit {
+            0 => write!(f, "volume {volume} has no limit of its own"),
+            _ => write!(f, "volume {volume} is at {percent}% of its own limit"),
+        }
     }
 }
 
@@ -200,6 +216,11 @@ impl Store {
             return;
         }
         new.sort_by_key(|event| event.time);
+        self.keep_events(new);
+    }
+
+    /// Keeps and logs events, oldest first.
+    pub(super) fn keep_events(&self, new: Vec<Event>) {
         for event in &new {
             if self.event_log.is_news(event) {
                 log::warn!("{event}");

@@ -11,7 +11,7 @@ use super::layout::{Layout, Place};
 use super::lease::Leases;
 use crate::diskimg::MountedImage;
 use crate::meta::{Account, Pool, State, VolumeRow};
-use crate::model::{Kind, Limits, Serial, Slot, Usage, VolumeId, VolumeName};
+use crate::model::{AllocationUnit, Kind, Limits, Serial, Slot, Usage, VolumeId, VolumeName};
 
 /// A volume, as the running process knows it. One object for as long as the
 /// store is open, also while the volume is in the trash.
@@ -72,13 +72,13 @@ impl Drop for Progress<'_> {
 }
 
 impl Volume {
-    pub(super) fn new(row: VolumeRow) -> Self {
+    pub(super) fn new(row: VolumeRow, unit: AllocationUnit) -> Self {
         Self {
             id: row.id,
             slot: row.slot,
             serial: row.serial,
             kind: row.kind,
-            account: Account::new(row.used, row.limits),
+            account: Account::new(row.used, row.limits, unit),
             unclean: !row.usage_clean,
             counted: AtomicBool::new(row.usage_clean),
             dirty: AtomicBool::new(!row.usage_clean),
@@ -95,6 +95,12 @@ impl Volume {
     #[must_use]
     pub fn account(&self) -> &Account {
         &self.account
+    }
+
+    /// The unit in which its contents are charged.
+    #[must_use]
+    pub fn unit(&self) -> AllocationUnit {
+        self.account.unit()
     }
 
     /// The limits in force.
@@ -219,6 +225,7 @@ impl Volume {
             kind: self.kind,
             path: layout.data(place, self.id),
             limits: self.limits(),
+            allocation_unit: self.unit(),
             used,
             used_is_exact: self.usage_is_exact(),
             counting: self.counting(),

@@ -9,7 +9,7 @@ use super::in_memory::Volume;
 use super::layout::Place;
 use super::store::Store;
 use crate::failpoint;
-use crate::meta::{BLOCK, DiskRow, Member, State, VolumeRow, root_bytes};
+use crate::meta::{DiskRow, Member, State, VolumeRow};
 use crate::model::{
     Bytes, DiskFormat, DiskFsType, Kind, Serial, Slot, Timestamp, Usage, VolumeId, VolumeSpec,
 };
@@ -45,7 +45,7 @@ impl Store {
         // Outside all locks: any number of volumes are built at a time.
         let mut build = Build::new(&self.layout, &row, spec.owner)?;
         build.publish()?;
-        if row.kind == Kind::Directory && self.dir_growth().made() > BLOCK {
+        if row.kind == Kind::Directory && self.dir_growth().made() > self.unit.bytes() {
             row.used.bytes = self.root_charge(&row)?;
         }
         self.insert(row, build, member)
@@ -55,7 +55,7 @@ impl Store {
     fn root_charge(&self, row: &VolumeRow) -> Result<Bytes> {
         let root = self.layout.data(Place::Volumes, row.id);
         let found = std::fs::metadata(&root).map_err(|e| Error::io("look at", &root, &e))?;
-        Ok(Bytes(root_bytes(found.len())))
+        Ok(Bytes(self.unit.root_bytes(found.len())))
     }
 
     /// Commits the row of a volume whose directory is in its place, and shows
@@ -72,7 +72,7 @@ impl Store {
         build.keep();
         failpoint::hit("create.committed");
         let name = row.name.clone();
-        let volume = Arc::new(Volume::new(row));
+        let volume = Arc::new(Volume::new(row, self.unit));
         if let Some(member) = member {
             volume.account().join(member);
         }
@@ -80,6 +80,7 @@ impl Store {
         self.tell(|observer| observer.appeared(&name, &volume));
         // Before who uses the volume can take the last space.
         self.refill_reserve();
+        self.keep_room();
         Ok(volume)
     }
 }

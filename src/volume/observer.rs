@@ -23,6 +23,9 @@ pub trait Observer: Send + Sync {
     /// Who can write to the volume by what is open or mapped already. What is opened
     /// from now on cannot: the volume is read-only.
     fn writers(&self, volume: &Volume) -> Vec<Holder>;
+    /// Runs `work` while nothing changes the volume's files but by writers that
+    /// are not accounted; changes wait for it.
+    fn still(&self, volume: &Volume, work: &mut dyn FnMut());
     /// Takes the image of a disk volume away from whoever shows what is in it,
     /// until the result is dropped.
     ///

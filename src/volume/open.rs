@@ -12,9 +12,11 @@ use super::identity::place_id;
 use super::layout::{Layout, Place, sync_dir};
 use super::lock::StoreLock;
 use super::reconcile::{look_only, reconcile};
+use super::reserve::Reserve;
 use super::settings;
 use super::store::{Store, StoreOptions};
-use crate::meta::{Catalogue, Standing};
+use super::unit;
+use crate::meta::{self, Catalogue, Standing};
 use crate::sys::named_file;
 
 /// What may be in a directory that becomes a store: what a daemon leaves before
@@ -44,7 +46,7 @@ impl Store {
         }
         check_is_store(&layout, options.create)?;
         let lock = StoreLock::exclusive(layout.root(), &layout.lock())?;
-        open_with(layout, lock)
+        open_with(layout, lock, Units::Tried)
     }
 
     /// As [`open`](Self::open), with the lock that an earlier process has left:
@@ -54,26 +56,72 @@ impl Store {
     /// As [`open`](Self::open), but never [`Error::Locked`].
     pub fn open_inherited(dir: &Path, lock: OwnedFd) -> Result<Self> {
         let dir = find(dir, &StoreOptions::default())?;
-        open_with(Layout::new(&dir), StoreLock::inherited(lock))
+        open_with(Layout::new(&dir), StoreLock::inherited(lock), Units::Noted)
     }
 }
 
-fn open_with(layout: Layout, lock: StoreLock) -> Result<Store> {
-    check_has_catalogue(&layout)?;
+/// Where the unit of charges comes from.
+enum Units {
+    /// The place is looked at.
+    Tried,
+    /// An earlier process has accounts in it, which go on.
+    Noted,
+}
+
+fn open_with(layout: Layout, lock: StoreLock, units: Units) -> Result<Store> {
+    let reserve = Reserve::new(layout.reserve());
+    let mut catalogue = open_catalogue(&layout, &reserve)?;
     make_places(&layout)?;
-    let path = layout.catalogue();
-    let mut catalogue = Catalogue::open_or_make(&path, &settings::of_new_store())?;
     let standing = follow(&layout, &mut catalogue)?;
     let settings = settings::load(&catalogue)?;
-    let mut found = reconcile(&layout, &mut catalogue, standing)?;
+    let unit = match units {
+        Units::Tried => unit::settle(&layout, &mut catalogue)?,
+        Units::Noted => catalogue.allocation_unit()?,
+    };
+    let mut found = reconcile(&layout, &mut catalogue, standing, unit)?;
     found.index.set_changed(catalogue.names_changed()?);
-    let store = Store::assemble(layout, Some(catalogue), found, Some(lock), settings);
-    Ok(store)
+    let catalogue = Some((catalogue, reserve));
+    Ok(Store::assemble(
+        layout,
+        catalogue,
+        found,
+        Some(lock),
+        settings,
+        unit,
+    ))
 }
 
 pub(super) fn follow(layout: &Layout, catalogue: &mut Catalogue) -> Result<Standing> {
     let place = place_id(&layout.place(Place::Volumes));
     Ok(catalogue.follow(&layout.lineage(), &place)?)
+}
+
+/// The catalogue, with room for what is to come: on a full file system from what
+/// was kept back.
+fn open_catalogue(layout: &Layout, reserve: &Reserve) -> Result<Catalogue> {
+    let open = || {
+        check_has_catalogue(layout)?;
+        let settings = settings::of_new_store();
+        Ok(Catalogue::open_or_make(&layout.catalogue(), &settings)?)
+    };
+    let catalogue = match open() {
+        // SQLite tells of a log that cannot be made as of one that may not be.
+        Err(Error::Io { errno, .. })
+            if [libc::ENOSPC, libc::EACCES].contains(&errno) && reserve.release() =>
+        {
+            open()?
+        }
+        opened => opened?,
+    };
+    let is_full = |error: &meta::Error| matches!(error, meta::Error::System { errno, .. } if *errno == libc::ENOSPC);
+    let room = match catalogue.keep_room() {
+        Err(error) if is_full(&error) && reserve.release() => catalogue.keep_room(),
+        room => room,
+    };
+    if let Err(error) = room {
+        log::warn!("removals may fail while the store's disk is full: no room is kept: {error}");
+    }
+    Ok(catalogue)
 }
 
 /// The store's directory, canonical, made if that is wished.
@@ -193,7 +241,8 @@ fn open_read_only(layout: Layout) -> Result<Store> {
     let mut found = look_only(&layout, &mut catalogue, standing, Findings::default())?;
     found.index.set_changed(catalogue.names_changed()?);
     let settings = settings::load(&catalogue)?;
-    Ok(Store::assemble(layout, None, found, lock, settings))
+    let unit = catalogue.allocation_unit()?;
+    Ok(Store::assemble(layout, None, found, lock, settings, unit))
 }
 
 pub(super) fn scratch() -> Result<tempfile::TempDir> {

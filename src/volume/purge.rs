@@ -6,7 +6,9 @@
 //! store's business.
 
 use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::delete::{Steps, delete_tree};
 use super::error::Result;
 use super::layout::{Layout, Place};
+use super::reserve::Reserve;
 use crate::failpoint;
 use crate::model::{Serial, Slot, VolumeId, VolumeName};
 
@@ -80,6 +83,7 @@ pub(super) struct Purger {
 #[derive(Debug)]
 struct Shared {
     layout: Layout,
+    reserve: Option<Arc<Reserve>>,
     state: Mutex<State>,
     changed: Condvar,
     stop: AtomicBool,
@@ -96,10 +100,12 @@ struct State {
 }
 
 impl Purger {
-    pub(super) fn new(layout: &Layout) -> Self {
+    /// What is deleted becomes the `reserve` when that is gone.
+    pub(super) fn new(layout: &Layout, reserve: Option<Arc<Reserve>>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 layout: layout.clone(),
+                reserve,
                 state: Mutex::default(),
                 changed: Condvar::new(),
                 stop: AtomicBool::new(false),
@@ -190,9 +196,14 @@ impl Shared {
         while let Some(doomed) = self.next() {
             let start = Instant::now();
             let stop = || self.stop.load(Ordering::Acquire);
+            let salvage = |dir: BorrowedFd<'_>, name: &CStr| {
+                let reserve = self.reserve.as_ref();
+                reserve.is_some_and(|reserve| reserve.salvage(dir, name))
+            };
             let steps = Steps {
                 deleted: &self.deleted,
                 stop: &stop,
+                salvage: &salvage,
             };
             let done = doomed.delete(&self.layout, &steps);
             let mut state = self.state.lock();

@@ -26,7 +26,7 @@ use super::staging;
 use super::trash::{Emptied, rmdir_contents};
 use crate::failpoint;
 use crate::meta::{Catalogue, Standing, State, VolumeRow};
-use crate::model::{Serial, Timestamp, VolumeId};
+use crate::model::{AllocationUnit, Serial, Timestamp, VolumeId};
 
 /// How long the start of a store deletes what a crash has left. What is not
 /// deleted by then is deleted beside everything else.
@@ -46,6 +46,7 @@ impl Sweep<'_> {
         let steps = Steps {
             deleted: &deleted,
             stop: &|| Instant::now() > self.until,
+            salvage: &|_, _| false,
         };
         match doomed.delete(self.layout, &steps) {
             Ok(true) => true,
@@ -79,6 +80,7 @@ pub(super) fn reconcile(
     layout: &Layout,
     catalogue: &mut Catalogue,
     standing: Standing,
+    unit: AllocationUnit,
 ) -> Result<Reconciled> {
     let mut rows = catalogue.load()?;
     let mut findings = Findings::default();
@@ -126,12 +128,20 @@ pub(super) fn reconcile(
         if !row.manifest_current {
             stale.push(row.clone());
         }
-        index.load(Volume::new(row));
+        index.load(Volume::new(row, unit));
     }
-    finish_removals(&mut sweep, catalogue, &mut index, &cut)?;
+    finish_removals(&mut sweep, catalogue, &mut index, &cut, unit)?;
     index.set_finished(cut.iter().map(|row| row.name.clone()).collect());
     renew_manifests(layout, catalogue, &stale);
-    adopt(layout, catalogue, &found, &known, &mut index, &mut findings)?;
+    adopt(
+        layout,
+        catalogue,
+        &found,
+        &known,
+        &mut index,
+        &mut findings,
+        unit,
+    )?;
     Ok(Reconciled {
         index,
         doomed: sweep.left,
@@ -146,6 +156,7 @@ pub(super) fn look_only(
     standing: Standing,
     mut findings: Findings,
 ) -> Result<Reconciled> {
+    let unit = catalogue.allocation_unit()?;
     let found = Found::look(layout)?;
     let mut index = Index::new(catalogue.last_serial()?);
     let rows = catalogue.load()?;
@@ -168,7 +179,7 @@ pub(super) fn look_only(
         if row.state == State::Live && !found.volumes.ids.contains(&row.id) {
             findings.warn(missing(layout, &row));
         }
-        index.load(Volume::new(row));
+        index.load(Volume::new(row, unit));
     }
     Ok(Reconciled {
         index,
@@ -231,11 +242,12 @@ fn finish_removals(
     catalogue: &mut Catalogue,
     index: &mut Index,
     cut: &[VolumeRow],
+    unit: AllocationUnit,
 ) -> Result<()> {
     let mut gone = Vec::new();
     for row in cut {
         let emptied = match row.state {
-            State::Rmdir => rmdir_contents(sweep.layout, row.id)?,
+            State::Rmdir => rmdir_contents(sweep.layout, Place::Trash, row.id)?,
             State::Live | State::Trash | State::Purging => Emptied::Yes,
         };
         if emptied == Emptied::HoldsFiles {
@@ -268,7 +280,7 @@ fn finish_removals(
     // Read again: rows have gone, and may have come to the trash.
     let mut again = Index::new(catalogue.last_serial()?);
     for row in catalogue.load()? {
-        again.load(Volume::new(row));
+        again.load(Volume::new(row, unit));
     }
     *index = again;
     Ok(())

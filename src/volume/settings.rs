@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::layout::Layout;
 use super::store::Store;
 use crate::meta::Catalogue;
@@ -127,12 +127,12 @@ impl Store {
         // Two at once must not end with one in memory and the other on disk: the
         // catalogue stays locked until both have it.
         let mut catalogue = self.catalogue()?;
-        match setting {
+        // One of them makes room: a retention.
+        self.commit_removal_in(&mut catalogue, |catalogue| match setting {
             // To earlier programs such names are damage.
             Setting::Names(NameRule::Any) => catalogue.set_setting_of_this_version(key, &value),
             _ => catalogue.set_setting(key, &value),
-        }
-        .map_err(Error::from)?;
+        })?;
         let mut settings = self.settings.write();
         settings.apply(setting);
         Ok(*settings)

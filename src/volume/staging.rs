@@ -26,7 +26,7 @@ use super::make::new_row;
 use super::purge::Doomed;
 use super::store::Store;
 use crate::failpoint;
-use crate::model::{Kind, Owner, Slot, Usage, VolumeId, VolumeSpec};
+use crate::model::{AllocationUnit, Kind, Owner, Slot, Usage, VolumeId, VolumeSpec};
 
 /// How old something in `tmp/` is at least that is not locked because nobody
 /// builds it any more, and not because its builder has just made it.
@@ -41,6 +41,9 @@ pub struct Staged {
     pub spec: VolumeSpec,
     /// What was charged while it was built.
     pub used: Usage,
+    /// In what unit.
+    #[serde(default)]
+    pub unit: AllocationUnit,
     /// Whether its image comes from elsewhere, or from an image that a guest
     /// may have written.
     pub guest_written: bool,
@@ -53,6 +56,7 @@ pub struct Staging {
     home: PathBuf,
     spec: VolumeSpec,
     id: VolumeId,
+    unit: AllocationUnit,
     kept: bool,
     // Held, never read: says that somebody builds here.
     _lock: File,
@@ -83,6 +87,7 @@ impl Staging {
             home,
             spec: spec.clone(),
             id,
+            unit: super::unit::find(&layout).unwrap_or_default(),
             kept: false,
         };
         if spec.kind == Kind::Directory {
@@ -96,6 +101,12 @@ impl Staging {
     #[must_use]
     pub fn contents(&self) -> PathBuf {
         contents(&self.home, self.spec.kind)
+    }
+
+    /// The unit in which its contents are charged.
+    #[must_use]
+    pub fn unit(&self) -> AllocationUnit {
+        self.unit
     }
 
     /// What it is to be.
@@ -119,6 +130,7 @@ impl Staging {
             id: self.id,
             spec: self.spec.clone(),
             used,
+            unit: self.unit,
             guest_written,
         };
         let adopted = volumes.adopt(&staged);
@@ -213,6 +225,8 @@ impl Store {
         if spec.kind == Kind::Directory {
             row.owner = Some(owner_of_root(&contents(&home, spec.kind))?);
         }
+        // Otherwise it is counted before it grows.
+        row.usage_clean = staged.unit == self.unit || spec.kind == Kind::Disk;
         if let Some(disk) = &mut row.disk {
             disk.guest_written = staged.guest_written;
         }

@@ -16,6 +16,7 @@ use super::api::{
 use super::error::{Error, Result};
 use super::events::{Event, EventLog};
 use super::files::{Gate, VolumeFs};
+use super::full::DiskState;
 use super::holder::Holder;
 use super::holders::{MountSide, Surveys};
 use super::in_memory::Volume;
@@ -31,7 +32,7 @@ use super::source::Source;
 use super::staging::Staged;
 use super::users::Users;
 use crate::meta::{self, Catalogue, DirGrowth};
-use crate::model::{Serial, Slot, Timestamp, VolumeId, VolumeName, VolumeSpec};
+use crate::model::{AllocationUnit, Serial, Slot, Timestamp, VolumeId, VolumeName, VolumeSpec};
 use crate::sys::filesystem::Filesystem;
 
 /// How a store is opened.
@@ -73,7 +74,7 @@ pub struct Store {
     observer: RwLock<Option<Arc<dyn Observer>>>,
     pub(super) event_log: EventLog,
     // `None` in a store that is only looked at.
-    reserve: Option<Reserve>,
+    reserve: Option<Arc<Reserve>>,
     // Written with the catalogue locked, in the order of the commits. Never
     // held over anything that waits.
     pub(super) settings: RwLock<Settings>,
@@ -81,6 +82,8 @@ pub struct Store {
     findings: Vec<String>,
     // Whether files may still be changed by this process.
     pub(super) files_gate: Gate,
+    pub(super) unit: AllocationUnit,
+    pub(super) disk: DiskState,
     dir_growth: OnceLock<DirGrowth>,
     // What users may have; never set where nothing is limited.
     pub(super) users: OnceLock<Users>,
@@ -107,13 +110,18 @@ impl std::fmt::Debug for Store {
 impl Store {
     pub(super) fn assemble(
         layout: Layout,
-        catalogue: Option<Catalogue>,
+        catalogue: Option<(Catalogue, Reserve)>,
         found: Reconciled,
         lock: Option<StoreLock>,
         settings: Settings,
+        unit: AllocationUnit,
     ) -> Self {
-        let reserve = catalogue.as_ref().map(|_| Reserve::new(layout.reserve()));
-        let purger = Purger::new(&layout);
+        let (catalogue, reserve) = catalogue.unzip();
+        let reserve = reserve.map(Arc::new);
+        if let Some(reserve) = &reserve {
+            reserve.refill();
+        }
+        let purger = Purger::new(&layout, reserve.clone());
         purger.push(found.doomed);
         Self {
             event_log: EventLog::open(layout.events()),
@@ -121,6 +129,8 @@ impl Store {
             findings: found.findings,
             settings: RwLock::new(settings),
             files_gate: Arc::new(RwLock::new(true)),
+            unit,
+            disk: DiskState::default(),
             dir_growth: OnceLock::new(),
             users: OnceLock::new(),
             surveys: Surveys::default(),
@@ -171,7 +181,14 @@ impl Store {
     pub(crate) fn dir_growth(&self) -> DirGrowth {
         *self
             .dir_growth
-            .get_or_init(|| dir_growth(&self.layout.place(Place::Volumes)))
+            .get_or_init(|| dir_growth(&self.layout.place(Place::Volumes), self.unit))
+    }
+
+    /// The unit in which directory volumes are charged: that in which the
+    /// store's file system allocates.
+    #[must_use]
+    pub fn unit(&self) -> AllocationUnit {
+        self.unit
     }
 
     /// The image of a disk volume.
@@ -281,12 +298,21 @@ impl Store {
         &self,
         change: impl Fn(&mut Catalogue) -> meta::Result<()>,
     ) -> Result<()> {
-        let mut catalogue = self.catalogue()?;
-        match change(&mut catalogue) {
+        self.commit_removal_in(&mut *self.catalogue()?, change)
+    }
+
+    /// As [`commit_removal`](Self::commit_removal), with the catalogue locked.
+    pub(super) fn commit_removal_in(
+        &self,
+        catalogue: &mut Catalogue,
+        change: impl Fn(&mut Catalogue) -> meta::Result<()>,
+    ) -> Result<()> {
+        match change(catalogue) {
             Err(meta::Error::System { errno, .. })
-                if errno == libc::ENOSPC && self.reserve.as_ref().is_some_and(Reserve::release) =>
+                if errno == libc::ENOSPC
+                    && self.reserve.as_ref().is_some_and(|it| it.release()) =>
             {
-                Ok(change(&mut catalogue)?)
+                Ok(change(catalogue)?)
             }
             other => Ok(other?),
         }
@@ -299,11 +325,39 @@ impl Store {
         }
     }
 
+    /// Sees to it that the catalogue has room as it grows. For now and then.
+    pub(super) fn keep_room(&self) {
+        if let Ok(catalogue) = self.catalogue()
+            && let Err(error) = catalogue.keep_room()
+        {
+            log::debug!("no room is kept: {error}");
+        }
+    }
+
+    /// Moves the directory of a volume that is removed: on a full file system with
+    /// the help of what has been kept back, as the other directory may have to
+    /// grow.
+    pub(super) fn relocate_removed(&self, id: VolumeId) -> Result<()> {
+        let relocate = || self.layout.relocate(id, Place::Volumes, Place::Trash);
+        match relocate() {
+            Err(Error::Io { errno, .. })
+                if errno == libc::ENOSPC
+                    && self.reserve.as_ref().is_some_and(|it| it.release()) =>
+            {
+                relocate()
+            }
+            other => other,
+        }
+    }
+
     pub(super) fn tell(&self, what: impl FnOnce(&dyn Observer)) {
-        let observer = self.observer.read().clone();
-        if let Some(observer) = observer {
+        if let Some(observer) = self.observer() {
             what(&*observer);
         }
+    }
+
+    pub(super) fn observer(&self) -> Option<Arc<dyn Observer>> {
+        self.observer.read().clone()
     }
 
     pub(super) fn claim_name(&self, name: &VolumeName) -> Result<NameClaim<'_>> {
@@ -329,10 +383,10 @@ impl Drop for NameClaim<'_> {
 
 /// How directories grow on the file system of `dir`; where that cannot be said,
 /// as on one that nothing is known of.
-fn dir_growth(dir: &Path) -> DirGrowth {
+fn dir_growth(dir: &Path, unit: AllocationUnit) -> DirGrowth {
     let found = std::fs::File::open(dir).map(Filesystem::of);
     let known = found.ok().and_then(|found| found.ok());
-    DirGrowth::of(known.unwrap_or(Filesystem::Other))
+    DirGrowth::of(known.unwrap_or(Filesystem::Other), unit)
 }
 
 impl Drop for Store {

@@ -36,11 +36,11 @@ pub(super) enum Emptied {
     HoldsFiles,
 }
 
-/// Removes the root directory of a volume in the trash if it is empty: looked
+/// Removes the root directory of a removed volume in `place` if it is empty: looked
 /// at and removed in one system call, so that no file that somebody puts there
 /// meanwhile is lost.
-pub(super) fn rmdir_contents(layout: &Layout, id: VolumeId) -> Result<Emptied> {
-    let data = layout.data(Place::Trash, id);
+pub(super) fn rmdir_contents(layout: &Layout, place: Place, id: VolumeId) -> Result<Emptied> {
+    let data = layout.data(place, id);
     match fs::remove_dir(&data) {
         Ok(()) => Ok(Emptied::Yes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Emptied::Yes),
@@ -124,9 +124,7 @@ impl Store {
                 index.put_in_trash(volume);
             }
         }
-        let moved = self
-            .layout
-            .relocate(volume.id, Place::Volumes, Place::Trash);
+        let moved = self.relocate_removed(volume.id);
         if let Err(error) = moved
             && self.layout.home(Place::Volumes, volume.id).exists()
         {
@@ -145,13 +143,18 @@ impl Store {
         let now = Timestamp::now();
         self.commit_removal(|it| it.set_state(&[volume.serial], State::Rmdir, None, now))?;
         failpoint::hit("remove.committed");
-        let emptied = self
-            .layout
-            .relocate(volume.id, Place::Volumes, Place::Trash)
-            .and_then(|()| {
+        let emptied = match self.relocate_removed(volume.id) {
+            Ok(()) => {
                 failpoint::hit("remove.moved");
-                rmdir_contents(&self.layout, volume.id)
-            });
+                rmdir_contents(&self.layout, Place::Trash, volume.id)
+            }
+            // A directory would have to grow for the move. The next start makes
+            // no difference between the two.
+            Err(Error::Io { errno, .. }) if errno == libc::ENOSPC => {
+                rmdir_contents(&self.layout, Place::Volumes, volume.id)
+            }
+            Err(error) => Err(error),
+        };
         match emptied {
             Ok(Emptied::Yes) => {
                 self.set_state_in_memory(volume, State::Rmdir, now);
@@ -163,8 +166,11 @@ impl Store {
                 // Somebody put a file there after the first look: it stays.
                 self.catalogue()?
                     .set_state(&[volume.serial], State::Live, None, now)?;
-                self.layout
-                    .relocate(volume.id, Place::Trash, Place::Volumes)?;
+                // Unless it was there all the time.
+                if self.layout.home(Place::Trash, volume.id).exists() {
+                    self.layout
+                        .relocate(volume.id, Place::Trash, Place::Volumes)?;
+                }
                 other.and(Err(Error::NotEmpty { name: name.clone() }))
             }
         }

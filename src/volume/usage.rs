@@ -53,6 +53,8 @@ impl Store {
         self.collect_events();
         self.drop_gone()?;
         self.refill_reserve();
+        self.keep_room();
+        self.watch_disk();
         let rows: Vec<_> = self
             .dirty_volumes()
             .iter()
@@ -122,7 +124,7 @@ impl Store {
         match volume.kind {
             Kind::Directory => {
                 let progress = volume.begin_count();
-                count(&self.data_dir(volume), &progress)
+                count(&self.data_dir(volume), volume.unit(), &progress)
             }
             // Its own file system keeps the account.
             Kind::Disk => Ok(Usage::default()),

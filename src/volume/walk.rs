@@ -1,4 +1,4 @@
-//! Counting a directory tree that somebody else may have made, and may be
+//! Walking, and so counting, a directory tree that somebody else may have made, and may be
 //! changing.
 //!
 //! Every step is an `openat` or `fstatat` below an open directory that follows
@@ -15,8 +15,8 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, fstat, fstatat};
 
 use super::error::{Error, Result};
-use crate::meta::{Inode, charge, root_bytes};
-use crate::model::{Bytes, Usage};
+use crate::meta::{Inode, charge};
+use crate::model::{AllocationUnit, Bytes, Usage};
 use crate::sys::descent::{Descent, LIST, open_below, open_top};
 use crate::sys::dir;
 
@@ -24,39 +24,65 @@ use crate::sys::dir;
 const BUFFER: usize = 32 << 10;
 
 /// What is below the directory `root`; of itself, what its names take beyond
-/// the first block. `progress` is how
+/// the first unit; charged in units of `unit`. `progress` is how
 /// many inodes have been counted so far, for others to look at.
 ///
 /// # Errors
 /// The first directory or file that could not be read, by the path of `root`.
-pub(super) fn count(root: &Path, progress: &AtomicU64) -> Result<Usage> {
-    let error = |errno: Errno| Error::io("count the files in", root, &errno.into());
+pub(super) fn count(root: &Path, unit: AllocationUnit, progress: &AtomicU64) -> Result<Usage> {
+    // Inodes with several links that have been seen.
+    let mut linked = HashSet::new();
+    let mut found = Usage::default();
+    let top = each(root, "count", &mut |_, _, stat| {
+        let inode = Inode::of(stat);
+        if !inode.is_directory() && stat.st_nlink > 1 && !linked.insert(stat.st_ino) {
+            return Ok(());
+        }
+        let more = charge(inode, unit);
+        found = Usage {
+            bytes: Bytes(found.bytes.0.saturating_add(more.bytes.0)),
+            inodes: found.inodes + more.inodes,
+        };
+        progress.store(found.inodes, Ordering::Relaxed);
+        Ok(())
+    })?;
+    let root = unit.root_bytes(top.st_size.unsigned_abs());
+    found.bytes = Bytes(found.bytes.0.saturating_add(root));
+    Ok(found)
+}
+
+/// Told of each name: its directory, which is open for reading, itself, and what
+/// it leads to.
+type Visit<'a> = dyn FnMut(&OwnedFd, &OsStr, &FileStat) -> nix::Result<()> + 'a;
+
+/// Walks what is below the directory `root`, which is not visited itself; what
+/// it was is returned. `what` is done with its files, for errors.
+///
+/// # Errors
+/// The first that `visit` returns or a directory gives, by the path of `root`.
+pub(super) fn each(root: &Path, what: &str, visit: &mut Visit<'_>) -> Result<FileStat> {
+    let error = |errno: Errno| {
+        let what = format!("{what} the files in");
+        Error::io(&what, root, &errno.into())
+    };
     let top = open_top(root, LIST).map_err(error)?;
     let found = fstat(&top).map_err(error)?;
     let mut walk = Walk {
         device: found.st_dev,
-        linked: HashSet::new(),
-        found: Usage {
-            bytes: Bytes(root_bytes(found.st_size.unsigned_abs())),
-            inodes: 0,
-        },
+        visit,
         buffer: vec![0; BUFFER],
-        progress,
     };
     walk.run(top).map_err(error)?;
-    Ok(walk.found)
+    Ok(found)
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'v> {
     device: u64,
-    // Inodes with several links that have been seen.
-    linked: HashSet<u64>,
-    found: Usage,
+    visit: &'a mut Visit<'v>,
     buffer: Vec<u8>,
-    progress: &'a AtomicU64,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     fn run(&mut self, top: OwnedFd) -> nix::Result<()> {
         // For each level, the directories in it that are still to be looked at.
         let mut levels = vec![self.look(&top)?];
@@ -84,7 +110,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Counts what is in a directory that was just opened; returns the
+    /// Visits what is in a directory that was just opened; returns the
     /// directories in it.
     fn look(&mut self, dir: &OwnedFd) -> nix::Result<Vec<OsString>> {
         let mut below = Vec::new();
@@ -104,7 +130,8 @@ impl Walk<'_> {
                     // A mount is another file system's business.
                     Ok(stat) if stat.st_dev != self.device => {}
                     Ok(stat) => {
-                        if self.count(&stat) {
+                        (self.visit)(dir, name, &stat)?;
+                        if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
                             below.push(name.to_owned());
                         }
                     }
@@ -113,22 +140,6 @@ impl Walk<'_> {
                 }
             }
         }
-    }
-
-    /// Counts one inode; says whether it is a directory.
-    fn count(&mut self, stat: &FileStat) -> bool {
-        let inode = Inode::of(stat);
-        let is_dir = inode.is_directory();
-        if !is_dir && stat.st_nlink > 1 && !self.linked.insert(stat.st_ino) {
-            return false;
-        }
-        let more = charge(inode);
-        self.found = Usage {
-            bytes: Bytes(self.found.bytes.0.saturating_add(more.bytes.0)),
-            inodes: self.found.inodes + more.inodes,
-        };
-        self.progress.store(self.found.inodes, Ordering::Relaxed);
-        is_dir
     }
 }
 

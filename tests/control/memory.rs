@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use parking_lot::Mutex;
 use volfs::control::{Daemon, PROTOCOL, Status, UnmountRefused};
-use volfs::model::{Timestamp, Usage, VolumeId, VolumeName, VolumeSpec};
+use volfs::model::{AllocationUnit, Timestamp, Usage, VolumeId, VolumeName, VolumeSpec};
 use volfs::volume::{
     Change, CheckHow, DiskCheck, Error, Event, Hold, Holder, Purge, Removal, Result, Setting,
     Settings, Source, Staged, TrashedVolume, Verified, VolumeFs, VolumeInfo, Volumes,
@@ -64,6 +64,7 @@ impl Volumes for Memory {
             kind: spec.kind,
             path: self.root.join(id.to_string()),
             limits: spec.limits,
+            allocation_unit: AllocationUnit::SMALLEST,
             used: Usage::default(),
             used_is_exact: true,
             counting: None,

@@ -33,6 +33,16 @@ impl OwnFs {
         Self { path, _dir: dir }
     }
 
+    /// A tmpfs with mount options.
+    pub fn tmpfs(options: &str) -> Self {
+        let dir = TestDir::new();
+        let path = dir.mkdir("fs");
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&path));
+        Self { path, _dir: dir }
+    }
+
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.path
@@ -52,6 +62,15 @@ impl Drop for OwnFs {
         let unmounted = || nix::mount::umount(&self.path).is_ok().then_some(());
         if poll(Duration::from_secs(10), unmounted).is_none() {
             eprintln!("{:?} is busy", self.path);
+        }
+        // A mount namespace that was copied just then goes on having the device.
+        let detached = || {
+            super::proc::loop_devices_under(self._dir.path())
+                .is_empty()
+                .then_some(())
+        };
+        if poll(Duration::from_secs(10), detached).is_none() {
+            eprintln!("the loop device of {:?} stays", self.path);
         }
     }
 }

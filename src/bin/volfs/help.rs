@@ -231,7 +231,8 @@ Examples:
 
 Limits hold at once, also for files that are open. Below what a volume holds
 already, nothing is lost: it grows again when it holds less. With a limit of
-bytes alone it may hold one inode for each 4 KiB of that, at least 1024.";
+bytes alone it may hold one inode for each 4 KiB of that (or each larger unit in
+which the store's file system allocates), at least 1024.";
 
 /// `volfs trash --help`.
 pub const TRASH: &str = "\

@@ -79,6 +79,14 @@ impl Output {
         Ok(())
     }
 
+    /// What somebody should know of what was done, to stderr; not for programs,
+    /// which have the figures, and not when quiet.
+    pub fn note(self, text: impl std::fmt::Display) {
+        if !self.json && !self.quiet {
+            let _ = writeln!(io::stderr(), "volfs: note: {text}");
+        }
+    }
+
     /// A failure, to stderr.
     pub fn failure(self, failure: &Failure) {
         let Some(report) = failure.report() else {

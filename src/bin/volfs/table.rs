@@ -234,11 +234,16 @@ pub fn first_lines(text: &str) -> String {
     text.lines().take(most).collect::<Vec<_>>().join("\n")
 }
 
-/// A share in per cent, yellow from 80 and red from 95.
+/// A share in per cent, or how many times that is from ten on; yellow from 80 %
+/// and red from 95.
 pub fn per_cent(used: u64, limit: u64) -> Cell {
     // Rounded up: 100 means that nothing more fits.
     let share = (u128::from(used) * 100).div_ceil(u128::from(limit.max(1)));
-    let cell = Cell::new(format!("{share}%"));
+    let cell = Cell::new(match share {
+        // A limit that was set below what is held.
+        1000.. => format!("{}x", u128::from(used) / u128::from(limit.max(1))),
+        _ => format!("{share}%"),
+    });
     match share {
         _ if !may_colour() => cell,
         95.. => cell.fg(Color::Red),
@@ -278,6 +283,16 @@ mod tests {
                 .into(),
         );
         listing.to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn shares_are_for_people() {
+        let shown = |used, limit| per_cent(used, limit).content();
+        assert_eq!((shown(1, 3), shown(50, 50)), ("34%".into(), "100%".into()));
+        assert_eq!(shown(999, 100), "999%");
+        // A limit that was set below what is held.
+        assert_eq!(shown(8_430_048, 4096), "2058x");
+        assert_eq!(shown(u64::MAX, 1), "18446744073709551615x");
     }
 
     #[test]

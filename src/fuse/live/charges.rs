@@ -112,6 +112,7 @@ fn truth(
     intent: Option<&Intent>,
     record: &[AtomicU64],
 ) -> OpResult<Usage> {
+    let unit = fs.store.unit();
     let Some(node) = cut.node else {
         let Some(intent) = intent else {
             return Ok(Usage::default());
@@ -119,7 +120,7 @@ fn truth(
         let made = found(fs, intent)?;
         return Ok(match made {
             Some(stat) if cut.item == Item::Second && !is_whiteout(&stat) => Usage::default(),
-            Some(stat) => charge(Inode::of(&stat)),
+            Some(stat) => charge(Inode::of(&stat), unit),
             None => Usage::default(),
         });
     };
@@ -149,7 +150,7 @@ fn truth(
     if let (Known::Open(inode), Inode::File { size }) = (open, Inode::of(&stat)) {
         inode.set_charged_size(size);
     }
-    Ok(charge(Inode::of(&stat)))
+    Ok(charge(Inode::of(&stat), unit))
 }
 
 fn is_whiteout(stat: &FileStat) -> bool {

@@ -206,6 +206,9 @@ impl FileSystem {
         };
         failpoint::hit("live.truncate.host");
         sizing.settle(Some(room), file);
+        if result.is_ok() {
+            self.cut_off(at, file, sizing.old(), size.unsigned_abs());
+        }
         Ok(result?)
     }
 

@@ -81,7 +81,7 @@ impl FileSystem {
                 Ok(Acting::keeping_set_id())
             }
         };
-        {
+        let inside = {
             let _lock = self.size_locks.shared(node);
             let shape = node::shape(&file)?;
             // Through a mapping, or when fcntl(2) has taken O_APPEND away: the
@@ -91,15 +91,21 @@ impl FileSystem {
             }
             if end <= shape.size {
                 let _as = as_caller(shape.mode)?;
-                return self.write_all(at.volume.slot, &file, offset, data);
+                Some(self.write_all(at.volume.slot, &file, offset, data)?)
+            } else {
+                None
             }
+        };
+        if let Some(written) = inside {
+            self.overwritten(&at, &file, written as u64);
+            return Ok(written);
         }
         let sizing = self.sizing(&at, &file)?;
         let (room, allowed_end) = sizing.reserve_up_to(end);
         // As a full disk would: what fits is written.
         let fits = allowed_end.saturating_sub(offset).min(data.len() as u64) as usize;
         let result = if fits == 0 && !data.is_empty() {
-            Err(Errno::ENOSPC.into())
+            Err(sizing.over(&room, end))
         } else {
             let _as = as_caller(sizing.mode())?;
             failpoint::hit("live.write.room");
@@ -107,6 +113,12 @@ impl FileSystem {
         };
         failpoint::hit("live.write.host");
         sizing.settle(Some(room), &file);
+        let old = sizing.old();
+        drop(sizing);
+        if let Ok(written) = result {
+            let inside = old.saturating_sub(offset).min(written as u64);
+            self.overwritten(&at, &file, inside);
+        }
         result
     }
 

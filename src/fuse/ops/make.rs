@@ -13,7 +13,7 @@ use crate::fuse::naming::Grows;
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::{Caller, Entry};
-use crate::meta::{BLOCK, Inode, charge, directory_bytes};
+use crate::meta::{Inode, charge};
 use crate::sys::creds::Acting;
 use crate::sys::node;
 
@@ -93,8 +93,9 @@ impl FileSystem {
         let dir = self.dir_to_change(parent)?;
         lost_found::check_new(&dir.at, component(name)?)?;
         if !self.is_made_already(&dir, name)? {
+            let unit = dir.at.volume.unit();
             let mut naming = self.naming(&dir, None, None)?;
-            let room = naming.reserve(charge(inode), Grows::Added(name), Grows::Never)?;
+            let room = naming.reserve(charge(inode, unit), Grows::Added(name), Grows::Never)?;
             journal::intend_one(parent, name, 0);
             let charging = self.charging_made(Item::First, &dir.at.volume);
             failpoint::hit("live.make.intent");
@@ -102,13 +103,13 @@ impl FileSystem {
             failpoint::hit("live.make.host");
             let made = match inode {
                 // As large as it may be: how large it is has to be seen.
-                Inode::Directory { size } if directory_bytes(size) > BLOCK => {
+                Inode::Directory { size } if size > unit.bytes() => {
                     let made = node::open_path(&dir.fd, name).and_then(node::stat);
                     made.map_or(inode, |made| Inode::of(&made))
                 }
                 inode => inode,
             };
-            let made = charge(made);
+            let made = charge(made, unit);
             charging.becomes(made);
             room.commit_part(made.bytes, made.inodes);
         }

@@ -311,7 +311,8 @@ impl FileSystem {
                 shares.take(&dir.at.volume)?
             };
             let mut naming = self.naming(&dir, None, None)?;
-            let (made, added) = (charge(Inode::File { size: 0 }), Grows::Added(name));
+            let made = charge(Inode::File { size: 0 }, dir.at.volume.unit());
+            let added = Grows::Added(name);
             let room = naming.reserve(made, added, Grows::Never)?;
             journal::intend_one(parent, name, 0);
             let charging = self.charging_made(Item::First, &dir.at.volume);

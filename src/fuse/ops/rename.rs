@@ -77,7 +77,7 @@ impl FileSystem {
         };
         let leaves_whiteout = flags & libc::RENAME_WHITEOUT != 0;
         let left = if leaves_whiteout {
-            charge(Inode::Other)
+            charge(Inode::Other, to.at.volume.unit())
         } else {
             Usage::default()
         };

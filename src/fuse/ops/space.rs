@@ -67,6 +67,12 @@ impl FileSystem {
         };
         failpoint::hit("live.fallocate.host");
         sizing.settle(Some(room), &file);
+        let old = sizing.old();
+        drop(sizing);
+        if result.is_ok() {
+            let inside = old.saturating_sub(at.offset).min(len);
+            self.overwritten(&located, &file, inside);
+        }
         Ok(result?)
     }
 
@@ -114,16 +120,39 @@ impl FileSystem {
         let (room, allowed_end) = sizing.reserve_up_to(sizing.old().max(to.offset + len));
         let fits = allowed_end.saturating_sub(to.offset).min(len);
         let result = if fits == 0 && len > 0 {
-            Err(Errno::ENOSPC)
+            Err(sizing.over(&room, to.offset + len))
         } else {
             let _as = self.as_writer(caller, sizing.mode())?;
             let fits = usize::try_from(fits).unwrap_or(usize::MAX);
-            copy((&source, &mut from_at), (&target, &mut to_at), fits)
+            let ways = ((&source, &mut from_at), (&target, &mut to_at));
+            if self.rewrites(&located.volume) {
+                // What is shared is held by the one when the other is removed.
+                copy_bytes(ways.0, ways.1, fits).map_err(OpError::from)
+            } else {
+                copy(ways.0, ways.1, fits).map_err(OpError::from)
+            }
         };
         failpoint::hit("live.copy.host");
         sizing.settle(Some(room), &target);
-        Ok(result?)
+        let old = sizing.old();
+        drop(sizing);
+        if let Ok(copied) = result {
+            let inside = old.saturating_sub(to.offset).min(copied as u64);
+            self.overwritten(&located, &target, inside);
+        }
+        result
     }
+}
+
+/// Copies up to `len` bytes, as many as one write carries, and shares none.
+fn copy_bytes(
+    (source, from): (impl AsFd, &mut i64),
+    (target, to): (impl AsFd, &mut i64),
+    len: usize,
+) -> nix::Result<usize> {
+    let mut buffer = vec![0; len.min(FIRST_PIECE)];
+    let read = nix::sys::uio::pread(source, &mut buffer, *from)?;
+    nix::sys::uio::pwrite(target, &buffer[..read], *to)
 }
 
 /// Copies up to `len` bytes, as many as can be copied in a short time: all where

@@ -7,7 +7,7 @@ use crate::fuse::fs::FileSystem;
 use crate::fuse::node::NodeId;
 use crate::fuse::root;
 use crate::fuse::types::StatFs;
-use crate::model::{Limits, Usage, UserLimits};
+use crate::model::{AllocationUnit, Limits, Usage, UserLimits};
 
 impl FileSystem {
     /// Size and free space of the volume that `node` is in.
@@ -25,7 +25,7 @@ impl FileSystem {
         }
         let host = fstatvfs(self.ground(&volume)?.any_dir())?;
         let (used, limits) = volume.account().snapshot();
-        let mut figures = limited(host_figures(&host), used, limits);
+        let mut figures = limited(host_figures(&host), used, limits, volume.unit());
         if let Some(pool) = volume.pool_of_contents() {
             let room = (pool.room_bytes(), pool.room_inodes());
             figures.shared_with_others(used, limits, pool.limits(), room);
@@ -65,7 +65,7 @@ impl StatFs {
 /// The host's figures, with those of a limited volume in their place. What is
 /// used stays exact (blocks less free); what is available is the smaller of
 /// the quota's rest and the host's.
-fn limited(host: StatFs, used: Usage, limits: Limits) -> StatFs {
+fn limited(host: StatFs, used: Usage, limits: Limits, charged: AllocationUnit) -> StatFs {
     let mut fs = host;
     if let Some(limit) = limits.bytes {
         let unit = u64::from(fs.block_size);
@@ -78,7 +78,7 @@ fn limited(host: StatFs, used: Usage, limits: Limits) -> StatFs {
     // A limit that follows from that of bytes may be more than the host has.
     let of_host = limits.inodes.is_none() && fs.inodes != 0;
     let limit = limits
-        .inodes_in_force()
+        .inodes_in_force(charged)
         .filter(|&limit| !of_host || limit < fs.inodes);
     if let Some(limit) = limit {
         fs.inodes = limit.max(used.inodes);
@@ -115,6 +115,8 @@ mod tests {
     use super::*;
     use crate::model::Bytes;
 
+    const UNIT: AllocationUnit = AllocationUnit::SMALLEST;
+
     fn host() -> StatFs {
         StatFs {
             block_size: 4096,
@@ -140,14 +142,14 @@ mod tests {
             bytes: Some(Bytes(blocks * 4096)),
             inodes: Some(inodes),
         };
-        let fs = limited(host(), usage(10, 3), limits(40, 8));
+        let fs = limited(host(), usage(10, 3), limits(40, 8), UNIT);
         assert_eq!((fs.blocks, fs.free, fs.available), (40, 30, 30));
         assert_eq!((fs.inodes, fs.free_inodes), (8, 5));
         // The host has less left than the quota.
-        let fs = limited(host(), usage(10, 3), limits(400, 8));
+        let fs = limited(host(), usage(10, 3), limits(400, 8), UNIT);
         assert_eq!((fs.blocks, fs.free, fs.available), (400, 390, 50));
         // Lowered below what is used.
-        let fs = limited(host(), usage(10, 3), limits(4, 1));
+        let fs = limited(host(), usage(10, 3), limits(4, 1), UNIT);
         assert_eq!((fs.blocks, fs.free, fs.available), (10, 0, 0));
         assert_eq!((fs.inodes, fs.free_inodes), (3, 0));
         // Of bytes alone: at least 1024 inodes, but the host has 900.
@@ -155,9 +157,9 @@ mod tests {
             inodes: None,
             ..limits(40, 8)
         };
-        let fs = limited(host(), usage(10, 3), bytes);
+        let fs = limited(host(), usage(10, 3), bytes, UNIT);
         assert_eq!((fs.inodes, fs.free_inodes), (900, 800));
-        let fs = limited(host(), usage(10, 3), Limits::default());
+        let fs = limited(host(), usage(10, 3), Limits::default(), UNIT);
         assert_eq!((fs.blocks, fs.free_inodes), (1000, 800));
     }
 
@@ -169,7 +171,7 @@ mod tests {
             ..UserLimits::default()
         };
         let shared = |limits: Limits, room| {
-            let mut fs = limited(host(), usage(10, 3), limits);
+            let mut fs = limited(host(), usage(10, 3), limits, UNIT);
             fs.shared_with_others(usage(10, 3), limits, of_user, room);
             (fs.blocks, fs.free, fs.available, fs.inodes, fs.free_inodes)
         };

@@ -1,13 +1,16 @@
 //! Reservations of more than is used, and those who wait for their end.
 
 use super::*;
+use crate::meta::BLOCK;
+
+const UNIT: AllocationUnit = AllocationUnit::SMALLEST;
 
 fn limited(blocks: u64) -> Account {
     let limits = Limits {
         bytes: Some(Bytes(blocks * BLOCK)),
         inodes: None,
     };
-    Account::new(Usage::default(), limits)
+    Account::new(Usage::default(), limits, UNIT)
 }
 
 fn blocks(n: u64) -> Bytes {

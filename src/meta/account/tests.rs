@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::meta::BLOCK;
+
+const UNIT: AllocationUnit = AllocationUnit::SMALLEST;
 
 fn limits(bytes: u64, inodes: u64) -> Limits {
     Limits {
@@ -18,7 +21,7 @@ fn usage(bytes: u64, inodes: u64) -> Usage {
 
 #[test]
 fn a_reservation_that_is_dropped_is_given_back() {
-    let account = Account::new(Usage::default(), limits(8192, 2));
+    let account = Account::new(Usage::default(), limits(8192, 2), UNIT);
     let held = account.reserve(Bytes(8192), 1).unwrap();
     assert_eq!(account.usage(), Usage::default());
     let refused = account.reserve(Bytes(4096), 0).unwrap_err();
@@ -41,7 +44,7 @@ fn a_reservation_that_is_dropped_is_given_back() {
 
 #[test]
 fn the_pair_is_granted_together_or_not_at_all() {
-    let account = Account::new(Usage::default(), limits(8192, 1));
+    let account = Account::new(Usage::default(), limits(8192, 1), UNIT);
     account.reserve(Bytes(0), 1).unwrap().commit();
     assert!(account.reserve(Bytes(4096), 1).is_err());
     account.reserve(Bytes(8192), 0).unwrap().commit();
@@ -49,7 +52,7 @@ fn the_pair_is_granted_together_or_not_at_all() {
 
 #[test]
 fn part_of_a_reservation() {
-    let account = Account::new(Usage::default(), limits(10_000, 9));
+    let account = Account::new(Usage::default(), limits(10_000, 9), UNIT);
     let part = account.reserve_up_to(Bytes(1 << 20));
     assert_eq!(part.amount().bytes, Bytes(8192), "whole blocks only");
     part.commit_part(Bytes(4096), 0);
@@ -61,7 +64,7 @@ fn part_of_a_reservation() {
 
 #[test]
 fn a_limit_below_usage_stops_growth_and_nothing_else() {
-    let account = Account::new(usage(40_960, 10), limits(81_920, 20));
+    let account = Account::new(usage(40_960, 10), limits(81_920, 20), UNIT);
     account.set_limits(limits(4096, 5));
     assert!(account.reserve(Bytes(4096), 0).is_err());
     assert!(account.reserve(Bytes(0), 1).is_err());
@@ -74,7 +77,7 @@ fn a_limit_below_usage_stops_growth_and_nothing_else() {
 
 #[test]
 fn releasing_what_is_not_there_is_noticed() {
-    let account = Account::new(usage(4096, 1), Limits::default());
+    let account = Account::new(usage(4096, 1), Limits::default(), UNIT);
     account.release(Bytes(8192), 1);
     assert_eq!(account.usage(), Usage::default());
     assert!(!account.is_trusted());
@@ -86,7 +89,11 @@ fn releasing_what_is_not_there_is_noticed() {
 fn racing_threads_fill_the_limit_to_the_byte() {
     const THREADS: u64 = 8;
     const LIMIT_BLOCKS: u64 = 10_007;
-    let account = Account::new(Usage::default(), limits(LIMIT_BLOCKS * BLOCK, u64::MAX));
+    let account = Account::new(
+        Usage::default(),
+        limits(LIMIT_BLOCKS * BLOCK, u64::MAX),
+        UNIT,
+    );
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let account = &account;
@@ -121,7 +128,7 @@ fn racing_threads_fill_the_limit_to_the_byte() {
 
 #[test]
 fn racing_reserve_and_release_end_where_they_began() {
-    let account = Account::new(usage(BLOCK, 1), limits(64 * BLOCK, 64));
+    let account = Account::new(usage(BLOCK, 1), limits(64 * BLOCK, 64), UNIT);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -188,7 +195,7 @@ proptest! {
     /// Against a model in plain integers: every decision and every figure.
     #[test]
     fn as_the_model(steps in proptest::collection::vec(step(), 1..200)) {
-        let account = Account::new(Usage::default(), Limits::default());
+        let account = Account::new(Usage::default(), Limits::default(), UNIT);
         let (mut bytes, mut inodes) = (0_u64, 0_u64);
         let (mut most_bytes, mut most_inodes) = (None::<u64>, None::<u64>);
         for step in steps {

@@ -26,7 +26,11 @@ fn pool(volumes: u64, blocks: u64, inodes: u64) -> Arc<Pool> {
 }
 
 fn account(pool: &Arc<Pool>) -> Account {
-    let account = Account::new(Usage::default(), Limits::default());
+    let account = Account::new(
+        Usage::default(),
+        Limits::default(),
+        AllocationUnit::SMALLEST,
+    );
     account.join(pool.admit(OWN).unwrap());
     account
 }
@@ -62,7 +66,11 @@ fn volumes_and_what_is_in_them_are_added_up() {
 #[test]
 fn above_a_limit_nothing_grows_and_all_shrinks() {
     let pool = pool(1, 2, 100);
-    let account = Account::new(usage(8 * 4096, 8), Limits::default());
+    let account = Account::new(
+        usage(8 * 4096, 8),
+        Limits::default(),
+        AllocationUnit::SMALLEST,
+    );
     account.join(pool.admit_anyway(OWN));
     assert_eq!(pool.taken().usage, usage(9 * 4096, 9));
     account.reserve(Bytes(4096), 0).unwrap_err();
@@ -96,7 +104,11 @@ fn no_race_gets_past_a_limit() {
                 all_have_asked.wait();
                 let Ok(member) = admitted else { return };
                 made.fetch_add(1, Ordering::Relaxed);
-                let account = Account::new(Usage::default(), Limits::default());
+                let account = Account::new(
+                    Usage::default(),
+                    Limits::default(),
+                    AllocationUnit::SMALLEST,
+                );
                 account.join(member);
                 for _ in 0..200 {
                     let room = account.reserve_up_to(Bytes(3 * 4096));

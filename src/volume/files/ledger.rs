@@ -14,8 +14,8 @@ use parking_lot::{MutexGuard, RwLock, RwLockReadGuard};
 use super::super::error::{Error, Result};
 use super::super::in_memory::Volume;
 use super::super::lease::Lease;
-use crate::meta::{DirGrowth, Inode, Reservation, charge, grow, round_up};
-use crate::model::{Bytes, Kind};
+use crate::meta::{DirGrowth, Inode, Reservation, charge};
+use crate::model::{AllocationUnit, Bytes, Kind};
 use crate::sys::node;
 
 /// Whether the store is still open. Held shared while a file is changed, so
@@ -106,21 +106,27 @@ pub(super) fn begin(ledger: Option<&Ledger>) -> Result<Change<'_>> {
 
 /// Room for something new, given back unless it is taken.
 #[derive(Default)]
-pub(super) struct Room<'a>(Option<Reservation<'a>>);
+pub(super) struct Room<'a> {
+    reservation: Option<Reservation<'a>>,
+    unit: AllocationUnit,
+}
 
 impl<'a> Room<'a> {
-    pub(super) fn of(reservation: Reservation<'a>) -> Self {
-        Self(Some(reservation))
+    pub(super) fn of(reservation: Reservation<'a>, unit: AllocationUnit) -> Self {
+        Self {
+            reservation: Some(reservation),
+            unit,
+        }
     }
 
     pub(super) fn take(&mut self) -> Option<Reservation<'a>> {
-        self.0.take()
+        self.reservation.take()
     }
 
     /// What it was for is there, and is this.
     pub(super) fn commit_as(self, made: Inode) {
-        if let Some(reservation) = self.0 {
-            let charge = charge(made);
+        if let Some(reservation) = self.reservation {
+            let charge = charge(made, self.unit);
             reservation.commit_part(charge.bytes, charge.inodes);
         }
     }
@@ -140,7 +146,7 @@ impl Change<'_> {
         };
         let inode = Inode::of(found);
         if inode.is_directory() || found.st_nlink <= 1 {
-            let charge = charge(inode);
+            let charge = charge(inode, open.volume.unit());
             open.volume.account().release(charge.bytes, charge.inodes);
         }
     }
@@ -150,7 +156,9 @@ impl Change<'_> {
         let before = node::stat(&file)?.st_size.unsigned_abs();
         nix::unistd::ftruncate(&file, 0)?;
         if let Some(open) = &self.account {
-            open.volume.account().release(Bytes(round_up(before)), 0);
+            open.volume
+                .account()
+                .release(Bytes(open.volume.unit().round_up(before)), 0);
         }
         Ok(())
     }
@@ -173,14 +181,15 @@ impl Change<'_> {
             return Err(nix::errno::Errno::ESTALE.into());
         }
         let old = found.st_size.unsigned_abs();
-        let wanted = grow(old, offset.saturating_add(len as u64));
+        let unit = open.volume.unit();
+        let wanted = unit.grow(old, offset.saturating_add(len as u64));
         let account = open.volume.account();
         let room = account.reserve_up_to(Bytes(wanted));
         let granted = room.amount().bytes.0;
         let most = if granted == wanted {
             len
         } else {
-            let end = round_up(old) + granted;
+            let end = unit.round_up(old) + granted;
             usize::try_from(end.saturating_sub(offset)).map_or(len, |fits| fits.min(len))
         };
         if most == 0 && len > 0 {
@@ -195,7 +204,7 @@ impl Change<'_> {
         let written = write(most);
         match node::stat(&file) {
             Ok(after) => {
-                let grown = grow(old, after.st_size.unsigned_abs());
+                let grown = unit.grow(old, after.st_size.unsigned_abs());
                 room.commit_part(Bytes(grown), 0);
             }
             Err(_) => account.distrust(),

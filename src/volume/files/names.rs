@@ -8,7 +8,7 @@ use nix::sys::stat::FileStat;
 
 use super::ledger::{Change, Room};
 use super::name::{Inside, no_space};
-use crate::meta::{DirGrowth, Inode, charge, directory_bytes};
+use crate::meta::{DirGrowth, Inode, charge};
 use crate::model::{Bytes, Usage};
 use crate::sys::{dir, node};
 use crate::volume::error::Result;
@@ -66,9 +66,10 @@ impl<'a, D: AsFd> Names<'a, D> {
         let Some((volume, growth)) = self.account else {
             return Ok(Room::default());
         };
-        let made = made.map_or(Usage::default(), charge);
+        let unit = volume.unit();
+        let made = made.map_or(Usage::default(), |made| charge(made, unit));
         let before = self.size();
-        let more = DirGrowth::charge(before, growth.added(before, name.len()));
+        let more = growth.charge(before, growth.added(before, name.len()));
         let account = volume.account();
         let reserve = |bytes| account.reserve(Bytes(bytes), made.inodes);
         let names = || dir::name_lengths(&self.dir).ok();
@@ -80,8 +81,8 @@ impl<'a, D: AsFd> Names<'a, D> {
         };
         let mut room = room.map_err(|over| no_space(at.path(), &over.to_string()))?;
         let more = room.amount().bytes.0.saturating_sub(made.bytes.0);
-        self.room = Room::of(room.split(Bytes(more)));
-        Ok(Room::of(room))
+        self.room = Room::of(room.split(Bytes(more)), unit);
+        Ok(Room::of(room, unit))
     }
 
     fn size(&self) -> u64 {
@@ -98,8 +99,9 @@ impl<D: AsFd> Drop for Names<'_, D> {
         let account = volume.account();
         match node::stat(&self.dir) {
             Ok(after) => {
-                let before = directory_bytes(self.size());
-                let after = directory_bytes(after.st_size.unsigned_abs());
+                let unit = volume.unit();
+                let before = unit.directory_bytes(self.size());
+                let after = unit.directory_bytes(after.st_size.unsigned_abs());
                 account.resettle(self.room.take(), Bytes(before), Bytes(after));
             }
             Err(_) => account.distrust(),

@@ -34,7 +34,9 @@ impl Observer for Notes {
     fn writers(&self, _: &Volume) -> Vec<Holder> {
         Vec::new()
     }
-
+    fn still(&self, _: &Volume, work: &mut dyn FnMut()) {
+        work();
+    }
     fn take_image(&self, _: &Volume) -> std::result::Result<ImageGuard, Vec<Holder>> {
         Ok(Box::new(()))
     }

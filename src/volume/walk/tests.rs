@@ -17,7 +17,10 @@ fn usage(bytes: u64, inodes: u64) -> Usage {
 fn by_the_rule() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    assert_eq!(count(dir.path(), &AtomicU64::new(0)).unwrap(), usage(0, 0));
+    assert_eq!(
+        count(dir.path(), AllocationUnit::SMALLEST, &AtomicU64::new(0)).unwrap(),
+        usage(0, 0)
+    );
     fs::write(at("empty"), "").unwrap();
     fs::write(at("one"), "x").unwrap();
     fs::hard_link(at("one"), at("two")).unwrap();
@@ -29,7 +32,7 @@ fn by_the_rule() {
         .set_len(4097)
         .unwrap();
     assert_eq!(
-        count(dir.path(), &AtomicU64::new(0)).unwrap(),
+        count(dir.path(), AllocationUnit::SMALLEST, &AtomicU64::new(0)).unwrap(),
         usage(4096 + 4096 + 8192, 5)
     );
 }
@@ -49,7 +52,7 @@ fn deeper_than_descriptors_and_paths_go() {
         mkdirat(&dir, "branch/leaf", Mode::S_IRWXU).unwrap();
         dir = open_below(&dir, OsStr::new(&down), LIST).unwrap();
     }
-    let found = count(top.path(), &AtomicU64::new(0));
+    let found = count(top.path(), AllocationUnit::SMALLEST, &AtomicU64::new(0));
     crate::volume::delete::delete_whole_tree(top.path()).unwrap();
     assert!(!top.path().exists());
     assert_eq!(found.unwrap(), usage(3 * depth * 4096, 3 * depth));
@@ -60,6 +63,6 @@ fn an_error_names_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let gone = dir.path().join("gone");
     assert!(
-        matches!(count(&gone, &AtomicU64::new(0)), Err(Error::Io { path, .. }) if path == gone)
+        matches!(count(&gone, AllocationUnit::SMALLEST, &AtomicU64::new(0)), Err(Error::Io { path, .. }) if path == gone)
     );
 }

@@ -121,7 +121,7 @@ impl VolumeSpace {
             size,
             used: info.used.bytes,
             available: left.map_or(host, |left| left.min(host)),
-            inodes: info.limits.inodes_in_force(),
+            inodes: info.inodes_in_force(),
             inodes_used: info.used.inodes,
         }
     }

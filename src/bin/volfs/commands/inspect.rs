@@ -108,7 +108,7 @@ fn text(inspected: &Inspected) -> String {
     );
     let bytes = info.limits.bytes.map(|b| format!("{b} ({} bytes)", b.0));
     line("Quota:", &bytes.as_deref().unwrap_or("none"));
-    let inodes = match (info.limits.inodes, info.limits.inodes_in_force()) {
+    let inodes = match (info.limits.inodes, info.inodes_in_force()) {
         (Some(inodes), _) => format!("at most {inodes}"),
         (None, Some(implied)) => format!("at most {implied}, by the quota"),
         (None, None) => "no limit".to_owned(),

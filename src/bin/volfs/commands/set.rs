@@ -69,6 +69,19 @@ impl SetArgs {
             return context.output.value(&info);
         }
         context.output.confirm(&info.name);
+        let (name, used) = (&info.name, info.used);
+        if let Some(limit) = change.quota_bytes.flatten().filter(|&it| it < used.bytes) {
+            context.output.note(format!(
+                "{name} holds {}, more than its limit of {limit}: nothing grows in it until it holds less",
+                used.bytes
+            ));
+        }
+        if let Some(limit) = change.quota_inodes.flatten().filter(|&it| it < used.inodes) {
+            context.output.note(format!(
+                "{name} holds {}, more than its limit of {limit}: nothing new is made in it until it holds fewer",
+                crate::table::inodes(used.inodes)
+            ));
+        }
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 use volfs::control::{Client, Status};
 use volfs::fuse::mount::{self, Answer};
-use volfs::model::Bytes;
+use volfs::model::{AllocationUnit, Bytes};
 use volfs::sys::named_file;
 use volfs::volume::{Error, Store};
 
@@ -197,7 +197,31 @@ fn file_system(store: &Path) -> Vec<Check> {
     let mut checks = vec![kind(&fstype)];
     checks.extend(inode_numbers(&near));
     checks.extend([handles(&near, &fstype), space(&near)]);
+    checks.extend(limits(&near, &fstype));
     checks
+}
+
+/// Where limits are not kept by the byte on the host's side.
+fn limits(near: &Path, fstype: &str) -> Option<Check> {
+    const NAME: &str = "limits";
+    let unit = volfs::sys::allocation::of_smallest_file(near).ok()?;
+    let unit = AllocationUnit::at_most(unit);
+    if !unit.is_smallest() {
+        return Some(Check::degraded(
+            NAME,
+            format!("space is allocated in units of {}", Bytes(unit.bytes())),
+            "every file that is not empty, and every directory, is charged at least that much",
+            "for many small files choose a store on a file system with smaller units",
+        ));
+    }
+    (fstype == "btrfs").then(|| {
+        Check::degraded(
+            NAME,
+            "btrfs keeps extents of which a part is overwritten",
+            "files under a limit are written anew as they are overwritten, and may take up to about three times their sizes",
+            "nothing, or choose a store on XFS or ext4",
+        )
+    })
 }
 
 fn kind(fstype: &str) -> Check {

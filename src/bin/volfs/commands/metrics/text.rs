@@ -69,7 +69,7 @@ impl Text {
                 "limit_inodes",
                 "gauge",
                 "The most inodes that it may hold.",
-                &|info| info.limits.inodes_in_force(),
+                &|info| info.inodes_in_force(),
             ),
             (
                 "open_files",
@@ -159,6 +159,21 @@ impl Text {
                 "daemon_written_bytes",
                 "counter",
                 "Bytes written through the daemon.",
+            ),
+            (
+                "store_size_bytes",
+                "gauge",
+                "Size of the file system that the store lies on.",
+            ),
+            (
+                "store_available_bytes",
+                "gauge",
+                "What is left of it for users other than root.",
+            ),
+            (
+                "store_full_refusals",
+                "counter",
+                "Changes that were refused because the store's disk is full.",
             ),
         ] {
             let total = if kind == "counter" { "_total" } else { "" };
