@@ -56,14 +56,30 @@ pub enum Error {
 /// The result of an operation on the catalogue.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Why the system may refuse a file that is there.
+const REASONS: [i32; 11] = [
+    libc::EACCES,
+    libc::EPERM,
+    libc::EROFS,
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::ENOMEM,
+    libc::ENOSPC,
+    libc::EDQUOT,
+    libc::EFBIG,
+    libc::EIO,
+    libc::ESTALE,
+];
+
 impl Error {
     /// As [`sqlite`](Self::sqlite), with the system's own error number, which
     /// the connection remembers.
     pub(super) fn of(connection: &Connection, path: &Path, error: &rusqlite::Error) -> Self {
         let error = Self::sqlite(path, error);
-        match (error, last_errno(connection)) {
-            // What it had not opened it closes as well.
-            (error, Some(libc::EBADF)) => error,
+        // SQLite tries other ways after a failure, and remembers theirs: that a
+        // file it need not have is missing is no reason.
+        let reason = last_errno(connection).filter(|errno| REASONS.contains(errno));
+        match (error, reason) {
             (Self::System { path, .. }, Some(errno)) => Self::System { path, errno },
             (error, _) => error,
         }
