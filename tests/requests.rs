@@ -1,5 +1,5 @@
 //! How many requests the kernel sends for what people do: the claims of the
-//! README's table, counted by the daemon itself. FORGET is not counted: nobody
+//! the table in docs/testing.md, counted by the daemon itself. FORGET is not counted: nobody
 //! waits for it.
 
 mod support;
