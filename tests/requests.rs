@@ -1,4 +1,4 @@
-//! How many requests the kernel sends for what people do: the claims of the
+//! How many requests the kernel sends for what people do: the claims of
 //! the table in docs/testing.md, counted by the daemon itself. FORGET is not counted: nobody
 //! waits for it.
 
