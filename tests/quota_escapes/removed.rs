@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
@@ -28,12 +28,25 @@ fn kept_by_daemon(mount: &Mount) -> u64 {
         .sum()
 }
 
-/// Opens `path` until the daemon has no descriptor left.
-fn take_descriptors(path: &Path, openers: &mut Vec<File>) {
-    while let Ok(file) = File::open(path) {
-        openers.push(file);
-        assert!(openers.len() < 1000, "no descriptor is taken");
+/// Files of which each takes a descriptor of the daemon when it is open: more than it has.
+fn openable(volume: &Path) -> Vec<PathBuf> {
+    let files: Vec<_> = (0..300).map(|n| volume.join(format!("o{n}"))).collect();
+    for file in &files {
+        fs::write(file, "x").unwrap();
     }
+    files
+}
+
+/// Opens `files`, as many as are open in `openers` already left out, until the daemon has no
+/// descriptor left.
+fn take_descriptors(files: &[PathBuf], openers: &mut Vec<File>) {
+    for file in &files[openers.len()..] {
+        match File::open(file) {
+            Ok(file) => openers.push(file),
+            Err(_) => return,
+        }
+    }
+    panic!("no descriptor is taken");
 }
 
 /// A process that takes descriptors for itself must not make the daemon keep what
@@ -51,12 +64,12 @@ fn files_when_the_daemon_has_no_descriptors() {
         fs::write(path(n), vec![1; EACH]).unwrap();
         referred.push(refer(&path(n)));
     }
-    fs::write(v.join("opened"), "x").unwrap();
+    let files = openable(&v);
     let before = used(&v);
     wait_for("closes", || kept_by_daemon(&mount) == 0);
     run(Command::new("prlimit").args(["--pid", &mount.pid().to_string(), "--nofile=200:200"]));
     let mut openers = Vec::new();
-    take_descriptors(&v.join("opened"), &mut openers);
+    take_descriptors(&files, &mut openers);
     for n in 0..FILES {
         // One after the other, so that all numbers of free ones occur.
         while let Err(error) = fs::remove_file(path(n)) {
@@ -92,19 +105,20 @@ fn open_files_when_the_daemon_has_no_descriptors() {
         held.push((refer(&path(n)), File::open(path(n)).unwrap()));
         fs::remove_file(path(n)).unwrap();
     }
-    fs::write(v.join("opened"), "x").unwrap();
-    assert!(used(&v).0 > (FILES * EACH) as u64);
+    let files = openable(&v);
+    let left = used(&v).0.checked_sub((FILES * EACH) as u64);
+    let left = left.expect("what is open is charged").to_string();
     run(Command::new("prlimit").args(["--pid", &mount.pid().to_string(), "--nofile=200:200"]));
     let mut openers = Vec::new();
     let mut referred = Vec::new();
     for (refers, open) in held {
-        take_descriptors(&v.join("opened"), &mut openers);
+        take_descriptors(&files, &mut openers);
         drop(open);
         referred.push(refers);
     }
     drop(openers);
     let charged = || attribute(&v, "volfs.used.bytes").ok();
-    wait_for("closes", || charged().is_some_and(|it| it == "4096"));
+    wait_for("closes", || charged().is_some_and(|it| it == left));
     assert_eq!(kept_by_daemon(&mount), 0);
 }
 
