@@ -82,6 +82,8 @@ pub(super) struct Removing<'a> {
     volume: &'a Volume,
     node: NodeId,
     fd: OwnedFd,
+    /// What it was before.
+    stat: FileStat,
     /// What the account has of it.
     known: Inode,
     charging: Charging,
@@ -98,6 +100,13 @@ pub(super) fn check_writable(volume: &Volume) -> OpResult<()> {
         return Err(crate::volume::Error::VolumeReadOnly { name }.into());
     }
     Ok(())
+}
+
+impl Removing<'_> {
+    /// What the inode was before.
+    pub(super) fn stat(&self) -> &FileStat {
+        &self.stat
+    }
 }
 
 impl FileSystem {
@@ -130,7 +139,7 @@ impl FileSystem {
         let shape = node::shape(file)?;
         let size = shape.size;
         let inode = self.handles.inode(at.node);
-        if shape.links == 0 && inode.is_none() {
+        if inode.is_none() && (shape.links == 0 || self.nodes.gone(at.node).is_some()) {
             // Removed while this was on its way, and its charge given back:
             // the kernel does not lock an inode for an open with O_TRUNC.
             return Err(nix::errno::Errno::ESTALE.into());
@@ -207,6 +216,7 @@ impl FileSystem {
             volume,
             node,
             fd,
+            stat,
             known,
             charging,
             _lock: lock,
@@ -222,19 +232,21 @@ impl FileSystem {
     }
 
     /// The call has returned. If the inode has lost its last name its charge is
-    /// given back now, or with its last close.
-    pub(super) fn name_removed(&self, removing: Removing<'_>) {
+    /// given back now, or with its last close. One that is `kept` has a name outside of
+    /// the volume.
+    pub(super) fn name_removed(&self, removing: Removing<'_>, kept: bool) {
         let Removing {
             volume,
             node,
             fd,
+            stat: _,
             known,
             charging,
             _lock,
         } = removing;
         match node::stat(&fd) {
             // A directory has no other name; btrfs leaves its link count at 1.
-            Ok(stat) if stat.st_nlink == 0 || known.is_directory() => {
+            Ok(stat) if stat.st_nlink == 0 || kept || known.is_directory() => {
                 let open = self.handles.unlinked(node);
                 // ext4_rmdir (fs/ext4/namei.c) sets the size of a directory to 0.
                 let inode = if known.is_directory() {
@@ -243,7 +255,7 @@ impl FileSystem {
                     Inode::of(&stat)
                 };
                 let may_stay = |fd: &OwnedFd| emptied(volume, inode, fd) && !is_missed(&stat, fd);
-                let held = Some(fd).filter(|fd| open || may_stay(fd));
+                let held = Some(fd).filter(|fd| open || !kept && may_stay(fd));
                 let mut attr = Attr::from_host(node, &stat);
                 attr.nlink = 0;
                 let states = (volume.is_limited(), open);
@@ -348,12 +360,23 @@ impl FileSystem {
     pub(super) fn last_closed(
         &self,
         at: &Located,
-        file: Option<(BorrowedFd<'_>, Inode)>,
+        file: Option<(BorrowedFd<'_>, FileStat)>,
         by_kernel: bool,
         charging: &Charging,
     ) {
         match file {
-            Some((file, inode)) => {
+            // It is kept, with its contents.
+            Some((_, stat)) if stat.st_nlink > 0 => {
+                self.nodes.set_emptied(at.node);
+                self.nodes.let_host_free(at.node);
+                self.nodes.set_closed(at.node);
+                if let Ok(root) = at.ground.root_of(&at.volume) {
+                    at.volume.removed().closed(&root, &stat);
+                }
+                give_back(&at.volume, Inode::of(&stat), charging);
+            }
+            Some((file, stat)) => {
+                let inode = Inode::of(&stat);
                 if at.volume.is_limited() {
                     self.nodes.set_emptied(at.node);
                 }

@@ -91,6 +91,10 @@ ALTER TABLE volume ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0 CHECK (read_o
     "
 ALTER TABLE volume ADD COLUMN owner INTEGER CHECK (owner BETWEEN 0 AND 4294967295);
 ",
+    // How many bytes of removed files a volume keeps. Programs before this keep none.
+    "
+ALTER TABLE volume ADD COLUMN trash_files INTEGER CHECK (trash_files > 0);
+",
 ];
 
 /// The first version whose programs can use a catalogue of the last: it has all

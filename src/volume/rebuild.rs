@@ -190,6 +190,7 @@ impl Gathering {
                 .map_or(Labels::default(), |it| it.labels.clone()),
             pinned: manifest.as_ref().is_some_and(|it| it.pinned),
             read_only: manifest.as_ref().is_some_and(|it| it.read_only),
+            trash_files: manifest.as_ref().and_then(|it| it.trash_files),
             orphan: false,
             created: manifest.as_ref().map_or(now, |it| it.created),
             updated: now,

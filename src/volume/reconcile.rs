@@ -368,6 +368,7 @@ fn orphan_row(
             .map_or(Labels::default(), |m| m.labels.clone()),
         pinned: false,
         read_only: manifest.as_ref().is_some_and(|m| m.read_only),
+        trash_files: manifest.as_ref().and_then(|m| m.trash_files),
         orphan: true,
         created: manifest.as_ref().map_or(now, |m| m.created),
         updated: now,

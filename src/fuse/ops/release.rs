@@ -66,8 +66,7 @@ impl FileSystem {
             let own = own.and_then(Result::ok);
             let file = handle.file.as_ref().map(AsFd::as_fd);
             let file = file.or(own.as_ref().map(AsFd::as_fd)).and_then(|file| {
-                let inode = Inode::of(&node::stat(file).ok()?);
-                Some((file, inode))
+                Some((file, node::stat(file).ok()?))
             });
             // It was unlinked before, and nothing takes that back.
             let charging = charging.unwrap_or_else(|| self.charging_closed(&at, &handle));
