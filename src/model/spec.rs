@@ -230,9 +230,6 @@ pub enum InvalidSpec {
         "a disk volume cannot keep removed files: they are in its own file system, which virtual machines write as well; use a directory volume"
     )]
     TrashOfDisk,
-    /// A size of kept files of zero.
-    #[error("with a size of 0 no removed file would be kept; to keep none write 'none'")]
-    ZeroTrash,
     /// An inode limit of zero.
     #[error("an inode quota of 0 would allow no file; to lift the limit write 'none'")]
     ZeroInodes,

@@ -269,8 +269,7 @@ fn changed(row: &VolumeRow, change: &Change) -> Result<VolumeRow> {
     row.read_only = change.read_only.unwrap_or(row.read_only);
     match change.trash_files {
         Some(Some(_)) if row.kind == Kind::Disk => return Err(InvalidSpec::TrashOfDisk.into()),
-        Some(Some(Bytes(0))) => return Err(InvalidSpec::ZeroTrash.into()),
-        Some(limit) => row.trash_files = limit,
+        Some(limit) => row.trash_files = limit.filter(|limit| limit.0 > 0),
         None => {}
     }
     row.updated = Timestamp::now();

@@ -210,7 +210,7 @@ pub struct Change {
     /// Let nobody change what is in it, or everybody again.
     #[serde(default)]
     pub read_only: Option<bool>,
-    /// How much of removed files is kept; `Some(None)` keeps none from now on.
+    /// How much of removed files is kept; `Some(None)`, as 0, keeps none from now on.
     #[serde(default, with = "double_option")]
     pub trash_files: Option<Option<Bytes>>,
     /// A larger capacity for a disk volume.

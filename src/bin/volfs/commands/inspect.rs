@@ -122,7 +122,7 @@ fn text(inspected: &Inspected) -> String {
         line("Read-only:", &"yes");
     }
     if let Some(limit) = info.trash_files {
-        line("Removed files:", &format!("kept, up to {limit}"));
+        line("Removed:", &format!("files are kept, up to {limit}"));
     }
     for (index, (key, value)) in info.labels.iter().enumerate() {
         let head = if index == 0 { "Labels:" } else { "" };
