@@ -327,11 +327,17 @@ fn a_limit_holds_for_what_comes_back() {
     fs::write(volume.join("g"), vec![2; 700 << 10]).unwrap();
     for _ in 0..2 {
         let said = volfs.fails(1, &["trash", "restore", "v:f"]);
-        assert!(said.contains("no space") && said.contains("1 MiB"), "{said}");
+        assert!(
+            said.contains("no space") && said.contains("1 MiB"),
+            "{said}"
+        );
         assert_eq!(paths(&volfs), ["f"]);
         mount.stop();
         let said = volfs.fails(1, &["trash", "restore", "v:f"]);
-        assert!(said.contains("no space") && said.contains("1 MiB"), "{said}");
+        assert!(
+            said.contains("no space") && said.contains("1 MiB"),
+            "{said}"
+        );
         mount.start();
         let names: Vec<_> = fs::read_dir(&volume).unwrap().collect();
         assert_eq!(names.len(), 1);

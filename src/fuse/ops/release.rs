@@ -10,7 +10,6 @@ use crate::fuse::control_tree;
 use crate::fuse::fs::{FileSystem, Located};
 use crate::fuse::image_file;
 use crate::fuse::types::Fh;
-use crate::meta::Inode;
 use crate::sys::node;
 
 impl FileSystem {
@@ -65,9 +64,9 @@ impl FileSystem {
         if closed.last_of_unlinked {
             let own = own.and_then(Result::ok);
             let file = handle.file.as_ref().map(AsFd::as_fd);
-            let file = file.or(own.as_ref().map(AsFd::as_fd)).and_then(|file| {
-                Some((file, node::stat(file).ok()?))
-            });
+            let file = file
+                .or(own.as_ref().map(AsFd::as_fd))
+                .and_then(|file| Some((file, node::stat(file).ok()?)));
             // It was unlinked before, and nothing takes that back.
             let charging = charging.unwrap_or_else(|| self.charging_closed(&at, &handle));
             self.last_closed(&at, file, by_kernel, &charging);

@@ -130,6 +130,7 @@ fn a_store_of_before_directories_were_charged_their_sizes() {
             "UPDATE volume SET used_bytes = 4096, used_inodes = 101, usage_clean = 1;
              DROP TRIGGER name_came; DROP TRIGGER name_changed; DROP TABLE names;
              ALTER TABLE volume DROP COLUMN read_only;
+             ALTER TABLE volume DROP COLUMN owner;
              ALTER TABLE volume DROP COLUMN trash_files;
              PRAGMA user_version = 65538;",
         )
