@@ -327,17 +327,11 @@ fn a_limit_holds_for_what_comes_back() {
     fs::write(volume.join("g"), vec![2; 700 << 10]).unwrap();
     for _ in 0..2 {
         let said = volfs.fails(1, &["trash", "restore", "v:f"]);
-        assert!(
-            said.contains("no space") && said.contains("1 MiB"),
-            "{said}"
-        );
+        assert!(said.contains("no space"), "{said}");
         assert_eq!(paths(&volfs), ["f"]);
         mount.stop();
         let said = volfs.fails(1, &["trash", "restore", "v:f"]);
-        assert!(
-            said.contains("no space") && said.contains("1 MiB"),
-            "{said}"
-        );
+        assert!(said.contains("no space"), "{said}");
         mount.start();
         let names: Vec<_> = fs::read_dir(&volume).unwrap().collect();
         assert_eq!(names.len(), 1);
@@ -375,6 +369,6 @@ fn a_catalogue_made_anew_keeps_the_setting() {
     let id = mount.store().join("trash");
     let home = fs::read_dir(&id).unwrap().next().unwrap().unwrap().path();
     assert!(home.join("removed").exists());
-    volfs.ok(&["trash", "empty", "--wait"]);
+    volfs.ok(&["trash", "empty", "--yes", "--wait"]);
     assert!(!home.exists());
 }

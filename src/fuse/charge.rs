@@ -83,7 +83,7 @@ pub(super) struct Removing<'a> {
     node: NodeId,
     fd: OwnedFd,
     /// What it was before.
-    stat: FileStat,
+    pub(super) stat: FileStat,
     /// What the account has of it.
     known: Inode,
     charging: Charging,
@@ -100,13 +100,6 @@ pub(super) fn check_writable(volume: &Volume) -> OpResult<()> {
         return Err(crate::volume::Error::VolumeReadOnly { name }.into());
     }
     Ok(())
-}
-
-impl Removing<'_> {
-    /// What the inode was before.
-    pub(super) fn stat(&self) -> &FileStat {
-        &self.stat
-    }
 }
 
 impl FileSystem {

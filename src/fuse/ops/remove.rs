@@ -86,7 +86,7 @@ impl FileSystem {
         removing: &Removing<'_>,
     ) -> bool {
         let volume = &dir.at.volume;
-        if !volume.removed().wants(name, removing.stat()) {
+        if !volume.removed().wants(name, &removing.stat) {
             return false;
         }
         let kept = dir.at.ground.root_of(volume).and_then(|root| {
@@ -94,7 +94,7 @@ impl FileSystem {
                 root: &root,
                 dir: dir.fd.as_fd(),
                 name,
-                stat: removing.stat(),
+                stat: &removing.stat,
                 uid: caller.uid,
             })?)
         });
