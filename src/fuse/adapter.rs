@@ -234,11 +234,11 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let unique = RequestId::from(req);
+        let (caller, unique) = (caller(req), RequestId::from(req));
         let adapter = self;
         change!(adapter, parent, [name], {
             let result = adapter.run(Op::Unlink, unique, parent, |fs| {
-                fs.unlink(node(parent), name)
+                fs.unlink(caller, node(parent), name)
             });
             Adapter::reply_empty(reply, result);
         });

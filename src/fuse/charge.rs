@@ -81,7 +81,7 @@ pub(super) struct Removing<'a> {
     node: NodeId,
     fd: OwnedFd,
     /// What it was before.
-    before: FileStat,
+    pub(super) before: FileStat,
     /// What the account has of it.
     known: Inode,
     charging: Charging,
@@ -130,7 +130,7 @@ impl FileSystem {
         let shape = node::shape(file)?;
         let size = shape.size;
         let inode = self.handles.inode(at.node);
-        if shape.links == 0 && inode.is_none() {
+        if inode.is_none() && (shape.links == 0 || self.nodes.gone(at.node).is_some()) {
             // Removed while this was on its way, and its charge given back:
             // the kernel does not lock an inode for an open with O_TRUNC.
             return Err(Errno::ESTALE.into());
@@ -229,8 +229,9 @@ impl FileSystem {
     }
 
     /// The call has returned. If the inode has lost its last name its charge is
-    /// given back now, or with its last close.
-    pub(super) fn name_removed(&self, removing: Removing<'_>) {
+    /// given back now, or with its last close. One that is `kept` has a name outside of
+    /// the volume.
+    pub(super) fn name_removed(&self, removing: Removing<'_>, kept: bool) {
         let Removing {
             dir,
             node,
@@ -242,6 +243,7 @@ impl FileSystem {
         } = removing;
         let volume = &*dir.volume;
         let after = match left_of(&dir.ground, &before, known, &fd) {
+            Left::Names if kept => Some(node::stat(&fd).unwrap_or(before)),
             Left::Names => return,
             Left::Nothing(after) => after,
             Left::Unknown => return volume.account().distrust(),
@@ -255,7 +257,7 @@ impl FileSystem {
         };
         let stat = after.unwrap_or(before);
         let may_stay = |fd: &OwnedFd| emptied(volume, inode, fd) && !is_missed(&stat, fd);
-        let holds = |fd: &OwnedFd| open || may_stay(fd);
+        let holds = |fd: &OwnedFd| open || !kept && may_stay(fd);
         let held = Some(fd).filter(|fd| dir.ground.shows_removals() && holds(fd));
         let mut attr = Attr::from_host(node, &stat);
         attr.nlink = 0;
@@ -400,12 +402,22 @@ impl FileSystem {
     pub(super) fn last_closed(
         &self,
         at: &Located,
-        file: Option<(BorrowedFd<'_>, Inode)>,
+        file: Option<(BorrowedFd<'_>, Inode, Option<FileStat>)>,
         by_kernel: bool,
         charging: &Charging,
     ) {
         match file {
-            Some((file, inode)) => {
+            // It is kept, with its contents.
+            Some((_, inode, Some(stat))) if stat.st_nlink > 0 && at.ground.shows_removals() => {
+                self.nodes.set_emptied(at.node);
+                self.nodes.let_host_free(at.node);
+                self.nodes.set_closed(at.node);
+                if let Ok(root) = at.ground.root_of(&at.volume) {
+                    at.volume.removed().closed(&root, &stat);
+                }
+                give_back(&at.volume, inode, charging);
+            }
+            Some((file, inode, _)) => {
                 if at.volume.is_limited() {
                     self.nodes.set_emptied(at.node);
                 }

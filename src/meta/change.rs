@@ -169,7 +169,7 @@ impl Catalogue {
                 .prepare_cached(
                     "UPDATE volume SET quota_bytes = ?2, quota_inodes = ?3, pinned = ?4, \
                      updated = ?5, size_bytes = ?6, guest_written = ?7, \
-                     read_only = ?8, manifest_current = 0 WHERE serial = ?1",
+                     read_only = ?8, trash_files = ?9, manifest_current = 0 WHERE serial = ?1",
                 )?
                 .execute(params![
                     row.serial.0,
@@ -180,6 +180,7 @@ impl Catalogue {
                     row.disk.map(|disk| sql(disk.size.0)),
                     row.disk.is_some_and(|disk| disk.guest_written),
                     row.read_only,
+                    row.trash_files.map(|bytes| sql(bytes.0)),
                 ])?;
             transaction
                 .prepare_cached("DELETE FROM label WHERE serial = ?1")?
@@ -319,8 +320,8 @@ fn insert(transaction: &Transaction<'_>, row: &VolumeRow) -> rusqlite::Result<()
         "INSERT INTO volume (serial, id, slot, name, kind, state, quota_bytes, quota_inodes, \
          size_bytes, disk_format, disk_fstype, guest_written, pinned, orphan, created, updated, \
          trashed, used_bytes, used_inodes, usage_clean, manifest_current, read_only, owner, \
-         contents_inode, contents_born) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-         ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
+         contents_inode, contents_born, trash_files) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
+         ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)",
     )?;
     statement.execute(params![
         row.serial.0,
@@ -348,6 +349,7 @@ fn insert(transaction: &Transaction<'_>, row: &VolumeRow) -> rusqlite::Result<()
         row.owner,
         inode(row.contents),
         row.contents.and_then(|contents| contents.born),
+        row.trash_files.map(|bytes| sql(bytes.0)),
     ])?;
     insert_labels(transaction, row.serial, &row.labels)
 }

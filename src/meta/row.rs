@@ -96,6 +96,8 @@ pub struct VolumeRow {
     pub pinned: bool,
     /// Nobody changes its contents while set.
     pub read_only: bool,
+    /// How much of removed files is kept; `None` keeps none.
+    pub trash_files: Option<Bytes>,
     /// Its directory was found without a row.
     pub orphan: bool,
     /// When it was made.
@@ -123,7 +125,7 @@ pub struct VolumeRow {
 pub(super) const COLUMNS: &str = "serial, id, slot, name, kind, state, quota_bytes, quota_inodes, \
      size_bytes, disk_format, disk_fstype, guest_written, pinned, orphan, created, updated, \
      trashed, used_bytes, used_inodes, usage_clean, manifest_current, \
-     read_only, owner, contents_inode, contents_born";
+     read_only, owner, contents_inode, contents_born, trash_files";
 
 /// Reads a row of `volume` without its labels.
 ///
@@ -160,6 +162,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<VolumeRow, String> {
         labels: Labels::default(),
         pinned: flag("pinned")?,
         read_only: flag("read_only")?,
+        trash_files: maybe_unsigned(row, &key, "trash_files")?.map(Bytes),
         orphan: flag("orphan")?,
         created: Timestamp::from_nanos(get(row, &key, "created")?),
         updated: Timestamp::from_nanos(get(row, &key, "updated")?),

@@ -105,6 +105,10 @@ CREATE TABLE identity (
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
+    // How many bytes of removed files a volume keeps. Programs before this keep none.
+    "
+ALTER TABLE volume ADD COLUMN trash_files INTEGER CHECK (trash_files > 0);
+",
 ];
 
 /// The first version whose programs can use a catalogue of the last: it has all

@@ -266,6 +266,11 @@ pub enum InvalidSpec {
     /// A disk volume with a quota.
     #[error("a disk volume takes no quota: its size is its limit")]
     DiskWithQuota,
+    /// A disk volume that should keep removed files.
+    #[error(
+        "a disk volume cannot keep removed files: they are in its own file system, which virtual machines write as well; use a directory volume"
+    )]
+    TrashOfDisk,
     /// An inode limit of zero.
     #[error("an inode quota of 0 would allow no file; to lift the limit write 'none'")]
     ZeroInodes,

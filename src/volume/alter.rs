@@ -10,6 +10,7 @@ use super::error::{Error, Result};
 use super::image;
 use super::in_memory::Volume;
 use super::index::Index;
+use super::layout::Place;
 use super::lease::{Lease, Use};
 use super::observer::Growth;
 use super::store::Store;
@@ -162,7 +163,11 @@ impl Store {
             return Err(error);
         }
         volume.set_read_only(row.read_only);
+        volume.removed.set_limit(row.trash_files);
         volume.set_row(row);
+        volume
+            .removed
+            .trim(&self.layout.data(Place::Volumes, volume.id));
         self.renew_manifest(volume);
         Ok(Arc::clone(volume))
     }
@@ -326,6 +331,11 @@ fn changed(row: &VolumeRow, change: &Change) -> Result<VolumeRow> {
     }
     row.pinned = change.pinned.unwrap_or(row.pinned);
     row.read_only = change.read_only.unwrap_or(row.read_only);
+    match change.trash_files {
+        Some(Some(_)) if row.kind == Kind::Disk => return Err(InvalidSpec::TrashOfDisk.into()),
+        Some(limit) => row.trash_files = limit.filter(|limit| limit.0 > 0),
+        None => {}
+    }
     row.updated = Timestamp::now();
     Ok(row)
 }

@@ -55,6 +55,9 @@ pub struct VolumeInfo {
     /// The user id that it counts against, where users are limited.
     #[serde(default)]
     pub owner: Option<u32>,
+    /// How much of removed files is kept, as the host allocates it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trash_files: Option<Bytes>,
     /// When it was made.
     pub created: Timestamp,
     /// When its metadata last changed.
@@ -216,6 +219,9 @@ pub struct Change {
     /// Let nobody change what is in it, or everybody again.
     #[serde(default)]
     pub read_only: Option<bool>,
+    /// How much of removed files is kept; `Some(None)`, as 0, keeps none from now on.
+    #[serde(default, with = "double_option")]
+    pub trash_files: Option<Option<Bytes>>,
     /// A larger capacity for a disk volume.
     #[serde(default)]
     pub size: Option<Bytes>,

@@ -9,6 +9,7 @@ use super::api::{DiskInfo, TrashedVolume, VolumeInfo};
 use super::image;
 use super::layout::{Layout, Place};
 use super::lease::Leases;
+use super::removed::Removed;
 use crate::diskimg::MountedImage;
 use crate::meta::{Account, Pool, State, VolumeRow};
 use crate::model::{AllocationUnit, Kind, Limits, Serial, Slot, Usage, VolumeId, VolumeName};
@@ -38,6 +39,8 @@ pub struct Volume {
     // Whether changes of its contents are refused: set before it is looked who makes
     // any, and so before the row says it.
     read_only: AtomicBool,
+    // The files that were removed from it and are kept.
+    pub(super) removed: Removed,
     // Who in this process uses it without a mount.
     pub(super) leases: Leases,
     // Locked over each change of its files that this process makes by itself,
@@ -84,6 +87,7 @@ impl Volume {
             dirty: AtomicBool::new(!row.usage_clean),
             progress: AtomicU64::new(NOT_COUNTING),
             read_only: AtomicBool::new(row.read_only),
+            removed: Removed::new(row.trash_files),
             leases: Leases::default(),
             changing: Mutex::new(()),
             attached: Mutex::new(Weak::new()),
@@ -144,6 +148,12 @@ impl Volume {
 
     pub(super) fn set_read_only(&self, read_only: bool) {
         self.read_only.store(read_only, Ordering::SeqCst);
+    }
+
+    /// Its files that were removed and are kept.
+    #[must_use]
+    pub(crate) fn removed(&self) -> &Removed {
+        &self.removed
     }
 
     /// What the volume holds.
@@ -241,6 +251,7 @@ impl Volume {
             pinned: row.pinned,
             read_only: row.read_only,
             owner: row.owner,
+            trash_files: row.trash_files,
             created: row.created,
             updated: row.updated,
         }

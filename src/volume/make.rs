@@ -110,6 +110,7 @@ pub(super) fn new_row(spec: &VolumeSpec, serial: Serial, slot: Slot) -> VolumeRo
         labels: spec.labels.clone(),
         pinned: false,
         read_only: false,
+        trash_files: None,
         orphan: false,
         created: now,
         updated: now,

@@ -40,6 +40,8 @@ pub(super) struct Manifest {
     pub pinned: bool,
     #[serde(default)]
     pub read_only: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trash_files: Option<Bytes>,
     pub created: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
@@ -71,6 +73,7 @@ impl Manifest {
             labels: row.labels.clone(),
             pinned: row.pinned,
             read_only: row.read_only,
+            trash_files: row.trash_files,
             created: row.created,
             owner: row.owner,
         }
@@ -125,6 +128,12 @@ impl Manifest {
         let disk = self.kind == Kind::Disk;
         if disk != self.disk.is_some() || disk && self.limits != Limits::default() {
             return Err(format!("its fields do not go with the kind {}", self.kind));
+        }
+        if self
+            .trash_files
+            .is_some_and(|it| disk || it.0 == 0 || it.0 >> 63 != 0)
+        {
+            return Err("it cannot keep removed files".to_owned());
         }
         if self.disk.as_ref().is_some_and(|it| it.size == Bytes(0)) {
             return Err("its disk has no size".to_owned());
@@ -184,6 +193,7 @@ mod tests {
             labels: Labels::default(),
             pinned: true,
             read_only: true,
+            trash_files: Some(Bytes(1 << 20)),
             created: Timestamp::from_nanos(1),
             owner: Some(1000),
         }
@@ -214,6 +224,7 @@ mod tests {
         };
         assert!(bad(&|it| it.version = 9).contains("version 9"));
         assert!(bad(&|it| it.kind = Kind::Disk).contains("disk"));
+        assert!(bad(&|it| it.trash_files = Some(Bytes(0))).contains("removed files"));
         assert!(bad(&|it| it.serial = Serial(i64::MAX)).contains("serial"));
         assert!(bad(&|it| it.limits.bytes = Some(Bytes(0))).contains("quota"));
         fs::write(home.path().join(MANIFEST), "{\"version\": 1").unwrap();

@@ -102,12 +102,21 @@ impl Store {
                 drop(life);
                 self.purge([volume])
             }
+            // With files that can be restored: as 'rm -rf' of a volume leaves it.
+            Removal::Empty if self.keeps_removed(&volume) && self.is_empty(&volume)? => {
+                self.bury(&volume, State::Trash)
+            }
             Removal::Empty => {
                 self.remove_if_empty(name, &volume)?;
                 drop(life);
                 self.delete_for_good(&volume)
             }
         }
+    }
+
+    fn keeps_removed(&self, volume: &Volume) -> bool {
+        let data = self.layout.data(Place::Volumes, volume.id);
+        volume.kind == Kind::Directory && super::removed::are_any(&data)
     }
 
     /// Takes a live volume out of sight and its directory to the trash.

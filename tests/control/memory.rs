@@ -73,6 +73,7 @@ impl Volumes for Memory {
             pinned: false,
             read_only: false,
             owner: None,
+            trash_files: None,
             created: Timestamp::now(),
             updated: Timestamp::now(),
         };
@@ -137,6 +138,7 @@ impl Volumes for Memory {
         }
         info.pinned = change.pinned.unwrap_or(info.pinned);
         info.read_only = change.read_only.unwrap_or(info.read_only);
+        info.trash_files = change.trash_files.unwrap_or(info.trash_files);
         Ok(info.clone())
     }
 

@@ -225,7 +225,7 @@ impl Direct {
             }
             Act::Unlink { path } => {
                 let (parent, name) = self.parent(path)?;
-                self.fs.unlink(parent, name)?;
+                self.fs.unlink(ROOT, parent, name)?;
             }
             Act::Rmdir { path } => {
                 let (parent, name) = self.parent(path)?;

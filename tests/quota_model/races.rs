@@ -48,7 +48,7 @@ fn act(fs: &FileSystem, random: &mut Random, own: NodeId, all: &[NodeId]) -> Res
             fs.release(opened.fh);
             wrote?;
         }
-        1 => fs.unlink(own, name)?,
+        1 => fs.unlink(ROOT, own, name)?,
         2 => {
             let to = format!("f{}", random.below(6));
             fs.rename(ROOT, (own, name), (own, OsStr::new(&to)), 0)?;
@@ -128,11 +128,11 @@ fn name_act(fs: &FileSystem, random: &mut Random, dirs: &[NodeId]) -> Result<(),
             }
         }
         4 => drop(fs.symlink(ROOT, dir, a, b)?),
-        5 => fs.unlink(dir, a)?,
+        5 => fs.unlink(ROOT, dir, a)?,
         6 => {
             let mut from = dir;
             in_sub(&mut from)?;
-            fs.unlink(from, a)?;
+            fs.unlink(ROOT, from, a)?;
         }
         7 => fs.rename(ROOT, (dir, a), (other, b), 0)?,
         8 => {
@@ -151,7 +151,7 @@ fn name_act(fs: &FileSystem, random: &mut Random, dirs: &[NodeId]) -> Result<(),
             in_sub(&mut gone)?;
             if gone != dir && random.one_in(2) {
                 for n in 0..40 {
-                    let _ = fs.unlink(gone, OsStr::new(&format!("{n:0>240}")));
+                    let _ = fs.unlink(ROOT, gone, OsStr::new(&format!("{n:0>240}")));
                 }
             }
             fs.rmdir(ROOT, dir, sub)?;

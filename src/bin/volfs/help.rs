@@ -228,6 +228,7 @@ Examples:
   volfs set cache --label team=build --unset-label old
   volfs set db --size 20G           a disk volume grows
   volfs set cache --pin             as 'volfs pin cache'
+  volfs set src --trash-files 5G    'volfs trash restore src:PATH' brings files back
 
 Limits hold at once, also for files that are open. Below what a volume holds
 already, nothing is lost: it grows again when it holds less. With a limit of
@@ -244,7 +245,11 @@ Examples:
   volfs trash empty                       everything in the trash, for ever; asks
   volfs trash empty --yes                 the same without a question
   volfs trash progress                    what is being deleted, and how far it is
+  volfs trash ls --files src              removed files that the volume 'src' keeps
+  volfs trash restore src:dir/main.c
+  volfs trash empty --files src
 
+Files are kept by volumes with 'volfs set NAME --trash-files SIZE'.
 'volfs config trash.retention 30d' empties it by itself.";
 
 /// `volfs events --help`.

@@ -21,8 +21,9 @@ use crate::fuse::handles::OpenInode;
 use crate::fuse::node::NodeId;
 use crate::fuse::nodes::Way;
 use crate::meta::{Inode, charge};
-use crate::model::{Bytes, Serial, Usage};
+use crate::model::{Bytes, Kind, Serial, Usage};
 use crate::sys::node;
+use crate::volume::is_kept;
 
 /// What this process knows of an inode.
 pub(super) enum Known {
@@ -140,7 +141,13 @@ fn truth(
     };
     let stat = node::stat(&fd)?;
     let open = known_of(fs, node);
-    if stat.st_nlink == 0 {
+    let kept = || {
+        at.ground
+            .root_of(&at.volume)
+            .is_ok_and(|it| is_kept(&it, &stat))
+    };
+    let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+    if stat.st_nlink == 0 || regular && at.volume.kind == Kind::Directory && kept() {
         note_gone(fs, node, record);
         if matches!(open, Known::Closed) {
             return Ok(Usage::default());

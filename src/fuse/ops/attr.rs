@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode};
 use nix::sys::time::TimeSpec;
 
 use crate::failpoint;
@@ -99,7 +99,17 @@ impl FileSystem {
                 node::stat(fd)?
             }
         };
-        Ok((Attr::from_host(node, &stat), self.keeps_attr(node)))
+        Ok((self.attr_of(node, &stat), self.keeps_attr(node)))
+    }
+
+    /// The attributes of an inode. The name that one has outside of the volume, where
+    /// it is kept, is not seen.
+    fn attr_of(&self, node: NodeId, stat: &FileStat) -> Attr {
+        let mut attr = Attr::from_host(node, stat);
+        if self.nodes.gone(node).is_some() {
+            attr.nlink = 0;
+        }
+        attr
     }
 
     /// Changes attributes of `node`. The kernel has checked that the caller
@@ -147,7 +157,7 @@ impl FileSystem {
             node::set_times(&fd, &time_spec(set.atime), &time_spec(set.mtime))?;
         }
         let stat = node::stat(&fd)?;
-        Ok((Attr::from_host(node, &stat), self.keeps_attr(node)))
+        Ok((self.attr_of(node, &stat), self.keeps_attr(node)))
     }
 
     /// Credentials under which the host judges set-group-id bits as it would

@@ -107,7 +107,8 @@ impl FileSystem {
                 if changed & !SETTABLE != 0 || cleared != 0 {
                     return Err(Errno::EOPNOTSUPP.into());
                 }
-                may_protect(file, host & PROTECTING, changed & PROTECTING)?;
+                let gone = self.nodes.gone(node).is_some();
+                may_protect(file, gone, host & PROTECTING, changed & PROTECTING)?;
                 failpoint::hit("live.ioctl.flags");
                 file_flags::set(file, host ^ changed)?;
                 self.kernel.attr_changed(node);
@@ -120,6 +121,7 @@ impl FileSystem {
                 let changed = host.xflags ^ to.xflags;
                 may_protect(
                     file,
+                    self.nodes.gone(node).is_some(),
                     host.xflags & PROTECTING_EXTENDED,
                     changed & PROTECTING_EXTENDED,
                 )?;
@@ -164,9 +166,9 @@ fn changed_extended(host: Extended, wanted: Extended) -> Result<Extended, Errno>
 
 /// Whether an inode may be protected: not one without a name, which this daemon
 /// empties at its last close. One that is protected keeps its name.
-fn may_protect(file: impl AsFd, has: u32, changed: u32) -> OpResult<()> {
+fn may_protect(file: impl AsFd, gone: bool, has: u32, changed: u32) -> OpResult<()> {
     let more = changed & !has;
-    if more != 0 && node::shape(file)?.links == 0 {
+    if more != 0 && (gone || node::shape(file)?.links == 0) {
         return Err(Errno::EPERM.into());
     }
     Ok(())

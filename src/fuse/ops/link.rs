@@ -24,6 +24,9 @@ impl FileSystem {
             return Err(OpError::CrossVolume);
         }
         lost_found::check_new(&dir.at, name)?;
+        if self.nodes.gone(node).is_some() {
+            return Err(nix::errno::Errno::ENOENT.into());
+        }
         let (_, fd) = self.open_node(node)?;
         if !self.is_linked_already(&dir, name, node)? {
             let mut naming = self.naming(&dir, None, None)?;

@@ -50,7 +50,12 @@ impl FileSystem {
             // The kernel asks for a name that it has without a lock on its directory
             // (`fuse_dentry_revalidate`, fs/fuse/dir.c). Whoever has taken the last
             // name of the inode away before the node was known holds it for nobody.
-            let named = || node::shape(&fd).is_ok_and(|shape| shape.links > 0);
+            let named = || {
+                node::shape(&fd).is_ok_and(|shape| shape.links > 0)
+                    && node::open_path(&dir.fd, name)
+                        .and_then(node::stat)
+                        .is_ok_and(|stat| stat.st_ino == entry.attr.node.ino().0)
+            };
             if self.nodes.removals() == removals || named() {
                 return Ok(Found::Entry(entry));
             }

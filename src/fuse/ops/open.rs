@@ -222,7 +222,8 @@ impl FileSystem {
         may_open(&shape, flags)?;
         // Its last name went while this was on its way, or since it was opened with
         // O_PATH, and its charge with it. Nobody opens or closes it meanwhile.
-        let nameless = (shape.links == 0 && self.handles.inode(at.node).is_none())
+        let is_nameless = shape.links == 0 || self.nodes.gone(at.node).is_some();
+        let nameless = (is_nameless && self.handles.inode(at.node).is_none())
             .then(|| self.charge_again(at, file.fd(), shape.size))
             .transpose()?;
         let opening = self.handles.opening(at.node);

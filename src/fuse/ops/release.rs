@@ -10,6 +10,7 @@ use crate::fuse::control_tree;
 use crate::fuse::fs::{FileSystem, Located};
 use crate::fuse::image_file;
 use crate::fuse::types::Fh;
+use crate::sys::node;
 
 impl FileSystem {
     /// Closes `fh`.
@@ -65,7 +66,7 @@ impl FileSystem {
             let file = handle.file.as_ref().map(AsFd::as_fd);
             let file = file.or(own.as_ref().map(AsFd::as_fd)).and_then(|file| {
                 let inode = self.nameless(&handle, Some(file))?;
-                Some((file, inode))
+                Some((file, inode, node::stat(file).ok()))
             });
             // It was unlinked before, and nothing takes that back.
             let charging = charging.unwrap_or_else(|| self.charging_closed(&at, &handle));

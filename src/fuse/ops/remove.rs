@@ -1,12 +1,13 @@
 //! Taking names away: unlink, rmdir.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::failpoint;
+use crate::fuse::charge::Removing;
 use crate::fuse::disks::lost_found;
 use crate::fuse::error::OpResult;
 use crate::fuse::fs::{FileSystem, OpenDir, component};
@@ -17,15 +18,16 @@ use crate::fuse::root;
 use crate::fuse::types::Caller;
 use crate::sys::creds::Acting;
 use crate::sys::node;
+use crate::volume::Leaving;
 
 impl FileSystem {
     /// Removes a name of a file. The file lives on while it is open.
     ///
     /// # Errors
     /// What the host says; EPERM at the root of the mount.
-    pub fn unlink(&self, parent: NodeId, name: &OsStr) -> OpResult<()> {
+    pub fn unlink(&self, caller: Caller, parent: NodeId, name: &OsStr) -> OpResult<()> {
         let dir = self.dir_to_change(parent)?;
-        self.remove(&dir, name, UnlinkatFlags::NoRemoveDir)
+        self.remove(caller, &dir, name, UnlinkatFlags::NoRemoveDir)
     }
 
     /// Removes an empty directory; at the root of the mount, a volume.
@@ -37,10 +39,16 @@ impl FileSystem {
             return root::rmdir(self, caller, name);
         }
         let dir = self.dir_to_change(parent)?;
-        self.remove(&dir, name, UnlinkatFlags::RemoveDir)
+        self.remove(caller, &dir, name, UnlinkatFlags::RemoveDir)
     }
 
-    fn remove(&self, dir: &OpenDir, name: &OsStr, flags: UnlinkatFlags) -> OpResult<()> {
+    fn remove(
+        &self,
+        caller: Caller,
+        dir: &OpenDir,
+        name: &OsStr,
+        flags: UnlinkatFlags,
+    ) -> OpResult<()> {
         let _as = Acting::daemon();
         if self.is_removed_already(dir, name)? {
             return Ok(());
@@ -59,10 +67,42 @@ impl FileSystem {
         journal::intend_one(dir.at.node, name, 0);
         let removing = self.about_to_remove(&dir.at, victim, fd)?;
         failpoint::hit("live.remove.intent");
-        unlinkat(&dir.fd, name, flags)?;
+        let kept = self.keep_removed(caller, dir, name, &removing);
+        if !kept {
+            unlinkat(&dir.fd, name, flags)?;
+        }
         failpoint::hit("live.remove.host");
-        self.name_removed(removing);
+        self.name_removed(removing, kept);
         Ok(())
+    }
+
+    /// Takes a file that is about to lose its last name out of the volume, where that
+    /// keeps removed files. What cannot be kept is removed as ever.
+    fn keep_removed(
+        &self,
+        caller: Caller,
+        dir: &OpenDir,
+        name: &OsStr,
+        removing: &Removing<'_>,
+    ) -> bool {
+        let volume = &dir.at.volume;
+        if !volume.removed().wants(name, &removing.before) {
+            return false;
+        }
+        let kept = dir.at.ground.root_of(volume).and_then(|root| {
+            Ok(volume.removed().keep(&Leaving {
+                root: &root,
+                dir: dir.fd.as_fd(),
+                name,
+                stat: &removing.before,
+                uid: caller.uid,
+            })?)
+        });
+        if let Err(error) = &kept {
+            let volume = volume.name();
+            log::warn!("a file that is removed from volume {volume} is not kept: {error}");
+        }
+        kept.is_ok()
     }
 
     /// Locks a directory, and the one that is about to lose the name `name` in it.

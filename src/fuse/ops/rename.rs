@@ -105,7 +105,7 @@ impl FileSystem {
             room.commit();
         }
         if let Some(removing) = removing {
-            self.name_removed(removing);
+            self.name_removed(removing, false);
         }
         self.renamed(&from, name, &to, new_name, flags);
         Ok(())

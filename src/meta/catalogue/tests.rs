@@ -21,6 +21,7 @@ fn row(serial: i64, name: &str) -> VolumeRow {
         labels: Labels::default(),
         pinned: false,
         read_only: false,
+        trash_files: None,
         orphan: false,
         created: Timestamp::from_nanos(1),
         updated: Timestamp::from_nanos(2),

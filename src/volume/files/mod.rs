@@ -9,6 +9,7 @@ mod ledger;
 mod name;
 mod names;
 mod remove;
+mod restore;
 mod stat;
 mod stream;
 

@@ -134,6 +134,7 @@ fn a_store_of_before_directories_were_charged_their_sizes() {
              ALTER TABLE volume DROP COLUMN contents_inode;
              ALTER TABLE volume DROP COLUMN contents_born;
              DROP TABLE identity;
+             ALTER TABLE volume DROP COLUMN trash_files;
              PRAGMA user_version = 65538;",
         )
         .unwrap();

@@ -164,6 +164,59 @@ fn of_a_volume_with_a_quota() {
     run(&world, THROUGH_US);
 }
 
+/// A file is there or kept, at every step, and its charge is given back once.
+fn keeping(volume: On, arguments: &[&str]) {
+    const KEEP: &[&str] = &[
+        "live.remove.intent",
+        "live.remove.noted",
+        "live.remove.kept",
+        "live.remove.host",
+    ];
+    let world = World::new(volume, arguments);
+    let volfs = world.mount.volfs();
+    volfs.ok(&["set", "v", "--trash-files", "16M"]);
+    let removes = |case: &&Case| case.op == "unlink" && !case.name.contains("two names");
+    for case in CASES.iter().filter(removes) {
+        let before = kept(&world).len();
+        let case = Case {
+            name: case.name,
+            op: case.op,
+            points: KEEP,
+            prepare: case.prepare,
+            act: case.act,
+            check: case.check,
+        };
+        let rounds = deaths(&case).len();
+        run(&world, &[case]);
+        assert_eq!(kept(&world).len(), before + rounds);
+    }
+    let verified = volfs.ok(&["verify", "v"]);
+    assert!(!verified.contains("differs"), "{verified}");
+}
+
+fn kept(world: &World) -> Vec<serde_json::Value> {
+    let listed = world
+        .mount
+        .volfs()
+        .ok(&["trash", "ls", "--files", "v", "--json"]);
+    serde_json::from_str(&listed).unwrap()
+}
+
+#[test]
+fn of_a_volume_that_keeps_removed_files() {
+    keeping(On::Directory, &[]);
+}
+
+#[test]
+fn of_a_limited_one_that_keeps_removed_files() {
+    keeping(On::Limited, &[]);
+}
+
+#[test]
+fn of_one_that_keeps_files_through_the_daemon() {
+    keeping(On::Directory, &["--no-passthrough"]);
+}
+
 #[test]
 fn of_a_disk_volume() {
     run(&World::new(On::Disk, &[]), CASES);

@@ -121,6 +121,9 @@ fn text(inspected: &Inspected) -> String {
     if info.read_only {
         line("Read-only:", &"yes");
     }
+    if let Some(limit) = info.trash_files {
+        line("Removed:", &format!("files are kept, up to {limit}"));
+    }
     for (index, (key, value)) in info.labels.iter().enumerate() {
         let head = if index == 0 { "Labels:" } else { "" };
         line(head, &format!("{}={}", Plain(key), Plain(value)));

@@ -16,7 +16,7 @@ use crate::open::{Access, open_volumes};
 #[command(after_help = crate::help::SET, override_usage = "volfs set <NAME> <CHANGE>...")]
 #[command(group(ArgGroup::new("changes").required(true).multiple(true).args([
     "quota", "quota_inodes", "size", "labels", "unset_labels", "pin", "unpin",
-    "read_only", "no_read_only",
+    "read_only", "no_read_only", "trash_files",
 ])))]
 pub struct SetArgs {
     /// The volume's name
@@ -49,6 +49,10 @@ pub struct SetArgs {
     /// Let it be changed again
     #[arg(long)]
     no_read_only: bool,
+    /// Keep files that are removed from the volume, 'rm -rf' included, up to so many
+    /// bytes, the oldest giving way; or 'none'
+    #[arg(long, value_name = "SIZE|none", allow_hyphen_values = true, value_parser = names::size_or_none)]
+    trash_files: Option<LimitArgument<Bytes>>,
 }
 
 impl SetArgs {
@@ -63,6 +67,7 @@ impl SetArgs {
             size: self.size,
             pinned: either(self.pin, self.unpin),
             read_only: either(self.read_only, self.no_read_only),
+            trash_files: self.trash_files.map(|limit| limit.0),
         };
         let info = open_volumes(&context.store, Access::Change)?.change(&name, &change)?;
         if context.output.is_json() {

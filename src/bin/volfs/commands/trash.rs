@@ -1,5 +1,7 @@
 //! `volfs trash`.
 
+mod removed_files;
+
 use std::ffi::OsString;
 
 use clap::{Args, Subcommand};
@@ -28,12 +30,17 @@ pub struct TrashArgs {
 enum TrashCommand {
     /// List what is in the trash, last removed first
     #[command(visible_alias = "list")]
-    Ls,
-    /// Bring a volume back
+    Ls {
+        /// Instead, the removed files that this volume keeps
+        #[arg(long, value_name = "VOLUME")]
+        files: Option<OsString>,
+    },
+    /// Bring a volume back, or a removed file of a volume
     Restore {
-        /// Its name, or its id; of several with one name it is the last removed
+        /// The volume's name, or its id; or VOLUME:PATH for a file. Of several it is the
+        /// last removed
         name: String,
-        /// Give it another name
+        /// Give it another name, or the file another path
         #[arg(long = "as", value_name = "NEW")]
         new_name: Option<OsString>,
     },
@@ -41,6 +48,9 @@ enum TrashCommand {
     Empty {
         /// Only this one, by name or id
         name: Option<String>,
+        /// Instead, the removed files that this volume keeps
+        #[arg(long, value_name = "VOLUME", conflicts_with_all = ["name", "wait"])]
+        files: Option<OsString>,
         /// Return when all is deleted, and show how far it is; without a
         /// daemon it is always so
         #[arg(long)]
@@ -57,8 +67,12 @@ impl TrashArgs {
     /// Runs the part that was asked for.
     pub fn run(self, context: &Context) -> Outcome {
         match self.command {
-            TrashCommand::Ls => list(context),
+            TrashCommand::Ls { files: None } => list(context),
+            TrashCommand::Ls { files: Some(of) } => removed_files::list(context, &of),
             TrashCommand::Restore { name, new_name } => {
+                if let Some((of, path)) = name.split_once(':') {
+                    return removed_files::restore(context, of, path, new_name.as_deref());
+                }
                 let new_name = new_name
                     .map(|new_name| names::volume_name(&new_name))
                     .transpose()?;
@@ -72,7 +86,12 @@ impl TrashArgs {
                 context.output.confirm(&info.name);
                 Ok(())
             }
-            TrashCommand::Empty { name, wait, yes } => empty(context, name.as_deref(), wait, yes),
+            TrashCommand::Empty {
+                files: Some(of), ..
+            } => removed_files::empty(context, &of),
+            TrashCommand::Empty {
+                name, wait, yes, ..
+            } => empty(context, name.as_deref(), wait, yes),
             TrashCommand::Progress => progress(context),
         }
     }
