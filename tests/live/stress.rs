@@ -197,6 +197,9 @@ impl Stress {
 
 type Failures = HashSet<(&'static str, Errno)>;
 
+/// What the kernel itself says of a path, whatever the file system.
+const OF_PATHS: [Errno; 3] = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+
 /// Runs the threads until `enough`, which is told the steps of one; returns how calls failed.
 fn stress(dir: &Path, seed: u64, enough: impl Fn(usize) -> bool + Sync) -> Failures {
     std::thread::scope(|scope| {
@@ -225,16 +228,16 @@ fn stress(dir: &Path, seed: u64, enough: impl Fn(usize) -> bool + Sync) -> Failu
     })
 }
 
-/// How calls fail on the host's file system, in the same races.
-fn failures_of_the_host(seed: u64) -> Failures {
+/// How calls may fail: as some do on the host's file system, in the same races. Which call meets which
+/// is a matter of luck.
+fn failures_of_the_host(seed: u64) -> HashSet<Errno> {
     let dir = TestDir::new();
-    (0..3)
-        .flat_map(|round| {
-            stress(dir.path(), seed.wrapping_add(round), |step| {
-                step >= HOST_STEPS
-            })
+    let met = (0..3).flat_map(|round| {
+        stress(dir.path(), seed.wrapping_add(round), |step| {
+            step >= HOST_STEPS
         })
-        .collect()
+    });
+    met.map(|(_, errno)| errno).chain(OF_PATHS).collect()
 }
 
 fn stress_a_volume(what: &str, arguments: &[&str], create: &[&str], own: &[Errno]) {
@@ -263,7 +266,7 @@ fn stress_a_volume(what: &str, arguments: &[&str], create: &[&str], own: &[Errno
     );
     let strange: Vec<_> = failures
         .iter()
-        .filter(|failure| !of_the_host.contains(failure) && !own.contains(&failure.1))
+        .filter(|(_, errno)| !of_the_host.contains(errno) && !own.contains(errno))
         .collect();
     assert!(
         strange.is_empty(),
@@ -290,8 +293,9 @@ fn stress_a_volume(what: &str, arguments: &[&str], create: &[&str], own: &[Errno
             fs::remove_file(&path).unwrap();
         }
     }
-    assert_eq!(fs::metadata(&dir).unwrap().nlink(), 2, "{what}");
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "{what}");
     if create.is_empty() || create[0] != "--disk" {
+        assert_eq!(fs::metadata(&dir).unwrap().nlink(), 2, "{what}");
         wait_for("nothing is charged any more", || {
             mount.volfs().list()[0]["used"]["inodes"] == 0
         });
