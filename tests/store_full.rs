@@ -162,7 +162,7 @@ fn a_store_without_a_mount_on_a_full_disk_can_be_cleaned() {
         for n in 0..4 {
             let name = format!("v{n}");
             volfs.ok(&["create", &name]);
-            let path = volfs.ok(&["path", &name]);
+            let path = volfs.ok(&["path", "--unmounted", &name]);
             fs::write(Path::new(path.trim_end()).join("file"), vec![1; MIB]).unwrap();
         }
         let filler = host.path().join("filler");

@@ -20,8 +20,10 @@ use parking_lot::Mutex;
 use crate::support::random::Random;
 use crate::support::{TestDir, run};
 
-/// What a disk writes whole or not at all, in bytes: what ext4 and SQLite count on.
-const SECTOR: usize = 512;
+/// What a disk writes whole or not at all, in bytes: the physical sector of today's disks. Not 512: the
+/// superblock of ext4 takes two of these and has a checksum over both, so that ext4 itself cannot be
+/// mounted when one of them has arrived and the other has not.
+const SECTOR: usize = 4096;
 
 /// Something that reached the disk.
 #[derive(Clone, Copy)]
