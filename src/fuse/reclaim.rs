@@ -27,13 +27,16 @@ const ROOMS: usize = 64;
 const LONGEST: Duration = Duration::from_secs(30);
 /// The kernel forgets a removed inode before the removal returns to its caller:
 /// what is held for longer is referred to by somebody.
-const FORGOTTEN_WITHIN: Duration = Duration::from_secs(1);
+const FORGOTTEN_WITHIN: Duration = Duration::from_millis(200);
 /// How long a close may have been read from the device and not have begun, on a
 /// machine that is busy.
-const BEGUN_WITHIN: Duration = Duration::from_secs(1);
-/// The same where that has been waited for already, and none was removed since:
-/// somebody keeps the files open.
+const BEGUN_WITHIN: Duration = Duration::from_millis(200);
+/// The same where that has been waited for already, and none was removed since or it was
+/// a moment ago: somebody keeps the files open, or the volume is at its limit and
+/// in constant use. Each refusal must not cost its caller the whole wait.
 const BEGUN_SINCE: Duration = Duration::from_millis(10);
+/// How long a wait in vain is remembered.
+const MOMENT: Duration = Duration::from_secs(5);
 /// How long the supervisor may take to close what it has kept.
 const CLOSED_WITHIN: Duration = Duration::from_millis(20);
 /// With less than this a program that writes may be at the end before what is on
@@ -63,6 +66,8 @@ struct Room {
     unlinked: AtomicU64,
     /// What `unlinked` was when a close was last waited for in vain.
     in_vain: AtomicU64,
+    /// When that was, in milliseconds since `start`.
+    in_vain_at: AtomicU64,
     /// Closes that were begun, and that have ended.
     begun: AtomicU64,
     ended: AtomicU64,
@@ -73,14 +78,36 @@ struct Room {
 }
 
 impl Room {
-    /// Whether a close of a file without a name may have been read and not begun.
-    fn may_begin(&self, waited: Duration) -> bool {
-        let now = self.unlinked.load(Ordering::SeqCst);
+    /// Whether it is a moment ago that somebody waited in vain, as who has `waited` so
+    /// long at `now` may just have.
+    fn was_in_vain(&self, waited: Duration, now: Duration) -> bool {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         if waited >= BEGUN_WITHIN {
-            self.in_vain.store(now, Ordering::SeqCst);
+            let unlinked = self.unlinked.load(Ordering::SeqCst);
+            self.in_vain.store(unlinked, Ordering::SeqCst);
+            self.in_vain_at.store(now.max(1), Ordering::SeqCst);
         }
-        let in_vain = self.in_vain.load(Ordering::SeqCst) == now;
+        let at = self.in_vain_at.load(Ordering::SeqCst);
+        at > 0 && u128::from(now.saturating_sub(at)) < MOMENT.as_millis()
+    }
+
+    /// Whether a close of a file without a name may have been read and not begun.
+    fn may_begin(&self, waited: Duration, now: Duration) -> bool {
+        let in_vain = self.was_in_vain(waited, now)
+            || self.in_vain.load(Ordering::SeqCst) == self.unlinked.load(Ordering::SeqCst);
         waited < if in_vain { BEGUN_SINCE } else { BEGUN_WITHIN }
+    }
+
+    /// Whether what is held may be forgotten soon.
+    fn may_be_forgotten(&self, waited: Duration, now: Duration) -> bool {
+        let in_vain = self.was_in_vain(waited, now);
+        self.held.load(Ordering::SeqCst) > 0
+            && waited
+                < if in_vain {
+                    BEGUN_SINCE
+                } else {
+                    FORGOTTEN_WITHIN
+                }
     }
 }
 
@@ -254,14 +281,14 @@ impl Wait<'_> {
             .iter()
             .map(|it| it.ended.load(Ordering::SeqCst))
             .sum();
+        let now = self.reclaim.start.elapsed();
         let nameless = |room: &&Room| room.nameless.load(Ordering::SeqCst) > 0;
         let mut closes = self.rooms.iter().filter(nameless).peekable();
         if closes.peek().is_some() && ended < self.begun
-            || closes.any(|room| room.may_begin(waited))
+            || closes.any(|room| room.may_begin(waited, now))
         {
             return true;
         }
-        let now = self.reclaim.start.elapsed();
         let within = |last: &AtomicU64, time: Duration| {
             let last = Duration::from_millis(last.load(Ordering::SeqCst));
             !last.is_zero() && now.saturating_sub(last) < time
@@ -269,7 +296,7 @@ impl Wait<'_> {
         self.rooms.iter().any(|room| {
             within(&room.last_passed_on, CLOSED_WITHIN)
                 || room.freeing.load(Ordering::SeqCst) > 0
-                || room.held.load(Ordering::SeqCst) > 0 && within(&room.last_held, FORGOTTEN_WITHIN)
+                || within(&room.last_held, FORGOTTEN_WITHIN) && room.may_be_forgotten(waited, now)
         })
     }
 }
