@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::cli::BINARY;
-use support::{Mount, TestDir, Volfs, output, poll, wait_for};
+use support::{Mount, TestDir, Volfs, output, poll, proc, run, wait_for};
 
 /// A service manager's end of the notification socket.
 struct Manager {
@@ -95,9 +95,16 @@ fn the_watchdog_lives_from_answers_of_the_mount() {
     let manager = Manager::new();
     // The store lies on another mount, whose daemon can be stopped: every
     // answer that needs the store has to wait then.
-    let below = Mount::new();
+    let dir = TestDir::new();
+    let (real, shown) = (dir.mkdir("real"), dir.mkdir("shown"));
+    let mut below = Command::new("bindfs")
+        .arg("-f")
+        .args([&real, &shown])
+        .spawn()
+        .expect("scripts/test installs it");
+    wait_for("it is mounted", || proc::mount_on(&shown).is_some());
     let above = Mount::builder()
-        .parent(&below.volume("stores"))
+        .parent(&shown)
         .env("NOTIFY_SOCKET", &manager.path)
         .env("WATCHDOG_USEC", "200000")
         .start();
@@ -105,7 +112,7 @@ fn the_watchdog_lives_from_answers_of_the_mount() {
     for _ in 0..3 {
         manager.wait_for("WATCHDOG=1");
     }
-    let below_pid = Pid::from_raw(below.pid());
+    let below_pid = Pid::from_raw(below.id().cast_signed());
     kill(below_pid, Signal::SIGSTOP).unwrap();
     let silent = poll(Duration::from_secs(20), || {
         manager
@@ -116,6 +123,8 @@ fn the_watchdog_lives_from_answers_of_the_mount() {
     assert!(silent.is_some(), "a mount that does not answer was said to");
     manager.wait_for("WATCHDOG=1");
     drop(above);
+    run(Command::new("umount").arg(&shown));
+    below.wait().unwrap();
 }
 
 /// Mounts in the background, in a mount namespace in which `/run` is empty but

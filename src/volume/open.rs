@@ -105,9 +105,10 @@ fn open_catalogue(layout: &Layout, reserve: &Reserve) -> Result<Catalogue> {
         Ok(Catalogue::open_or_make(&layout.catalogue(), &settings)?)
     };
     let catalogue = match open() {
-        // SQLite tells of a log that cannot be made as of one that may not be.
+        // SQLite tells of a log that cannot be made as of one that may not be, or of
+        // one that cannot be read.
         Err(Error::Io { errno, .. })
-            if [libc::ENOSPC, libc::EACCES].contains(&errno) && reserve.release() =>
+            if [libc::ENOSPC, libc::EACCES, libc::EIO].contains(&errno) && reserve.release() =>
         {
             open()?
         }

@@ -8,7 +8,11 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
 
 use super::api::Removal;
 use super::delete::delete_whole_tree;
@@ -24,6 +28,7 @@ use super::store::Store;
 use crate::failpoint;
 use crate::meta::State;
 use crate::model::{Kind, Retention, Timestamp, VolumeId, VolumeName};
+use crate::sys::descent;
 
 /// How many deleted volumes' rows are dropped together. Dropping takes two
 /// fsyncs, for one row or for many.
@@ -189,12 +194,9 @@ impl Store {
         match volume.kind {
             Kind::Directory => {
                 let data = self.data_dir(volume);
-                match fs::read_dir(&data) {
-                    Ok(mut entries) => Ok(entries.next().is_none()),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        Err(self.files_missing(volume))
-                    }
-                    Err(error) => Err(Error::io("list", &data, &error)),
+                match holds_nothing(&data) {
+                    Err(Errno::ENOENT) => Err(self.files_missing(volume)),
+                    result => result.map_err(|errno| Error::io("list", &data, &errno.into())),
                 }
             }
             Kind::Disk => {
@@ -451,3 +453,14 @@ impl Store {
 
 #[cfg(test)]
 mod tests;
+
+/// Whether a directory is empty. Looking leaves no trace in its access time.
+fn holds_nothing(path: &Path) -> nix::Result<bool> {
+    let mut dir = Dir::from_fd(descent::open_top(path, descent::LIST)?)?;
+    for entry in dir.iter() {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

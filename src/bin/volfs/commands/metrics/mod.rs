@@ -9,7 +9,6 @@ mod serve;
 mod text;
 
 use clap::Args;
-use nix::sys::statvfs::statvfs;
 use volfs::volume::Volumes;
 
 use self::serve::Address;
@@ -68,21 +67,6 @@ fn collect(context: &Context) -> Outcome<String> {
     let stats = daemon.stats()?;
     text.volumes(&daemon.list()?, &stats);
     text.trash(&daemon.trash()?);
-    if let Ok(stat) = statvfs(&context.store) {
-        let unit = stat.fragment_size();
-        text.single(
-            "volfs_store_size_bytes",
-            "gauge",
-            "Size of the file system that the store lies on.",
-            stat.blocks().saturating_mul(unit),
-        );
-        text.single(
-            "volfs_store_available_bytes",
-            "gauge",
-            "What that file system has left for those who are not root.",
-            stat.blocks_available().saturating_mul(unit),
-        );
-    }
     text.operations(&stats);
     Ok(text.into_string())
 }
