@@ -67,7 +67,9 @@ fn allocate(file: &File, bytes: u64) {
 
 fn available(path: &Path) -> u64 {
     let found = nix::sys::statvfs::statvfs(path).unwrap();
-    found.blocks_available() * found.fragment_size()
+    // Below 0 for a moment on some file systems.
+    let blocks = found.blocks_available().cast_signed().max(0);
+    blocks.cast_unsigned() * found.fragment_size()
 }
 
 /// Fills a file system, to the last byte.
