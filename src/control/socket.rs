@@ -73,11 +73,11 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to the socket at `path`. The stream has a time-out for sending of
-/// [`CONNECT_TIMEOUT`], until it is given another.
+/// five seconds, until it is given another.
 ///
 /// # Errors
 /// I/O, as `connect(2)` has it; [`WouldBlock`](io::ErrorKind::WouldBlock) when
-/// nobody has accepted within [`CONNECT_TIMEOUT`].
+/// nobody has accepted within five seconds.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let short = short(path)?;
     let socket: OwnedFd = socket::socket(
