@@ -70,7 +70,9 @@ impl TrashArgs {
             TrashCommand::Ls { files: None } => list(context),
             TrashCommand::Ls { files: Some(of) } => removed_files::list(context, &of),
             TrashCommand::Restore { name, new_name } => {
-                if let Some((of, path)) = name.split_once(':') {
+                if let Some((of, path)) = name.split_once(':')
+                    && !is_in_trash(context, &name)?
+                {
                     return removed_files::restore(context, of, path, new_name.as_deref());
                 }
                 let new_name = new_name
@@ -95,6 +97,13 @@ impl TrashArgs {
             TrashCommand::Progress => progress(context),
         }
     }
+}
+
+/// Whether a volume of this name is in the trash: where names are what people type, one may
+/// have a colon.
+fn is_in_trash(context: &Context, name: &str) -> Outcome<bool> {
+    let trash = open_volumes(&context.store, Access::Read)?.trash()?;
+    Ok(trash.iter().any(|it| it.info.name.as_str() == name))
 }
 
 /// A name that is taken again is what usually stops a restore.
