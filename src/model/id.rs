@@ -1,4 +1,4 @@
-//! What identifies a volume: for ever ([`VolumeId`], [`Serial`]) and inside a
+//! What identifies a volume: permanently ([`VolumeId`], [`Serial`]) and inside a
 //! node id ([`Slot`]).
 
 use std::fmt;
